@@ -1,0 +1,154 @@
+//! The one error type that crosses the bus.
+//!
+//! A failed call has a code and a message on the wire (contract 00 §2.6, §13). Functions of this program answer
+//! `invocation_failed` with the contract's bare text unless the contract names another code; [`Error::code`] is our own,
+//! finer name for logs, metrics and `docs/errors.md`.
+
+use thiserror::Error as ThisError;
+
+/// Result of anything that can fail on the bus.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a call failed.
+#[derive(Debug, Clone, PartialEq, Eq, ThisError)]
+pub enum Error {
+    /// The request is wrong; the text is the contract's.
+    #[error("{0}")]
+    Invalid(String),
+    /// A request of an engine function does not fit its shape.
+    #[error("Failed to deserialize input for {function}: {detail}")]
+    Undecodable {
+        /// The engine function.
+        function: String,
+        /// What does not fit, with its path.
+        detail: String,
+    },
+    /// Nobody hosts this id.
+    #[error("Function {0} not found")]
+    FunctionNotFound(String),
+    /// The caller's deadline passed; the handler may still be running.
+    #[error("{function} timed out after {after_ms} ms")]
+    Timeout {
+        /// The callee.
+        function: String,
+        /// The caller's limit.
+        after_ms: u64,
+    },
+    /// The callee or the process is going away.
+    #[error("Invocation stopped")]
+    Stopped,
+    /// The handler panicked; the text says where.
+    #[error("{function} panicked: {detail}")]
+    Panicked {
+        /// The callee.
+        function: String,
+        /// The panic's message.
+        detail: String,
+    },
+    /// The store answered an error, or could not be reached. Never read as "absent".
+    #[error("{operation}: {cause}")]
+    Store {
+        /// What was tried, in the words of the owning contract.
+        operation: String,
+        /// Why it failed.
+        cause: String,
+    },
+    /// A part of the world did not answer in a usable way (a worker, a provider, a file).
+    #[error("{0}")]
+    Unavailable(String),
+    /// A turn step failed for a passing reason and may be repeated (contract 02 §2.1).
+    #[error("{0}")]
+    Transient(String),
+    /// A registration the program itself got wrong: empty id, duplicate id, bad schema.
+    #[error("cannot register {id}: {why}")]
+    Registration {
+        /// The id in question.
+        id: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An error with a code of its own: of an engine function, or passed on unchanged from another worker.
+    #[error("{message}")]
+    Coded {
+        /// Wire code.
+        code: String,
+        /// Wire message.
+        message: String,
+    },
+}
+
+impl Error {
+    /// Shorthand for [`Error::Invalid`].
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid(message.into())
+    }
+
+    /// The contract's text for a missing, empty or wrongly typed required string.
+    pub fn missing_string(name: &str) -> Self {
+        Self::Invalid(format!("missing required string field: {name}"))
+    }
+
+    /// Shorthand for [`Error::Store`].
+    pub fn store(operation: impl Into<String>, cause: impl ToString) -> Self {
+        Self::Store { operation: operation.into(), cause: cause.to_string() }
+    }
+
+    /// Shorthand for [`Error::Coded`].
+    pub fn coded(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Coded { code: code.into(), message: message.into() }
+    }
+
+    /// Our stable name, one section each in `docs/errors.md`. Never reused, never renamed.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "request/invalid",
+            Self::Undecodable { .. } => "request/undecodable",
+            Self::FunctionNotFound(_) => "bus/function_not_found",
+            Self::Timeout { .. } => "bus/timeout",
+            Self::Stopped => "bus/stopped",
+            Self::Panicked { .. } => "bus/panicked",
+            Self::Store { .. } => "state/unreadable",
+            Self::Unavailable(_) => "dependency/unavailable",
+            Self::Transient(_) => "turn/transient",
+            Self::Registration { .. } => "bus/registration",
+            Self::Coded { .. } => "remote/coded",
+        }
+    }
+
+    /// The code a caller sees (contract 00 §13).
+    pub fn wire_code(&self) -> &str {
+        match self {
+            Self::Invalid(_)
+            | Self::Panicked { .. }
+            | Self::Store { .. }
+            | Self::Unavailable(_)
+            | Self::Transient(_)
+            | Self::Registration { .. } => "invocation_failed",
+            Self::Undecodable { .. } => "deserialization_error",
+            Self::FunctionNotFound(_) => "function_not_found",
+            Self::Timeout { .. } => "TIMEOUT",
+            Self::Stopped => "invocation_stopped",
+            Self::Coded { code, .. } => code,
+        }
+    }
+
+    /// Whether the same call may succeed later without anybody changing anything.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Timeout { .. } | Self::Stopped | Self::Store { .. } | Self::Unavailable(_) | Self::Transient(_) => {
+                true
+            }
+            Self::Invalid(_)
+            | Self::Undecodable { .. }
+            | Self::FunctionNotFound(_)
+            | Self::Panicked { .. }
+            | Self::Registration { .. }
+            | Self::Coded { .. } => false,
+        }
+    }
+
+    /// Whether nobody hosts the called id.
+    pub fn is_function_not_found(&self) -> bool {
+        self.wire_code() == "function_not_found"
+    }
+}

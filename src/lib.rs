@@ -1,0 +1,13 @@
+//! `harness`: the complete agent backend for the iii engine, in one process.
+//!
+//! Layers, imports point down only (checked by `tests/it/layers.rs`):
+//!
+//! ```text
+//! main → cli → app → admin, workers → bus → model
+//!                    leaves usable from any layer above `model`: config, telemetry, http, error, clock, ids, yaml
+//! ```
+
+pub mod clock;
+pub mod error;
+pub mod ids;
+pub mod model;

@@ -1,0 +1,376 @@
+//! Transcript messages and their content blocks (contract 01 §1, §2).
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::key::{CallId, FunctionId};
+use super::usage::Usage;
+
+/// One piece of a message.
+///
+/// A block of an unknown or malformed kind is kept as it came in [`ContentBlock::Other`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ContentBlock {
+    /// Plain text.
+    Text {
+        /// The text.
+        text: String,
+    },
+    /// A picture.
+    Image {
+        /// Media type, such as `image/png`.
+        mime: String,
+        /// Base64 without a data-URL prefix.
+        data: String,
+    },
+    /// A call the model asks for. In this program `function_id` is `agent_trigger` when the model got it right.
+    FunctionCall {
+        /// Id given by the provider.
+        id: CallId,
+        /// Name the model used.
+        function_id: FunctionId,
+        /// Arguments; `null` when the provider could not read them.
+        #[serde(default)]
+        arguments: Value,
+    },
+    /// An embedded result; transcripts use [`FunctionResultMessage`].
+    FunctionResult {
+        /// Id of the answered call.
+        function_call_id: CallId,
+        /// Blocks of the result.
+        content: Vec<ContentBlock>,
+        /// Whether the call failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        is_error: Option<bool>,
+    },
+    /// Reasoning of the model.
+    Thinking {
+        /// The text.
+        text: String,
+        /// Opaque provider data, carried back unchanged.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        signature: Option<String>,
+    },
+    /// Anything else, unchanged.
+    #[serde(untagged)]
+    Other(Value),
+}
+
+impl ContentBlock {
+    /// A text block.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::Text { text: text.into() }
+    }
+
+    /// The text of a text block.
+    pub fn as_text(&self) -> Option<&str> {
+        if let Self::Text { text } = self { Some(text) } else { None }
+    }
+
+    /// Reads a block; what does not fit a known kind is kept as [`ContentBlock::Other`].
+    pub fn from_value(value: Value) -> Self {
+        serde_json::from_value(value.clone()).unwrap_or(Self::Other(value))
+    }
+}
+
+/// Why a model stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// It was done.
+    End,
+    /// It hit the output limit.
+    Length,
+    /// It wants functions called.
+    FunctionCall,
+    /// The user stopped it.
+    Aborted,
+    /// It failed; see `error_message`.
+    Error,
+}
+
+/// What kind of failure a provider reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// The credential is missing or refused.
+    AuthExpired,
+    /// Too many requests.
+    RateLimited,
+    /// The request does not fit the model's window.
+    ContextOverflow,
+    /// Worth trying again.
+    Transient,
+    /// Not worth trying again.
+    Permanent,
+}
+
+/// How much a model should think before it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ThinkingLevel {
+    /// Not at all.
+    Off,
+    /// Lowest budget.
+    Minimal,
+    /// Low.
+    Low,
+    /// Medium.
+    Medium,
+    /// High.
+    High,
+    /// Highest the model supports.
+    #[serde(alias = "max")]
+    Xhigh,
+}
+
+/// What the user said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UserMessage {
+    /// Blocks.
+    pub content: Vec<ContentBlock>,
+    /// Unix milliseconds.
+    pub timestamp: i64,
+}
+
+/// What the model said. Optional members are emitted as explicit `null`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AssistantMessage {
+    /// Blocks; may be empty.
+    pub content: Vec<ContentBlock>,
+    /// Why it ended.
+    pub stop_reason: StopReason,
+    /// Cause, when `stop_reason` is `error` or `aborted`.
+    #[serde(default)]
+    pub error_message: Option<String>,
+    /// Kind of the cause.
+    #[serde(default)]
+    pub error_kind: Option<ErrorKind>,
+    /// Token counts.
+    #[serde(default)]
+    pub usage: Option<Usage>,
+    /// Model id; empty when made by the program.
+    #[serde(default)]
+    pub model: String,
+    /// Provider id; empty when made by the program.
+    #[serde(default)]
+    pub provider: String,
+    /// Unix milliseconds.
+    #[serde(default)]
+    pub timestamp: i64,
+    /// Members we do not know, kept.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl AssistantMessage {
+    /// The empty assistant of contract 01 §2.
+    pub fn empty(provider: &str, model: &str, timestamp: i64) -> Self {
+        Self {
+            content: Vec::new(),
+            stop_reason: StopReason::End,
+            error_message: None,
+            error_kind: None,
+            usage: None,
+            model: model.to_owned(),
+            provider: provider.to_owned(),
+            timestamp,
+            extra: Map::new(),
+        }
+    }
+
+    /// A message made by the program when no provider turn took place.
+    pub fn synthetic(stop_reason: StopReason, text: Option<&str>, timestamp: i64) -> Self {
+        let mut message = Self::empty("", "", timestamp);
+        message.content = text.map(ContentBlock::text).into_iter().collect();
+        message.stop_reason = stop_reason;
+        let default = match stop_reason {
+            StopReason::Error => "error",
+            StopReason::Aborted => "aborted",
+            StopReason::End | StopReason::Length | StopReason::FunctionCall => return message,
+        };
+        message.error_message = Some(text.unwrap_or(default).to_owned());
+        message.error_kind = Some(ErrorKind::Transient);
+        message
+    }
+
+    /// The function calls the model asked for, in content order.
+    pub fn calls(&self) -> impl Iterator<Item = (&CallId, &FunctionId, &Value)> {
+        self.content.iter().filter_map(|block| match block {
+            ContentBlock::FunctionCall { id, function_id, arguments } => Some((id, function_id, arguments)),
+            ContentBlock::Text { .. }
+            | ContentBlock::Image { .. }
+            | ContentBlock::FunctionResult { .. }
+            | ContentBlock::Thinking { .. }
+            | ContentBlock::Other(_) => None,
+        })
+    }
+}
+
+/// The answer to one call, in transcript form.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FunctionResultMessage {
+    /// Id of the call block.
+    pub function_call_id: CallId,
+    /// The unwrapped target, not `agent_trigger`.
+    pub function_id: FunctionId,
+    /// Blocks.
+    pub content: Vec<ContentBlock>,
+    /// Structured reply.
+    #[serde(default)]
+    pub details: Value,
+    /// Whether the call failed.
+    #[serde(default)]
+    pub is_error: bool,
+    /// Unix milliseconds.
+    #[serde(default)]
+    pub timestamp: i64,
+}
+
+/// Anything else that lives in a transcript; never sent to a model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CustomMessage {
+    /// Free name.
+    pub custom_type: String,
+    /// Blocks.
+    #[serde(default)]
+    pub content: Value,
+    /// Text for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display: Option<String>,
+    /// Anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Value>,
+    /// Unix milliseconds.
+    #[serde(default)]
+    pub timestamp: i64,
+}
+
+/// A message with a type, for reading and for what the program writes itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "role", rename_all = "snake_case")]
+pub enum AgentMessage {
+    /// From the user.
+    User(UserMessage),
+    /// From the model.
+    Assistant(AssistantMessage),
+    /// From a called function.
+    FunctionResult(FunctionResultMessage),
+    /// From elsewhere.
+    Custom(CustomMessage),
+}
+
+/// A message as it is stored and passed on: the JSON object itself, shared, never rebuilt.
+///
+/// [`RawMessage::new`] checks it (contract 06 §4.3 (c)): an object with a known `role` and an array `content`; a string
+/// `content` becomes one text block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawMessage(Arc<Map<String, Value>>);
+
+impl RawMessage {
+    /// Checks a message.
+    ///
+    /// # Errors
+    /// The reason, fit to follow `invalid message: `.
+    pub fn new(value: Value) -> Result<Self, String> {
+        let Value::Object(mut object) = value else { return Err("not an object".into()) };
+        match object.get("role").and_then(Value::as_str) {
+            Some("user" | "assistant" | "function_result" | "custom") => {}
+            Some(role) => return Err(format!("unknown role `{role}`")),
+            None => return Err("`role` is missing".into()),
+        }
+        match object.get_mut("content") {
+            Some(Value::Array(_)) => {}
+            Some(content @ Value::String(_)) => {
+                let text = content.take();
+                *content = serde_json::json!([{ "type": "text", "text": text }]);
+            }
+            Some(_) => return Err("`content` is neither an array nor a string".into()),
+            None => return Err("`content` is missing".into()),
+        }
+        Ok(Self(Arc::new(object)))
+    }
+
+    /// A message that is already in the store: taken as it is when it is an object at all.
+    pub fn stored(value: Value) -> Option<Self> {
+        if let Value::Object(object) = value { Some(Self(Arc::new(object))) } else { None }
+    }
+
+    /// The object.
+    pub fn object(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
+    /// `user`, `assistant`, `function_result` or `custom`; empty for foreign stored data.
+    pub fn role(&self) -> &str {
+        self.0.get("role").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// A member as text.
+    pub fn text_member(&self, key: &str) -> Option<&str> {
+        self.0.get(key).and_then(Value::as_str)
+    }
+
+    /// The texts of all text blocks.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let blocks = self.0.get("content").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        blocks.iter().filter_map(|block| {
+            (block.get("type")?.as_str()? == "text").then(|| block.get("text")?.as_str()).flatten()
+        })
+    }
+
+    /// The typed form, when the message fits one.
+    pub fn typed(&self) -> Option<AgentMessage> {
+        AgentMessage::deserialize(Value::Object(self.0.as_ref().clone())).ok()
+    }
+
+    /// Sets `timestamp` when it is missing.
+    #[must_use]
+    pub fn with_timestamp(mut self, now_ms: i64) -> Self {
+        if !self.0.contains_key("timestamp") {
+            Arc::make_mut(&mut self.0).insert("timestamp".into(), now_ms.into());
+        }
+        self
+    }
+
+    /// The object as a JSON value.
+    pub fn to_value(&self) -> Value {
+        Value::Object(self.0.as_ref().clone())
+    }
+}
+
+impl From<&AgentMessage> for RawMessage {
+    fn from(message: &AgentMessage) -> Self {
+        match serde_json::to_value(message) {
+            Ok(Value::Object(object)) => Self(Arc::new(object)),
+            // A derived serialiser of a struct with string keys yields an object; kept total instead of a panic.
+            Ok(_) | Err(_) => Self(Arc::new(Map::new())),
+        }
+    }
+}
+
+impl Serialize for RawMessage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawMessage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        Self::new(value).map_err(|why| serde::de::Error::custom(format!("invalid message: {why}")))
+    }
+}
+
+impl JsonSchema for RawMessage {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "AgentMessage".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        AgentMessage::json_schema(generator)
+    }
+}
