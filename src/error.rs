@@ -90,12 +90,18 @@ impl Error {
 
     /// Shorthand for [`Error::Store`].
     pub fn store(operation: impl Into<String>, cause: impl ToString) -> Self {
-        Self::Store { operation: operation.into(), cause: cause.to_string() }
+        Self::Store {
+            operation: operation.into(),
+            cause: cause.to_string(),
+        }
     }
 
     /// Shorthand for [`Error::Coded`].
     pub fn coded(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self::Coded { code: code.into(), message: message.into() }
+        Self::Coded {
+            code: code.into(),
+            message: message.into(),
+        }
     }
 
     /// Our stable name, one section each in `docs/errors.md`. Never reused, never renamed.
@@ -135,9 +141,11 @@ impl Error {
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Timeout { .. } | Self::Stopped | Self::Store { .. } | Self::Unavailable(_) | Self::Transient(_) => {
-                true
-            }
+            Self::Timeout { .. }
+            | Self::Stopped
+            | Self::Store { .. }
+            | Self::Unavailable(_)
+            | Self::Transient(_) => true,
             Self::Invalid(_)
             | Self::Undecodable { .. }
             | Self::FunctionNotFound(_)

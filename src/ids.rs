@@ -15,7 +15,10 @@ pub trait Ids: Send + Sync + 'static {
 pub struct RandomIds;
 
 impl Ids for RandomIds {
-    #[expect(clippy::disallowed_methods, reason = "this is the port that the ban points to")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the port that the ban points to"
+    )]
     fn uuid(&self) -> String {
         Uuid::new_v4().to_string()
     }

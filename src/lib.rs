@@ -7,7 +7,10 @@
 //!                    leaves usable from any layer above `model`: config, telemetry, http, error, clock, ids, yaml
 //! ```
 
+pub mod bus;
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod ids;
 pub mod model;
+pub mod workers;

@@ -69,7 +69,9 @@ pub struct FunctionResult {
 impl FunctionResult {
     /// Wraps what a function returned.
     pub fn from_value(value: Value) -> Self {
-        let Value::Object(mut object) = value else { return Self::from_plain(value) };
+        let Value::Object(mut object) = value else {
+            return Self::from_plain(value);
+        };
         if !object.get("content").is_some_and(Value::is_array) {
             return Self::from_plain(Value::Object(object));
         }
@@ -82,7 +84,11 @@ impl FunctionResult {
             Some(Value::Array(blocks)) => blocks.into_iter().map(ContentBlock::from_value).collect(),
             _ => Vec::new(),
         };
-        Self { content, details, terminate }
+        Self {
+            content,
+            details,
+            terminate,
+        }
     }
 
     fn from_plain(value: Value) -> Self {
@@ -90,12 +96,20 @@ impl FunctionResult {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        Self { content: vec![ContentBlock::text(text)], details: value, terminate: false }
+        Self {
+            content: vec![ContentBlock::text(text)],
+            details: value,
+            terminate: false,
+        }
     }
 
     /// An error result whose text is the compact JSON of its details.
     pub fn error(details: Value) -> Self {
-        Self { content: vec![ContentBlock::text(details.to_string())], details, terminate: false }
+        Self {
+            content: vec![ContentBlock::text(details.to_string())],
+            details,
+            terminate: false,
+        }
     }
 
     /// An error result `{error: code, function, message}`.
@@ -117,14 +131,29 @@ pub fn is_denied(details: &Value) -> bool {
 /// The text form of a result for providers: all text blocks joined by a newline, and for denials a marker with the
 /// details in front, so that a model tells "not allowed" from "failed".
 pub fn flat_text(content: &[ContentBlock], details: &Value) -> String {
-    let body = content.iter().filter_map(ContentBlock::as_text).collect::<Vec<_>>().join("\n");
-    if is_denied(details) { format!("[PERMISSION_DENIED]\n{details}\n\n{body}") } else { body }
+    let body = content
+        .iter()
+        .filter_map(ContentBlock::as_text)
+        .collect::<Vec<_>>()
+        .join("\n");
+    if is_denied(details) {
+        format!("[PERMISSION_DENIED]\n{details}\n\n{body}")
+    } else {
+        body
+    }
 }
 
 /// The block form of a result for providers that take structured results: the flat text if there is any, then every
 /// image in its original order.
 pub fn block_form(content: &[ContentBlock], details: &Value) -> Vec<ContentBlock> {
     let text = flat_text(content, details);
-    let images = content.iter().filter(|block| matches!(block, ContentBlock::Image { .. })).cloned();
-    (!text.is_empty()).then(|| ContentBlock::text(text)).into_iter().chain(images).collect()
+    let images = content
+        .iter()
+        .filter(|block| matches!(block, ContentBlock::Image { .. }))
+        .cloned();
+    (!text.is_empty())
+        .then(|| ContentBlock::text(text))
+        .into_iter()
+        .chain(images)
+        .collect()
 }

@@ -18,7 +18,10 @@ pub type Partial = Option<Arc<AssistantMessage>>;
 /// One event of a provider stream. Exactly one terminal event ([`Done`](Self::Done) or [`Error`](Self::Error)) ends it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type")]
-#[expect(missing_docs, reason = "the variants are the wire names of contract 01 §6, explained there as a group")]
+#[expect(
+    missing_docs,
+    reason = "the variants are the wire names of contract 01 §6, explained there as a group"
+)]
 pub enum AssistantEvent {
     #[serde(rename = "start")]
     Start {

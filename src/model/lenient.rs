@@ -12,7 +12,11 @@ where
     T: DeserializeOwned,
 {
     let value = Value::deserialize(deserializer)?;
-    Ok(if value.is_null() { None } else { serde_json::from_value(value).ok() })
+    Ok(if value.is_null() {
+        None
+    } else {
+        serde_json::from_value(value).ok()
+    })
 }
 
 /// Like [`optional`], with the type's default for what is absent or wrong.

@@ -68,7 +68,11 @@ impl ContentBlock {
 
     /// The text of a text block.
     pub fn as_text(&self) -> Option<&str> {
-        if let Self::Text { text } = self { Some(text) } else { None }
+        if let Self::Text { text } = self {
+            Some(text)
+        } else {
+            None
+        }
     }
 
     /// Reads a block; what does not fit a known kind is kept as [`ContentBlock::Other`].
@@ -201,7 +205,11 @@ impl AssistantMessage {
     /// The function calls the model asked for, in content order.
     pub fn calls(&self) -> impl Iterator<Item = (&CallId, &FunctionId, &Value)> {
         self.content.iter().filter_map(|block| match block {
-            ContentBlock::FunctionCall { id, function_id, arguments } => Some((id, function_id, arguments)),
+            ContentBlock::FunctionCall {
+                id,
+                function_id,
+                arguments,
+            } => Some((id, function_id, arguments)),
             ContentBlock::Text { .. }
             | ContentBlock::Image { .. }
             | ContentBlock::FunctionResult { .. }
@@ -277,7 +285,9 @@ impl RawMessage {
     /// # Errors
     /// The reason, fit to follow `invalid message: `.
     pub fn new(value: Value) -> Result<Self, String> {
-        let Value::Object(mut object) = value else { return Err("not an object".into()) };
+        let Value::Object(mut object) = value else {
+            return Err("not an object".into());
+        };
         match object.get("role").and_then(Value::as_str) {
             Some("user" | "assistant" | "function_result" | "custom") => {}
             Some(role) => return Err(format!("unknown role `{role}`")),
@@ -297,7 +307,11 @@ impl RawMessage {
 
     /// A message that is already in the store: taken as it is when it is an object at all.
     pub fn stored(value: Value) -> Option<Self> {
-        if let Value::Object(object) = value { Some(Self(Arc::new(object))) } else { None }
+        if let Value::Object(object) = value {
+            Some(Self(Arc::new(object)))
+        } else {
+            None
+        }
     }
 
     /// The object.
@@ -317,9 +331,15 @@ impl RawMessage {
 
     /// The texts of all text blocks.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
-        let blocks = self.0.get("content").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let blocks = self
+            .0
+            .get("content")
+            .and_then(Value::as_array)
+            .map_or(&[][..], Vec::as_slice);
         blocks.iter().filter_map(|block| {
-            (block.get("type")?.as_str()? == "text").then(|| block.get("text")?.as_str()).flatten()
+            (block.get("type")?.as_str()? == "text")
+                .then(|| block.get("text")?.as_str())
+                .flatten()
         })
     }
 

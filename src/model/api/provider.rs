@@ -65,13 +65,25 @@ pub struct StreamRequest {
     #[serde(default, deserialize_with = "null_as_empty")]
     pub tools: Vec<AgentFunction>,
     /// Absent means off.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub thinking_level: Option<ThinkingLevel>,
     /// Output budget of this call, tokens.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub max_output_tokens: Option<u64>,
     /// Catalog record, saves the provider a lookup.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub model_meta: Option<Map<String, Value>>,
     /// Same for all steps of one run.
     #[serde(default, skip_serializing_if = "Option::is_none")]

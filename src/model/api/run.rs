@@ -48,13 +48,25 @@ pub struct StartRequest {
     #[serde(default)]
     pub system_prompt: String,
     /// How much the model should think.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub thinking_level: Option<ThinkingLevel>,
     /// Budget the run is charged to.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub budget_id: Option<String>,
     /// Estimate for the budget check, US dollars.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub estimated_cost_usd: Option<f64>,
 }
 

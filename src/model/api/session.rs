@@ -40,10 +40,18 @@ pub struct EnsureRequest {
     /// The session; made when there is none.
     pub session_id: SessionId,
     /// Name for people, used only when the session is made.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub display_name: Option<String>,
     /// Working directory, used only when the session is made.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub cwd: Option<String>,
 }
 
@@ -58,7 +66,11 @@ pub struct AppendRequest {
     #[serde(default, deserialize_with = "lenient::optional")]
     pub parent_id: Option<EntryId>,
     /// Id of the new entry (1..200 characters, no control characters), for repeat-safe appends.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub entry_id: Option<EntryId>,
 }
 
@@ -75,7 +87,11 @@ pub struct MessagesRequest {
     /// The session.
     pub session_id: SessionId,
     /// Leaf of the wanted path; the active one when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub branch_leaf: Option<EntryId>,
 }
 

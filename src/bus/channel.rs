@@ -1,0 +1,201 @@
+//! Data channels between two ends in this process (contract 00 §8).
+//!
+//! An engine channel is a pair of sockets; here both ends are usually in the process and a bounded queue serves. The
+//! references look the same, so a provider does not know which kind it writes to. A channel is forgotten as soon as both
+//! ends are taken; one with an untaken end after five minutes.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::Bus;
+use crate::error::{Error, Result};
+use crate::model::AssistantEvent;
+use crate::model::api::provider::{ChannelRef, Direction};
+
+const DEFAULT_BUFFER: usize = 64;
+const MAX_BUFFER: usize = 1024;
+const UNTAKEN_LIFE: Duration = Duration::from_secs(5 * 60);
+
+/// One message on a channel.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Frame {
+    /// Text, usually JSON.
+    Text(String),
+    /// Bytes.
+    Binary(Bytes),
+    /// A provider event that never left the process; becomes text where it does.
+    Event(AssistantEvent),
+}
+
+/// How a channel is made.
+#[derive(Debug, Clone, Copy)]
+pub struct ChannelOptions {
+    /// Messages that wait before the writer does, 1..=1024.
+    pub buffer: usize,
+    /// The reader accumulates for itself: events may come typed and without the message so far.
+    pub slim: bool,
+}
+
+impl Default for ChannelOptions {
+    fn default() -> Self {
+        Self {
+            buffer: DEFAULT_BUFFER,
+            slim: false,
+        }
+    }
+}
+
+/// References to both ends; they share id and key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelPair {
+    /// For the side that writes.
+    pub writer: ChannelRef,
+    /// For the side that reads.
+    pub reader: ChannelRef,
+}
+
+/// The writing end. Dropping it ends the channel; readers get what is still queued first.
+#[derive(Debug)]
+pub struct ChannelWriter {
+    sender: mpsc::Sender<Frame>,
+    slim: bool,
+}
+
+/// The reading end. Dropping it makes the writer fail.
+#[derive(Debug)]
+pub struct ChannelReader {
+    receiver: mpsc::Receiver<Frame>,
+}
+
+impl ChannelWriter {
+    /// A writer in front of a socket or another process; pair it with the receiver.
+    pub fn remote(buffer: usize) -> (Self, mpsc::Receiver<Frame>) {
+        let (sender, receiver) = mpsc::channel(buffer.clamp(1, MAX_BUFFER));
+        (Self { sender, slim: false }, receiver)
+    }
+
+    /// Sends; waits while the channel is full.
+    ///
+    /// # Errors
+    /// The reader is gone.
+    pub async fn send(&self, frame: Frame) -> Result<()> {
+        self.sender
+            .send(frame)
+            .await
+            .map_err(|_| Error::Unavailable("channel closed by its reader".into()))
+    }
+
+    /// Whether the reader takes typed events without the message so far.
+    pub fn is_slim(&self) -> bool {
+        self.slim
+    }
+
+    /// Resolves when the reader is gone.
+    pub async fn closed(&self) {
+        self.sender.closed().await;
+    }
+}
+
+impl ChannelReader {
+    /// A reader behind a socket or another process; pair it with the sender.
+    pub fn remote(buffer: usize) -> (mpsc::Sender<Frame>, Self) {
+        let (sender, receiver) = mpsc::channel(buffer.clamp(1, MAX_BUFFER));
+        (sender, Self { receiver })
+    }
+
+    /// The next message; `None` after the writer closed and everything was read.
+    pub async fn next(&mut self) -> Option<Frame> {
+        self.receiver.recv().await
+    }
+}
+
+/// Channels whose ends wait to be taken.
+#[derive(Debug, Default)]
+pub struct Channels(Mutex<HashMap<String, Slot>>);
+
+#[derive(Debug)]
+struct Slot {
+    access_key: String,
+    writer: Option<ChannelWriter>,
+    reader: Option<ChannelReader>,
+    created: Instant,
+}
+
+impl Channels {
+    /// Makes a channel under fresh ids.
+    pub fn create(&self, channel_id: String, access_key: String, options: ChannelOptions) -> ChannelPair {
+        let (sender, receiver) = mpsc::channel(options.buffer.clamp(1, MAX_BUFFER));
+        let slot = Slot {
+            access_key: access_key.clone(),
+            writer: Some(ChannelWriter {
+                sender,
+                slim: options.slim,
+            }),
+            reader: Some(ChannelReader { receiver }),
+            created: Instant::now(),
+        };
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.retain(|_, slot| slot.created.elapsed() < UNTAKEN_LIFE);
+        slots.insert(channel_id.clone(), slot);
+        let end = |direction| ChannelRef {
+            channel_id: channel_id.clone(),
+            access_key: access_key.clone(),
+            direction,
+        };
+        ChannelPair {
+            writer: end(Direction::Write),
+            reader: end(Direction::Read),
+        }
+    }
+
+    /// Takes the writing end. `None`: not of this process. An end can be taken once.
+    pub fn take_writer(&self, channel: &ChannelRef) -> Option<Result<ChannelWriter>> {
+        self.take(channel, |slot| slot.writer.take())
+    }
+
+    /// Takes the reading end. `None`: not of this process. An end can be taken once.
+    pub fn take_reader(&self, channel: &ChannelRef) -> Option<Result<ChannelReader>> {
+        self.take(channel, |slot| slot.reader.take())
+    }
+
+    fn take<T>(&self, channel: &ChannelRef, end: impl Fn(&mut Slot) -> Option<T>) -> Option<Result<T>> {
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.get_mut(&channel.channel_id)?;
+        if slot.access_key != channel.access_key {
+            return Some(Err(Error::coded("channel_not_found", "wrong access key")));
+        }
+        let taken =
+            end(slot).ok_or_else(|| Error::coded("channel_taken", "this end of the channel is taken"));
+        if slot.writer.is_none() && slot.reader.is_none() {
+            slots.remove(&channel.channel_id);
+        }
+        Some(taken)
+    }
+}
+
+impl Bus {
+    /// Makes a channel inside this process.
+    pub fn create_channel(&self, options: ChannelOptions) -> ChannelPair {
+        self.0.channels.create(self.uuid(), self.uuid(), options)
+    }
+
+    /// Opens the writing end of a channel, wherever its other end is.
+    pub async fn open_writer(&self, channel: &ChannelRef) -> Result<ChannelWriter> {
+        match self.0.channels.take_writer(channel) {
+            Some(writer) => writer,
+            None => self.0.transport.open_writer(channel).await,
+        }
+    }
+
+    /// Opens the reading end of a channel, wherever its other end is.
+    pub async fn open_reader(&self, channel: &ChannelRef) -> Result<ChannelReader> {
+        match self.0.channels.take_reader(channel) {
+            Some(reader) => reader,
+            None => self.0.transport.open_reader(channel).await,
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! From JSON of unknown origin to a typed request, with errors that name the member.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// Deepest nesting accepted; the engine's own frames allow no more.
+pub const MAX_DEPTH: usize = 128;
+
+/// Largest payload accepted, in bytes of text and structure; the engine's own frames allow no more.
+pub const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
+
+/// Added by an engine to the payloads of outside callers (contract 00 §2.4); never reaches a handler.
+const CALLER_MEMBER: &str = "_caller_worker_id";
+
+/// Reads a request: size and depth first, then the required strings in order, then the shape.
+///
+/// A `null` payload counts as `{}`. Unknown members are ignored by the shapes themselves.
+pub fn decode<T: DeserializeOwned>(payload: Value, required: &[&str], unwrap: bool) -> Result<T> {
+    let payload = guard(payload)?;
+    let mut object = match payload {
+        payload if unwrap => unwrap_body(payload),
+        Value::Null => Map::new(),
+        Value::Object(object) => object,
+        // A bare value can only be meant for a function whose request is not an object at all.
+        other => return shape(other),
+    };
+    object.remove(CALLER_MEMBER);
+    for name in required {
+        if object
+            .get(*name)
+            .and_then(Value::as_str)
+            .is_none_or(str::is_empty)
+        {
+            return Err(Error::missing_string(name));
+        }
+    }
+    shape(Value::Object(object))
+}
+
+fn shape<T: DeserializeOwned>(value: Value) -> Result<T> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let cause = error.into_inner();
+        // Our own checks speak in the contract's words already.
+        if path == "." || path == "?" || cause.to_string().starts_with("invalid message: ") {
+            Error::Invalid(cause.to_string())
+        } else {
+            Error::Invalid(format!("{path}: {cause}"))
+        }
+    })
+}
+
+/// The object a payload stands for: its `body` when that is an object, `{}` when it is no object at all.
+pub fn unwrap_body(payload: Value) -> Map<String, Value> {
+    let Value::Object(mut object) = payload else {
+        return Map::new();
+    };
+    match object.remove("body") {
+        Some(Value::Object(body)) => body,
+        Some(other) => {
+            object.insert("body".into(), other);
+            object
+        }
+        None => object,
+    }
+}
+
+/// Refuses what is too large or too deep, without recursion.
+fn guard(payload: Value) -> Result<Value> {
+    let mut bytes = 0_usize;
+    let mut open: Vec<(&Value, usize)> = vec![(&payload, 1)];
+    let mut verdict = Ok(());
+    while let Some((value, depth)) = open.pop() {
+        if depth > MAX_DEPTH {
+            verdict = Err(Error::Invalid(format!(
+                "payload is nested deeper than {MAX_DEPTH} levels"
+            )));
+            break;
+        }
+        bytes += match value {
+            Value::String(text) => text.len() + 2,
+            Value::Array(items) => {
+                open.extend(items.iter().map(|item| (item, depth + 1)));
+                items.len() + 2
+            }
+            Value::Object(members) => {
+                open.extend(members.values().map(|member| (member, depth + 1)));
+                members.keys().map(|key| key.len() + 4).sum::<usize>() + 2
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => 4,
+        };
+        if bytes > MAX_PAYLOAD_BYTES {
+            verdict = Err(Error::coded(
+                "payload_too_large",
+                format!("payload is larger than {MAX_PAYLOAD_BYTES} bytes"),
+            ));
+            break;
+        }
+    }
+    match verdict {
+        Ok(()) => Ok(payload),
+        Err(error) => {
+            dismantle(payload);
+            Err(error)
+        }
+    }
+}
+
+/// Frees a value level by level: the derived drop recurses and would overflow the stack on a very deep one.
+pub fn dismantle(value: Value) {
+    let mut open = vec![value];
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Array(items) => open.extend(items),
+            Value::Object(members) => open.extend(members.into_iter().map(|(_, member)| member)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    #[test]
+    fn c01_case_19_unwrap_body() {
+        assert_eq!(unwrap_body(Value::Null), Map::new());
+        assert_eq!(
+            Value::Object(unwrap_body(json!({"body": {"a": 1}, "b": 2}))),
+            json!({"a": 1})
+        );
+        assert_eq!(
+            Value::Object(unwrap_body(json!({"body": "s", "b": 2}))),
+            json!({"b": 2, "body": "s"})
+        );
+    }
+
+    #[test]
+    fn c01_case_20_required_string() {
+        for payload in [json!({"k": ""}), json!({"k": 1}), json!({}), Value::Null] {
+            let error = decode::<Value>(payload, &["k"], false).unwrap_err();
+            assert_eq!(error.to_string(), "missing required string field: k");
+        }
+    }
+
+    #[test]
+    fn very_deep_and_very_large_payloads_are_refused() {
+        let mut deep = Value::Null;
+        for _ in 0..200_000 {
+            deep = Value::Array(vec![deep]);
+        }
+        let error = decode::<Value>(deep, &[], false).unwrap_err();
+        assert_eq!(error.to_string(), "payload is nested deeper than 128 levels");
+        let large = json!({ "text": "x".repeat(MAX_PAYLOAD_BYTES) });
+        assert_eq!(
+            decode::<Value>(large, &[], false).unwrap_err().wire_code(),
+            "payload_too_large"
+        );
+    }
+
+    #[test]
+    fn the_engine_member_never_reaches_a_handler() {
+        let seen: Value = decode(json!({"_caller_worker_id": "w", "a": 1}), &[], false).unwrap();
+        assert_eq!(seen, json!({"a": 1}));
+    }
+}

@@ -1,0 +1,337 @@
+//! The one door through which everything calls everything (contract 00).
+//!
+//! ```text
+//!  Cx::call ─► Bus ─► hosted here? ─yes─► in-process dispatch (typed, no JSON when both ends agree on the type)
+//!                          └─────no─► Transport ─► embedded engine, or the iii engine
+//! ```
+//!
+//! Invariants: every call has a deadline; a panic of a handler is an error of that call; a handler whose caller went
+//! away or timed out still runs to its end, as it would behind the engine, unless it watches its cancel token; an id is
+//! registered once. Deliberately not here: anything that knows what a function means.
+
+mod call;
+pub mod channel;
+mod context;
+mod cx;
+mod decode;
+mod function;
+mod registry;
+mod scope;
+mod stream;
+mod transport;
+mod worker;
+
+use std::future::Future;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures::future::BoxFuture;
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::config::{Config, Env};
+use crate::error::{Error, Result};
+use crate::ids::Ids;
+use crate::model::api::Contract;
+
+pub use channel::{ChannelOptions, ChannelPair, ChannelReader, ChannelWriter, Frame};
+pub use context::{Baggage, CallContext, CallOptions};
+pub use cx::Cx;
+pub use decode::{MAX_DEPTH, MAX_PAYLOAD_BYTES, decode, dismantle, unwrap_body};
+pub use function::{Function, FunctionDef, FunctionInfo, Payload};
+pub use scope::Scope;
+pub use stream::{StreamItem, StreamTap};
+pub use transport::{EngineInfo, Invocation, Transport, TriggerSpec, Write};
+pub use worker::{Hook, Worker, WorkerDef};
+
+/// What the process gives its functions: time, ids, settings, the outside.
+#[derive(Clone)]
+pub struct Ports {
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Fresh ids.
+    pub ids: Arc<dyn Ids>,
+    /// Environment variables whose names are known only at call time.
+    pub env: Arc<dyn Env>,
+    /// Settings now in force; take a snapshot per call.
+    pub config: Arc<ArcSwap<Config>>,
+    /// Where counters and histograms go.
+    pub recorder: Arc<dyn metrics::Recorder + Send + Sync>,
+}
+
+impl std::fmt::Debug for Ports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ports").finish_non_exhaustive()
+    }
+}
+
+/// Cheap handle to the bus of this process.
+#[derive(Clone)]
+pub struct Bus(Arc<Inner>);
+
+/// A handle that does not keep the bus alive; what a transport holds.
+#[derive(Clone)]
+pub struct WeakBus(Weak<Inner>);
+
+struct Inner {
+    ports: Ports,
+    registry: registry::Registry,
+    transport: Arc<dyn Transport>,
+    channels: channel::Channels,
+    taps: stream::Taps,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+    runtime: Handle,
+    epoch: String,
+}
+
+impl Bus {
+    /// A bus over a transport. Must be called inside a tokio runtime, which then runs everything the bus spawns.
+    pub fn new(ports: Ports, transport: Arc<dyn Transport>) -> Self {
+        let epoch = ports.ids.uuid();
+        Self(Arc::new(Inner {
+            registry: registry::Registry::new(Arc::clone(&ports.recorder)),
+            channels: channel::Channels::default(),
+            taps: stream::Taps::default(),
+            tasks: TaskTracker::new(),
+            shutdown: CancellationToken::new(),
+            runtime: Handle::current(),
+            ports,
+            transport,
+            epoch,
+        }))
+    }
+
+    /// Registers the workers' functions, starts the transport, binds the triggers, runs each worker's preparation, then
+    /// starts its background work.
+    ///
+    /// # Errors
+    /// A registration that the program itself got wrong, or a transport that cannot start. A binding or a preparation
+    /// that fails is logged: the process serves what it has.
+    pub async fn host(&self, workers: Vec<WorkerDef>) -> Result<Vec<String>> {
+        let mut problems = Vec::new();
+        for worker in &workers {
+            for function in &worker.functions {
+                self.0.registry.add(function.clone())?;
+            }
+        }
+        self.0.transport.start(self.clone()).await?;
+        for worker in &workers {
+            for trigger in &worker.triggers {
+                if let Err(error) = self.0.transport.bind(trigger.clone()).await {
+                    tracing::warn!(worker = worker.name, trigger = %trigger.id, %error, "trigger not bound");
+                    problems.push(format!("trigger {}: {error}", trigger.id));
+                }
+            }
+        }
+        let mut background = Vec::new();
+        for worker in workers {
+            for prepare in worker.prepare {
+                if let Err(error) = prepare(self.clone()).await {
+                    tracing::warn!(worker = worker.name, %error, "preparation failed");
+                    problems.push(format!("{}: {error}", worker.name));
+                }
+            }
+            background.extend(worker.background.into_iter().map(|hook| (worker.name, hook)));
+        }
+        for (worker, hook) in background {
+            let task = hook(self.clone());
+            self.spawn(async move {
+                if let Err(error) = task.await {
+                    tracing::warn!(worker, %error, "background work ended");
+                }
+            });
+        }
+        Ok(problems)
+    }
+
+    /// Calls a function by its contract.
+    pub async fn call<C: Contract>(
+        &self,
+        context: &CallContext,
+        request: C::Request,
+        options: CallOptions,
+    ) -> Result<C::Response> {
+        call::typed::<C>(self, context, request, options).await
+    }
+
+    /// Calls a function by id with JSON.
+    pub async fn invoke(
+        &self,
+        context: &CallContext,
+        id: &str,
+        payload: Value,
+        options: CallOptions,
+    ) -> Result<Value> {
+        call::json(self, context, id, payload, options).await
+    }
+
+    /// Runs a function of this process for an outside caller or a trigger; never goes to the transport.
+    ///
+    /// # Errors
+    /// [`Error::FunctionNotFound`] when it is not hosted here, or what the function answers.
+    pub async fn serve(&self, id: &str, payload: Value, context: CallContext) -> Result<Value> {
+        call::serve(self, id, payload, context).await
+    }
+
+    /// Fire and forget: nothing is answered, a missing function included.
+    pub fn notify(&self, context: &CallContext, id: &str, payload: Value) {
+        let (bus, context, id) = (self.clone(), context.clone(), id.to_owned());
+        self.spawn(async move {
+            if let Err(error) = bus.invoke(&context, &id, payload, CallOptions::default()).await {
+                tracing::debug!(function = %id, %error, "notification failed");
+            }
+        });
+    }
+
+    /// Puts a job on a named queue; answers the receipt once it is stored.
+    pub async fn enqueue(
+        &self,
+        context: &CallContext,
+        queue: &str,
+        id: &str,
+        payload: Value,
+    ) -> Result<Value> {
+        let invocation = Invocation {
+            function_id: id.into(),
+            payload,
+            context: context.clone(),
+        };
+        self.0.transport.enqueue(queue, invocation).await
+    }
+
+    /// Adds a function after the start, such as a test double.
+    ///
+    /// # Errors
+    /// [`Error::Registration`] for an empty or a taken id.
+    pub fn register(&self, function: FunctionDef) -> Result<()> {
+        self.0.registry.add(function)
+    }
+
+    /// Takes a function away.
+    pub fn unregister(&self, id: &str) {
+        self.0.registry.remove(id);
+    }
+
+    /// Whether this process hosts the id.
+    pub fn hosts(&self, id: &str) -> bool {
+        self.0.registry.get(id).is_some()
+    }
+
+    /// Everything this process hosts, sorted by id.
+    pub fn catalog(&self) -> Vec<FunctionInfo> {
+        self.0.registry.catalog()
+    }
+
+    /// The engine behind the bus.
+    pub fn transport(&self) -> &Arc<dyn Transport> {
+        &self.0.transport
+    }
+
+    /// A view of one state scope.
+    pub fn scope<'a>(&'a self, context: &'a CallContext, name: &'a str) -> Scope<'a> {
+        Scope::new(self, context, name)
+    }
+
+    /// Data channels of this process.
+    pub fn channels(&self) -> &channel::Channels {
+        &self.0.channels
+    }
+
+    /// Sees every item that this process itself writes to a stream, in order, without a detour over the engine.
+    pub fn tap_stream(&self, stream: &str, tap: StreamTap) {
+        self.0.taps.add(stream, tap);
+    }
+
+    /// Shows an item to the taps of its stream; the writer calls it in the order of its writes.
+    pub fn show_to_taps(&self, item: &StreamItem) {
+        self.0.taps.show(item);
+    }
+
+    /// Id of this process's life, part of the item ids it writes (contract 01 §7).
+    pub fn epoch(&self) -> &str {
+        &self.0.epoch
+    }
+
+    /// Time, ids, settings, environment.
+    pub fn ports(&self) -> &Ports {
+        &self.0.ports
+    }
+
+    /// Settings in force now.
+    pub fn config(&self) -> Arc<Config> {
+        self.0.ports.config.load_full()
+    }
+
+    /// Unix milliseconds.
+    pub fn now_ms(&self) -> i64 {
+        self.0.ports.clock.now_ms()
+    }
+
+    /// A fresh UUID.
+    pub fn uuid(&self) -> String {
+        self.0.ports.ids.uuid()
+    }
+
+    /// Starts a task that is waited for when the process stops.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.tasks.spawn_on(task, &self.0.runtime);
+    }
+
+    /// Set when the process begins to stop.
+    pub fn shutdown_token(&self) -> &CancellationToken {
+        &self.0.shutdown
+    }
+
+    /// Stops: signals everybody, waits up to `grace` for their tasks, then closes the transport. True when all ended.
+    pub async fn shutdown(&self, grace: Duration) -> bool {
+        self.0.shutdown.cancel();
+        self.0.tasks.close();
+        let drained = tokio::time::timeout(grace, self.0.tasks.wait()).await.is_ok();
+        self.0.transport.shutdown().await;
+        drained
+    }
+
+    /// A handle that does not keep the bus alive.
+    pub fn downgrade(&self) -> WeakBus {
+        WeakBus(Arc::downgrade(&self.0))
+    }
+
+    fn default_timeout(&self) -> Duration {
+        Duration::from_millis(self.0.ports.config.load().engine.call_timeout_ms)
+    }
+}
+
+impl WeakBus {
+    /// The bus, while it lives.
+    pub fn upgrade(&self) -> Option<Bus> {
+        self.0.upgrade().map(Bus)
+    }
+}
+
+impl std::fmt::Debug for Bus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bus")
+            .field("epoch", &self.0.epoch)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for WeakBus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WeakBus")
+    }
+}
+
+/// A boxed future of a call.
+pub type CallFuture<T = Value> = BoxFuture<'static, Result<T>>;
+
+/// Turns a value into JSON; a type of ours that cannot be written is a bug of ours, reported as such.
+pub fn to_json<T: serde::Serialize>(value: &T) -> Result<Value> {
+    serde_json::to_value(value)
+        .map_err(|error| Error::Unavailable(format!("cannot be written as JSON: {error}")))
+}

@@ -1,0 +1,129 @@
+//! The functions this process hosts, with their counters.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder};
+
+use super::function::{FunctionDef, FunctionInfo};
+use crate::error::{Error, Result};
+use crate::model::FunctionId;
+
+/// Calls, by function, route and outcome.
+pub(super) const CALLS: &str = "harness_function_calls_total";
+/// Seconds a call took, by function and route.
+pub(super) const DURATION: &str = "harness_function_duration_seconds";
+
+static METADATA: Metadata<'static> = Metadata::new("harness::bus", Level::INFO, None);
+
+type DynRecorder = Arc<dyn Recorder + Send + Sync>;
+
+/// Reads are lock-free; a registration copies the map.
+pub(super) struct Registry {
+    functions: ArcSwap<HashMap<FunctionId, Arc<Entry>>>,
+    writing: Mutex<()>,
+    recorder: DynRecorder,
+    engine_calls: Calls,
+}
+
+pub(super) struct Entry {
+    pub(super) function: FunctionDef,
+    pub(super) calls: Calls,
+}
+
+/// Counters of one function, resolved once.
+pub(super) struct Calls {
+    ok: Counter,
+    failed: Counter,
+    duration: Histogram,
+}
+
+impl Calls {
+    fn new(recorder: &DynRecorder, function: &str, route: &'static str) -> Self {
+        let labels = || {
+            vec![
+                Label::new("function", function.to_owned()),
+                Label::from_static_parts("route", route),
+            ]
+        };
+        let counter = |outcome: &'static str| {
+            let mut labels = labels();
+            labels.push(Label::from_static_parts("outcome", outcome));
+            recorder.register_counter(&Key::from_parts(CALLS, labels), &METADATA)
+        };
+        Self {
+            ok: counter("ok"),
+            failed: counter("error"),
+            duration: recorder.register_histogram(&Key::from_parts(DURATION, labels()), &METADATA),
+        }
+    }
+
+    pub(super) fn record(&self, ok: bool, took: Duration) {
+        if ok {
+            self.ok.increment(1)
+        } else {
+            self.failed.increment(1)
+        }
+        self.duration.record(took.as_secs_f64());
+    }
+}
+
+impl Registry {
+    pub(super) fn new(recorder: DynRecorder) -> Self {
+        // Engine functions share one series: their ids come from outside and labels must stay bounded.
+        let engine_calls = Calls::new(&recorder, "(engine)", "engine");
+        Self {
+            functions: ArcSwap::default(),
+            writing: Mutex::new(()),
+            recorder,
+            engine_calls,
+        }
+    }
+
+    pub(super) fn add(&self, function: FunctionDef) -> Result<()> {
+        let refuse = |why: &str| Error::Registration {
+            id: function.id().to_string(),
+            why: why.to_owned(),
+        };
+        if function.id().is_empty() {
+            return Err(refuse("the id is empty"));
+        }
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut functions = HashMap::clone(&self.functions.load());
+        if functions.contains_key(function.id()) {
+            return Err(refuse("the id is already registered"));
+        }
+        let calls = Calls::new(&self.recorder, function.id(), "local");
+        functions.insert(function.id().clone(), Arc::new(Entry { function, calls }));
+        self.functions.store(Arc::new(functions));
+        Ok(())
+    }
+
+    pub(super) fn remove(&self, id: &str) {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut functions = HashMap::clone(&self.functions.load());
+        functions.remove(id);
+        self.functions.store(Arc::new(functions));
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<Arc<Entry>> {
+        self.functions.load().get(id).cloned()
+    }
+
+    pub(super) fn catalog(&self) -> Vec<FunctionInfo> {
+        let mut all: Vec<_> = self
+            .functions
+            .load()
+            .values()
+            .map(|entry| entry.function.info())
+            .collect();
+        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all
+    }
+
+    pub(super) fn engine_calls(&self) -> &Calls {
+        &self.engine_calls
+    }
+}

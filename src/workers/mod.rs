@@ -1,0 +1,8 @@
+//! The workers this process hosts, one line each. A worker never imports another one; they call through the bus.
+
+use crate::bus::WorkerDef;
+
+/// All workers, in start order.
+pub fn all() -> Vec<WorkerDef> {
+    vec![]
+}
