@@ -24,6 +24,7 @@ use crate::model::api::Contract;
 pub(super) async fn typed<C: Contract>(
     bus: &Bus,
     context: &CallContext,
+    id: &str,
     request: C::Request,
     options: CallOptions,
 ) -> Result<C::Response> {
@@ -43,7 +44,7 @@ pub(super) async fn typed<C: Contract>(
     match payload.into_typed::<C::Response>()? {
         Ok(response) => Ok(response),
         Err(json) => serde_path_to_error::deserialize(json)
-            .map_err(|error| Error::Unavailable(format!("unexpected answer of {}: {error}", C::ID))),
+            .map_err(|error| Error::Unavailable(format!("unexpected answer of {id}: {error}"))),
     }
 }
 

@@ -156,7 +156,18 @@ impl Bus {
         request: C::Request,
         options: CallOptions,
     ) -> Result<C::Response> {
-        call::typed::<C>(self, context, request, options).await
+        call::typed::<C>(self, context, C::ID, request, options).await
+    }
+
+    /// Calls a function that has the shapes of a contract under another id, such as `provider::<id>::stream`.
+    pub async fn call_named<C: Contract>(
+        &self,
+        context: &CallContext,
+        id: &str,
+        request: C::Request,
+        options: CallOptions,
+    ) -> Result<C::Response> {
+        call::typed::<C>(self, context, id, request, options).await
     }
 
     /// Calls a function by id with JSON.

@@ -108,8 +108,8 @@ pub trait Transport: Send + Sync + 'static {
     /// Binds a trigger; one with the same id is replaced.
     fn bind(&self, trigger: TriggerSpec) -> CallFuture<()>;
 
-    /// Writes a batch, in order, the last write being the one that decides. Embedded: one transaction, queued in the order of
-    /// the calls to this method, not of the polls of what it returns.
+    /// Writes a batch, in order. Embedded: one transaction, queued in the order of the calls to this method, not of the polls
+    /// of what it returns. Engine: one write after the other, so put the write that decides behind those it rests on.
     fn commit(&self, writes: Vec<Write>) -> CallFuture<()>;
 
     /// Opens the writing end of a channel that is not of this process.
@@ -123,6 +123,9 @@ pub trait Transport: Send + Sync + 'static {
         let error = Error::coded("channel_not_found", format!("no channel {}", channel.channel_id));
         Box::pin(futures::future::ready(Err(error)))
     }
+
+    /// Whether [`commit`](Self::commit) is all or nothing, and nobody but this process can write.
+    fn is_exclusive(&self) -> bool;
 
     /// What it is, and how it fares.
     fn info(&self) -> EngineInfo;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::call::FunctionResult;
 use super::key::{CallId, EntryId, FunctionId};
-use super::message::{AssistantMessage, ErrorKind, FunctionResultMessage, RawMessage, StopReason};
+use super::message::{AssistantMessage, ErrorKind, RawMessage, StopReason};
 use super::turn::TurnStateView;
 use super::usage::Usage;
 
@@ -239,8 +239,8 @@ pub enum AgentEvent {
     TurnEnd {
         /// The assistant message.
         message: RawMessage,
-        /// Its results in call order.
-        function_results: Vec<FunctionResultMessage>,
+        /// Its results in call order, in transcript form.
+        function_results: Vec<RawMessage>,
     },
     /// The run is over; its last event.
     AgentEnd {

@@ -17,6 +17,10 @@ contract!(
     /// `harness::provider::resolve` (09 B3).
     Resolve = "harness::provider::resolve", ResolveRequest => Resolved);
 
+contract!(
+    /// `provider::<id>::stream` (08 §2); called under the id of the routed provider.
+    Stream = "provider::openai::stream", StreamRequest => StreamResponse);
+
 /// A request or response without members.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Empty {}
