@@ -13,4 +13,7 @@ pub mod config;
 pub mod error;
 pub mod ids;
 pub mod model;
+pub mod telemetry;
+pub mod watch;
 pub mod workers;
+pub mod yaml;

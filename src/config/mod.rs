@@ -1,25 +1,39 @@
-//! Stub until the real configuration lands.
-/// Environment port.
-pub trait Env: Send + Sync {
-    /// One variable; empty counts as not set.
-    fn var(&self, name: &str) -> Option<String>;
-}
-/// Stub.
-#[derive(Debug, Clone, Default)]
-pub struct Config {
-    /// Stub.
-    pub engine: Engine,
-}
-/// Stub.
-#[derive(Debug, Clone)]
-pub struct Engine {
-    /// Stub.
-    pub call_timeout_ms: u64,
-}
-impl Default for Engine {
-    fn default() -> Self {
-        Self {
-            call_timeout_ms: 30_000,
-        }
-    }
-}
+//! Configuration: typed sections, defaults, the layers over them, and reloading (contract 12).
+//!
+//! ```text
+//! table.rs   every key once: name, type, default, accepted values, older variable, meaning
+//!   ├─ structs and Config::default()
+//!   ├─ KEYS ── load.rs     default < file < older variable < HARNESS__SECTION__KEY < flag
+//!   │       └─ render.rs   config.example.yaml, docs/configuration.md
+//!   └─ restart sections ── reload.rs   a changed file is swapped in as a whole, or not at all
+//! ```
+//!
+//! Only this module reads the environment; others get the [`Env`] port for names known only at call time.
+//! A snapshot of the configuration is taken per call and never held across an await.
+
+mod choice;
+mod engine;
+mod env;
+mod floor;
+mod load;
+mod older;
+mod reload;
+mod render;
+mod secret;
+mod spec;
+mod table;
+
+pub use choice::{Durability, EngineMode, LogFormat, StoreBackend, Unpriced};
+pub use engine::{DEFAULT_ENGINE_URL, EngineChoice, Probe};
+pub use env::{Env, MapEnv, ProcessEnv};
+pub use load::{DEFAULT_PATH, Finding, Findings, Flags, LoadInput, Loaded, Origin, Source};
+pub use older::Reading;
+pub use reload::{Reload, SETTLE, reload, watch};
+pub use render::{documentation, example};
+pub use secret::Secret;
+pub use spec::{Applies, Key, Older, Rule, Section, Spec};
+pub use table::{
+    Budgets, Compaction, Config, Engine, Events, HookFanout, Http, KEYS, Log, Permissions, Provider,
+    ProviderAnthropic, ProviderKimi, ProviderLlamacpp, ProviderLmstudio, ProviderOpenai, SECTIONS, Session,
+    Shutdown, Telemetry, Turn, Ui, Web,
+};

@@ -1,0 +1,32 @@
+//! Default of `permissions.deny_floor` (contract 03 §4 item 6).
+
+use serde_json::{Value, json};
+
+/// Functions no agent may call, whatever the arguments.
+const ALWAYS: &[&str] = &[
+    "approval::*",
+    "run::start",
+    "run::abort",
+    "harness::trigger",
+    "configuration::get",
+    "configuration::set",
+    "configuration::register",
+    "harness::provider::resolve",
+    "harness::provider::register",
+    "models::register",
+];
+
+/// Functions no agent may call on a scope of ours.
+const ON_OUR_SCOPES: &[&str] = &["state::set", "state::update", "state::delete"];
+
+/// Scopes whose rows decide what agents may do or spend.
+const OUR_SCOPES: &str = "^(approvals|approval_settings|turn_state|turn_lease|run_request|budgets)$";
+
+/// The rules as entries of a rule file, without `action`.
+pub(super) fn default_floor() -> Vec<Value> {
+    let always = ALWAYS.iter().map(|id| json!(id));
+    let scoped = ON_OUR_SCOPES
+        .iter()
+        .map(|id| json!({"function": id, "args": {"scope": {"matches": OUR_SCOPES}}}));
+    always.chain(scoped).collect()
+}

@@ -1,0 +1,184 @@
+//! The log on stderr: one line per event, as text or JSON, without secrets.
+
+use std::fmt;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use serde_json::Value;
+use tracing::field::Field;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::payload::{REDACTED, is_secret_key, redact};
+use crate::config::{Log, LogFormat};
+use crate::error::Error;
+
+const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
+
+/// Shorter texts are not masked by value: they would blot out ordinary words.
+const MIN_SECRET_BYTES: usize = 8;
+
+/// The filter of a level or of filter directives. A bare level is for our own lines; those of dependencies stay at
+/// `warn`, because their traces may hold request headers.
+pub fn filter(level: &str) -> Result<EnvFilter, String> {
+    let level = level.trim();
+    let is_word = !level.is_empty() && level.chars().all(|c| c.is_ascii_alphabetic());
+    let directives = if is_word {
+        let word = level.to_ascii_lowercase();
+        match word.as_str() {
+            "off" | "error" => word,
+            known if LEVELS.contains(&known) => format!("warn,harness={known}"),
+            _ => return Err(format!("`{level}` is not a level")),
+        }
+    } else if level.is_empty() {
+        return Err("a level is missing".into());
+    } else {
+        level.to_owned()
+    };
+    EnvFilter::builder()
+        .parse(directives)
+        .map_err(|error| error.to_string())
+}
+
+/// Secrets that must not appear in the log, whatever the place. A cheap clone; all clones share one list.
+#[derive(Clone, Default)]
+pub struct Masks(Arc<ArcSwap<Vec<String>>>);
+
+impl fmt::Debug for Masks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Masks").finish_non_exhaustive()
+    }
+}
+
+impl Masks {
+    /// Masks this text from now on. Texts under 8 bytes are left alone.
+    pub fn add(&self, secret: &str) {
+        if secret.len() < MIN_SECRET_BYTES {
+            return;
+        }
+        self.0.rcu(|known| {
+            let mut known = Vec::clone(known);
+            if !known.iter().any(|one| one == secret) {
+                known.push(secret.to_owned());
+                // A secret that contains another one goes first, or its rest would stay.
+                known.sort_by_key(|one| std::cmp::Reverse(one.len()));
+            }
+            known
+        });
+    }
+
+    /// The text without the known secrets.
+    pub fn apply(&self, text: &str) -> String {
+        self.0.load().iter().fold(text.to_owned(), |text, secret| {
+            if text.contains(secret.as_str()) {
+                text.replace(secret.as_str(), REDACTED)
+            } else {
+                text
+            }
+        })
+    }
+}
+
+/// Starts the log for this process. Fails when the level is not usable or a log was started before.
+pub fn init(log: &Log, masks: Masks) -> Result<(), Error> {
+    let filter = filter(&log.level).map_err(|error| Error::invalid(format!("log.level: {error}")))?;
+    let sink = Sink {
+        masks,
+        format: log.format,
+        out: io::stderr,
+    };
+    match log.format {
+        LogFormat::Text => tracing_subscriber::registry()
+            .with(filter)
+            .with(text_layer(sink))
+            .try_init(),
+        LogFormat::Json => tracing_subscriber::registry()
+            .with(filter)
+            .with(json_layer(sink))
+            .try_init(),
+    }
+    .map_err(|error| Error::invalid(format!("the log cannot be started: {error}")))
+}
+
+fn text_layer<S, O, W>(sink: Sink<O>) -> impl tracing_subscriber::Layer<S>
+where
+    S: tracing::Subscriber + for<'span> tracing_subscriber::registry::LookupSpan<'span>,
+    O: Fn() -> W + Clone + Send + Sync + 'static,
+    W: Write + 'static,
+{
+    tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .fmt_fields(debug_fn(write_field).delimited(" "))
+        .with_writer(sink)
+}
+
+fn json_layer<S, O, W>(sink: Sink<O>) -> impl tracing_subscriber::Layer<S>
+where
+    S: tracing::Subscriber + for<'span> tracing_subscriber::registry::LookupSpan<'span>,
+    O: Fn() -> W + Clone + Send + Sync + 'static,
+    W: Write + 'static,
+{
+    tracing_subscriber::fmt::layer()
+        .json()
+        .with_ansi(false)
+        .with_writer(sink)
+}
+
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    match field.name() {
+        "message" => write!(writer, "{value:?}"),
+        name if is_secret_key(name) => write!(writer, "{name}={REDACTED}"),
+        name => write!(writer, "{name}={value:?}"),
+    }
+}
+
+/// Where lines go. The formatter hands over whole lines, so a secret is never split between two writes.
+#[derive(Clone)]
+struct Sink<O> {
+    masks: Masks,
+    format: LogFormat,
+    out: O,
+}
+
+struct Line<'a, W> {
+    masks: &'a Masks,
+    format: LogFormat,
+    out: W,
+}
+
+impl<'a, O, W> MakeWriter<'a> for Sink<O>
+where
+    O: Fn() -> W,
+    W: Write,
+{
+    type Writer = Line<'a, W>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Line {
+            masks: &self.masks,
+            format: self.format,
+            out: (self.out)(),
+        }
+    }
+}
+
+impl<W: Write> Write for Line<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let line = String::from_utf8_lossy(bytes);
+        let line = match (self.format, serde_json::from_str::<Value>(&line)) {
+            (LogFormat::Json, Ok(record)) => format!("{}\n", redact(&record)),
+            (LogFormat::Json | LogFormat::Text, _) => line.into_owned(),
+        };
+        self.out.write_all(self.masks.apply(&line).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
