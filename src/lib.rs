@@ -7,6 +7,7 @@
 //!                    leaves usable from any layer above `model`: config, telemetry, http, error, clock, ids, yaml
 //! ```
 
+pub mod admin;
 pub mod bus;
 pub mod clock;
 pub mod config;

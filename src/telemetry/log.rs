@@ -182,3 +182,96 @@ impl<W: Write> Write for Line<'_, W> {
         self.out.flush()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Takes lines instead of stderr.
+    #[derive(Clone, Default)]
+    struct Taken(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Taken {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(format: LogFormat, log: impl FnOnce()) -> String {
+        let (taken, masks) = (Taken::default(), Masks::default());
+        masks.add("sk-12345678");
+        masks.add("short");
+        let target = taken.clone();
+        let sink = Sink {
+            masks,
+            format,
+            out: move || target.clone(),
+        };
+        let registry = tracing_subscriber::registry();
+        match format {
+            LogFormat::Text => tracing::subscriber::with_default(registry.with(text_layer(sink)), log),
+            LogFormat::Json => tracing::subscriber::with_default(registry.with(json_layer(sink)), log),
+        }
+        String::from_utf8(taken.0.lock().unwrap().clone()).unwrap()
+    }
+
+    fn lines() {
+        let span = tracing::info_span!("call", access_token = "t-in-span", turn = 3);
+        let _entered = span.enter();
+        tracing::info!(api_key = "k", function = "a::b", "sent sk-12345678 in short");
+    }
+
+    #[test]
+    fn text_lines_hold_no_secret() {
+        let line = logged(LogFormat::Text, lines);
+        assert!(
+            line.ends_with("sent [REDACTED] in short api_key=[REDACTED] function=\"a::b\"\n"),
+            "{line}"
+        );
+        assert!(line.contains("call{access_token=[REDACTED] turn=3}"), "{line}");
+    }
+
+    #[test]
+    fn json_lines_hold_no_secret() {
+        let line = logged(LogFormat::Json, lines);
+        let record: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(
+            record["fields"],
+            json!({"message": "sent [REDACTED] in short", "api_key": "[REDACTED]", "function": "a::b"})
+        );
+        assert_eq!(
+            record["span"],
+            json!({"access_token": "[REDACTED]", "turn": 3, "name": "call"})
+        );
+    }
+
+    #[test]
+    fn levels_and_filters() {
+        for (level, directives) in [
+            ("info", Some("harness=info,warn")),
+            (" DEBUG ", Some("harness=debug,warn")),
+            ("off", Some("off")),
+            ("error", Some("error")),
+            ("info,harness::bus=trace", Some("harness::bus=trace,info")),
+            ("verbose", None),
+            ("", None),
+            ("harness=loud", None),
+        ] {
+            assert_eq!(
+                filter(level).ok().map(|filter| filter.to_string()).as_deref(),
+                directives,
+                "{level:?}"
+            );
+        }
+    }
+}

@@ -1,1 +1,3 @@
+mod admin;
+mod config;
 mod support;
