@@ -4,7 +4,8 @@
 //!
 //! ```text
 //! main → cli → app → admin, workers → bus → model
-//!                    leaves usable from any layer above `model`: config, telemetry, http, error, clock, ids, yaml
+//!                    leaves usable from any layer above `model`: config, telemetry, http, error, clock, ids, watch,
+//!                    yaml
 //! ```
 
 pub mod admin;

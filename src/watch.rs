@@ -57,15 +57,10 @@ pub fn watch_file(
 fn forward(event: notify::Result<notify::Event>, wake: &SyncSender<()>) {
     let is_change = match event {
         // Reading is an event too; reacting to our own reads would never end.
-        Ok(event) => match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-            EventKind::Access(_) => false,
-            EventKind::Any
-            | EventKind::Create(_)
-            | EventKind::Modify(_)
-            | EventKind::Remove(_)
-            | EventKind::Other => true,
-        },
+        Ok(event) => {
+            let is_write_end = event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write));
+            is_write_end || !event.kind.is_access()
+        }
         // Events may have been lost: look.
         Err(_) => true,
     };
@@ -117,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    const SETTLE: Duration = Duration::from_millis(20);
+    const SETTLE: Duration = Duration::from_millis(100);
     const PATIENCE: Duration = Duration::from_secs(10);
 
     #[test]
@@ -127,7 +122,7 @@ mod tests {
         let content = path.clone();
         let (changed, changes) = channel();
         let _watcher = watch_file(&path, SETTLE, move || {
-            changed.send(fs::read_to_string(&content).unwrap()).unwrap()
+            changed.send(fs::read_to_string(&content).unwrap()).unwrap();
         })
         .unwrap();
 

@@ -14,15 +14,6 @@ pub struct YamlError {
     pub message: String,
 }
 
-impl YamlError {
-    fn without_line(message: impl Into<String>) -> Self {
-        Self {
-            line: None,
-            message: message.into(),
-        }
-    }
-}
-
 /// Reads one YAML document. An empty one is `null`. Anchors are resolved; keys that are numbers or truth values become
 /// text; duplicate keys, tags and numbers that JSON cannot hold are errors.
 pub fn parse(text: &str) -> Result<Value, YamlError> {
@@ -31,7 +22,7 @@ pub fn parse(text: &str) -> Result<Value, YamlError> {
         line: error.location().map(|place| place.line()),
         message: without_place(&error),
     })?;
-    into_json(parsed)
+    into_json(parsed).map_err(|wrong| wrong.located_in(text))
 }
 
 /// The crate appends ` at line 3 column 4`; the line is a field of its own here.
@@ -43,7 +34,42 @@ fn without_place(error: &serde_yaml::Error) -> String {
     }
 }
 
-fn into_json(yaml: Yaml) -> Result<Value, YamlError> {
+/// A value that JSON does not have.
+enum Wrong {
+    Tag(String),
+    Number(String),
+    Key,
+    Duplicate(String),
+}
+
+impl Wrong {
+    /// The parsed tree has no places any more; a tag is looked up in the text, outside quotes.
+    fn located_in(self, text: &str) -> YamlError {
+        let line = match &self {
+            Self::Tag(tag) => text
+                .lines()
+                .position(|line| has_bare(line, tag))
+                .map(|index| index + 1),
+            Self::Number(_) | Self::Key | Self::Duplicate(_) => None,
+        };
+        let message = match self {
+            Self::Tag(tag) => format!("`{tag}` is a tag here; quote texts that begin with `!`"),
+            Self::Number(number) => format!("the number {number} cannot be used"),
+            Self::Key => "a key must be a text".to_owned(),
+            Self::Duplicate(name) => format!("duplicate key `{name}`"),
+        };
+        YamlError { line, message }
+    }
+}
+
+fn has_bare(line: &str, tag: &str) -> bool {
+    line.match_indices(tag).any(|(at, _)| {
+        let before = line.get(..at).and_then(|before| before.chars().next_back());
+        before.is_none_or(|c| c.is_whitespace() || matches!(c, '[' | '{' | ','))
+    })
+}
+
+fn into_json(yaml: Yaml) -> Result<Value, Wrong> {
     Ok(match yaml {
         Yaml::Null => Value::Null,
         Yaml::Bool(flag) => Value::Bool(flag),
@@ -51,16 +77,11 @@ fn into_json(yaml: Yaml) -> Result<Value, YamlError> {
         Yaml::String(text) => Value::String(text),
         Yaml::Sequence(items) => Value::Array(items.into_iter().map(into_json).collect::<Result<_, _>>()?),
         Yaml::Mapping(entries) => Value::Object(into_object(entries)?),
-        Yaml::Tagged(tagged) => {
-            let tag = tagged.tag.to_string();
-            return Err(YamlError::without_line(format!(
-                "`{tag}` is a tag here; quote texts that begin with `!`"
-            )));
-        }
+        Yaml::Tagged(tagged) => return Err(Wrong::Tag(tagged.tag.to_string())),
     })
 }
 
-fn into_number(number: &serde_yaml::Number) -> Result<Number, YamlError> {
+fn into_number(number: &serde_yaml::Number) -> Result<Number, Wrong> {
     if let Some(whole) = number.as_u64() {
         return Ok(whole.into());
     }
@@ -70,10 +91,10 @@ fn into_number(number: &serde_yaml::Number) -> Result<Number, YamlError> {
     number
         .as_f64()
         .and_then(Number::from_f64)
-        .ok_or_else(|| YamlError::without_line(format!("the number {number} cannot be used")))
+        .ok_or_else(|| Wrong::Number(number.to_string()))
 }
 
-fn into_object(entries: serde_yaml::Mapping) -> Result<Map<String, Value>, YamlError> {
+fn into_object(entries: serde_yaml::Mapping) -> Result<Map<String, Value>, Wrong> {
     let mut object = Map::with_capacity(entries.len());
     for (key, value) in entries {
         let name = match into_json(key)? {
@@ -81,11 +102,11 @@ fn into_object(entries: serde_yaml::Mapping) -> Result<Map<String, Value>, YamlE
             Value::Number(number) => number.to_string(),
             Value::Bool(flag) => flag.to_string(),
             Value::Null | Value::Array(_) | Value::Object(_) => {
-                return Err(YamlError::without_line("a key must be a text"));
+                return Err(Wrong::Key);
             }
         };
         if object.insert(name.clone(), into_json(value)?).is_some() {
-            return Err(YamlError::without_line(format!("duplicate key `{name}`")));
+            return Err(Wrong::Duplicate(name));
         }
     }
     Ok(object)

@@ -1,7 +1,7 @@
 //! Which engine is used: the part of `engine.mode` that needs no network (contract 12 §3).
 
 use super::choice::EngineMode;
-use super::load::Origin;
+use super::input::Origin;
 use super::table::Engine;
 
 /// Address of an engine that nobody named.

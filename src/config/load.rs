@@ -1,165 +1,22 @@
 //! From file, variables and flags to a [`Config`]: every mistake is found in one go.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::choice::EngineMode;
-use super::engine::EngineChoice;
 use super::env::Env;
+use super::input::{Finding, Findings, Flags, LoadInput, Loaded, Origin, Source};
+use super::names::{find, hint, is_section, path};
 use super::older::Reading;
-use super::spec::{Key, Older, Rule, split_address};
-use super::table::{Config, KEYS, SECTIONS};
+use super::rule::{Rule, split_address};
+use super::spec::{Key, Older};
+use super::table::{Config, KEYS};
 use crate::yaml;
-
-/// The file that is read when none is named.
-pub const DEFAULT_PATH: &str = "./config.yaml";
 
 /// Prefix of the variables that name a key.
 const PREFIX: &str = "HARNESS__";
-
-/// Names of earlier drafts and what they are called now (contract 12 §3).
-const RENAMED: &[(&str, &str)] = &[
-    ("turn_queue", "turn.wake_queue"),
-    ("slim_updates", "events.slim_updates"),
-    ("shutdown.grace", "shutdown.grace_ms"),
-    ("durability", "engine.durability"),
-    ("admin", "http.listen"),
-];
-
-/// One thing that is wrong, or doubtful, with its path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// `section.key`, or the file's path.
-    pub path: String,
-    /// What is wrong and what would be right.
-    pub text: String,
-}
-
-impl Finding {
-    fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
-        Self {
-            path: path.into(),
-            text: text.into(),
-        }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.text)
-    }
-}
-
-/// Everything that makes a configuration unusable; never empty. The program ends with exit code 2.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Findings(pub Vec<Finding>);
-
-impl fmt::Display for Findings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self.0.iter().map(Finding::to_string).collect();
-        f.write_str(&lines.join("\n"))
-    }
-}
-
-impl std::error::Error for Findings {}
-
-/// Values given on the command line.
-#[derive(Debug, Clone, Default)]
-pub struct Flags {
-    /// `--url`: `engine.url`.
-    pub url: Option<String>,
-}
-
-/// What a configuration is made of.
-#[derive(Clone)]
-pub struct LoadInput {
-    /// `--config`; [`DEFAULT_PATH`] without one.
-    pub path: Option<PathBuf>,
-    /// Values given on the command line.
-    pub flags: Flags,
-    /// The environment.
-    pub env: Arc<dyn Env>,
-}
-
-impl fmt::Debug for LoadInput {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoadInput")
-            .field("path", &self.path)
-            .field("flags", &self.flags)
-            .finish_non_exhaustive()
-    }
-}
-
-impl LoadInput {
-    /// The file in question.
-    pub fn file(&self) -> &Path {
-        self.path.as_deref().unwrap_or(Path::new(DEFAULT_PATH))
-    }
-}
-
-/// Whether there was a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// This one.
-    File(PathBuf),
-    /// None at this place: all defaults.
-    NoFile(PathBuf),
-}
-
-/// Where the value of a key came from.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Origin {
-    /// Nobody gave one.
-    #[default]
-    Default,
-    /// The file.
-    File,
-    /// This variable.
-    Variable(String),
-    /// This flag.
-    Flag(&'static str),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Default => f.write_str("default"),
-            Self::File => f.write_str("the configuration file"),
-            Self::Variable(name) => f.write_str(name),
-            Self::Flag(name) => f.write_str(name),
-        }
-    }
-}
-
-/// A usable configuration and how it came about.
-#[derive(Debug, Clone)]
-pub struct Loaded {
-    /// The values in force.
-    pub config: Config,
-    /// What was ignored or is doubtful.
-    pub warnings: Vec<Finding>,
-    /// Whether there was a file.
-    pub source: Source,
-    /// Keys (`section.key`) that do not have their default, and who set them.
-    pub origins: BTreeMap<String, Origin>,
-}
-
-impl Loaded {
-    /// Where the value of this key (`section.key`) came from.
-    pub fn origin(&self, path: &str) -> Origin {
-        self.origins.get(path).cloned().unwrap_or_default()
-    }
-
-    /// Which engine to use, as far as the configuration says.
-    pub fn engine_choice(&self) -> EngineChoice {
-        EngineChoice::of(&self.config.engine, &self.origin("engine.url"))
-    }
-}
 
 impl Config {
     /// Reads and checks everything: default < file < older variable < `HARNESS__…` < flag.
@@ -230,10 +87,10 @@ impl<'a> Layers<'a> {
 
     fn file(&mut self, file: Map<String, Value>) {
         for (name, value) in file {
-            if SECTIONS.iter().any(|section| section.name == name) {
+            if is_section(&name) {
                 self.file_section(&name, value);
             } else if let Some(key) = find("", &name) {
-                self.put(key, value, Origin::File);
+                self.put(key, &value, Origin::File);
             } else {
                 self.unknown("", &name, &Origin::File);
             }
@@ -252,7 +109,7 @@ impl<'a> Layers<'a> {
         for (name, value) in entries {
             match find(section, &name) {
                 Some(key) if key.spec.rule == Rule::Secret => self.file_secret(key, &value),
-                Some(key) => self.put(key, value, Origin::File),
+                Some(key) => self.put(key, &value, Origin::File),
                 None => self.unknown(section, &name, &Origin::File),
             }
         }
@@ -275,7 +132,7 @@ impl<'a> Layers<'a> {
             .or_else(|| default.map(str::to_owned))
             .filter(|text| !text.is_empty())
         {
-            Some(text) => self.put(key, text.into(), Origin::File),
+            Some(text) => self.put(key, &text.into(), Origin::File),
             None => self.warn(key.path(), format!("the variable {variable} is not set")),
         }
     }
@@ -289,17 +146,17 @@ impl<'a> Layers<'a> {
                 continue;
             };
             match (older.read)(&raw) {
-                Reading::Value(value) => self.put_older(key, older.name, value),
+                Reading::Value(value) => self.put_older(key, older.name, &value),
                 Reading::NoEffect => {}
                 Reading::Unusable => self.ignore_older(key, older.name),
             }
         }
     }
 
-    fn put_older(&mut self, key: &Key, name: &str, value: Value) {
+    fn put_older(&mut self, key: &Key, name: &str, value: &Value) {
         // An address that cannot be used must not lead to another engine than the one that was meant.
         let is_address = key.section == "engine" && key.name == "url";
-        if is_address || key.spec.check(&value).is_ok() {
+        if is_address || key.spec.check(value).is_ok() {
             self.put(key, value, Origin::Variable(name.to_owned()));
         } else {
             self.ignore_older(key, name);
@@ -325,7 +182,7 @@ impl<'a> Layers<'a> {
             let origin = Origin::Variable(name.clone());
             match find(section, key_name) {
                 Some(key) => match variable_value(key, &raw) {
-                    Ok(value) => self.put(key, value, origin),
+                    Ok(value) => self.put(key, &value, origin),
                     Err(text) => self.error(key.path(), format!("{text} (from {name})")),
                 },
                 None => self.unknown(section, key_name, &origin),
@@ -335,13 +192,13 @@ impl<'a> Layers<'a> {
 
     fn flags(&mut self, flags: &Flags) {
         if let (Some(url), Some(key)) = (&flags.url, find("engine", "url")) {
-            self.put(key, url.as_str().into(), Origin::Flag("--url"));
+            self.put(key, &url.as_str().into(), Origin::Flag("--url"));
         }
     }
 
-    fn put(&mut self, key: &Key, value: Value, origin: Origin) {
+    fn put(&mut self, key: &Key, value: &Value, origin: Origin) {
         let path = key.path();
-        match key.spec.check(&value) {
+        match key.spec.check(value) {
             Ok(value) => {
                 let section = match key.section {
                     "" => &mut self.given,
@@ -360,11 +217,7 @@ impl<'a> Layers<'a> {
                 self.origins.insert(path, origin);
             }
             Err(text) => {
-                let from = if origin == Origin::File {
-                    String::new()
-                } else {
-                    format!(" (from {origin})")
-                };
+                let from = from(&origin);
                 if key.spec.lenient {
                     self.warn(path, format!("{text}{from}; ignored"));
                 } else {
@@ -376,20 +229,12 @@ impl<'a> Layers<'a> {
 
     /// A name we do not have: a mistake inside our sections, perhaps somebody else's at top level.
     fn unknown(&mut self, section: &str, name: &str, origin: &Origin) {
-        let path = if section.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{section}.{name}")
-        };
+        let path = path(section, name);
         let hint = hint(section, name)
             .map(|hint| format!("; did you mean `{hint}`?"))
             .unwrap_or_default();
-        let from = if *origin == Origin::File {
-            String::new()
-        } else {
-            format!(" (from {origin})")
-        };
-        if SECTIONS.iter().any(|known| known.name == section) {
+        let from = from(origin);
+        if is_section(section) {
             self.error(path, format!("unknown key{from}{hint}"));
         } else {
             self.warn(path, format!("unknown name, ignored{from}{hint}"));
@@ -439,8 +284,13 @@ impl<'a> Layers<'a> {
     }
 }
 
-fn find(section: &str, name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.section == section && key.name == name)
+/// Says where a bad value came from, unless that is the file.
+fn from(origin: &Origin) -> String {
+    if *origin == Origin::File {
+        String::new()
+    } else {
+        format!(" (from {origin})")
+    }
 }
 
 /// `${VAR}` or `${VAR:default}`, and nothing around it.
@@ -463,37 +313,6 @@ fn variable_value(key: &Key, raw: &str) -> Result<Value, String> {
         Ok(value) => Ok(value),
         Err(error) => Err(error.message),
     }
-}
-
-/// The known name that was probably meant.
-fn hint(section: &str, name: &str) -> Option<String> {
-    let path = if section.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{section}.{name}")
-    };
-    if let Some((_, now)) = RENAMED.iter().find(|(old, _)| *old == path) {
-        return Some((*now).to_owned());
-    }
-    let is_ours = SECTIONS.iter().any(|known| known.name == section);
-    let in_place = KEYS
-        .iter()
-        .filter(|key| key.section == section)
-        .map(|key| key.name);
-    let candidates: Vec<&str> = if is_ours {
-        in_place.collect()
-    } else {
-        // A foreign name far from all of ours gets no hint.
-        const NEAR: f64 = 0.85;
-        let names = in_place.chain(SECTIONS.iter().map(|section| section.name));
-        names
-            .filter(|known| strsim::jaro_winkler(known, &path) >= NEAR)
-            .collect()
-    };
-    let nearest = candidates
-        .into_iter()
-        .max_by(|left, right| strsim::jaro_winkler(left, name).total_cmp(&strsim::jaro_winkler(right, name)));
-    nearest.map(str::to_owned)
 }
 
 /// Whether only this machine can reach the address.

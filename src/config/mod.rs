@@ -15,10 +15,14 @@ mod choice;
 mod engine;
 mod env;
 mod floor;
+mod input;
 mod load;
+mod names;
 mod older;
+mod provider;
 mod reload;
 mod render;
+mod rule;
 mod secret;
 mod spec;
 mod table;
@@ -26,12 +30,14 @@ mod table;
 pub use choice::{Durability, EngineMode, LogFormat, StoreBackend, Unpriced};
 pub use engine::{DEFAULT_ENGINE_URL, EngineChoice, Probe};
 pub use env::{Env, MapEnv, ProcessEnv};
-pub use load::{DEFAULT_PATH, Finding, Findings, Flags, LoadInput, Loaded, Origin, Source};
+pub use input::{DEFAULT_PATH, Finding, Findings, Flags, LoadInput, Loaded, Origin, Source};
 pub use older::Reading;
+pub use provider::ProviderDefaults;
 pub use reload::{Reload, SETTLE, reload, watch};
 pub use render::{documentation, example};
+pub use rule::Rule;
 pub use secret::Secret;
-pub use spec::{Applies, Key, Older, Rule, Section, Spec};
+pub use spec::{Applies, Key, Older, Section, Spec};
 pub use table::{
     Budgets, Compaction, Config, Engine, Events, HookFanout, Http, KEYS, Log, Permissions, Provider,
     ProviderAnthropic, ProviderKimi, ProviderLlamacpp, ProviderLmstudio, ProviderOpenai, SECTIONS, Session,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::load::{Finding, Findings, LoadInput, Source};
+use super::input::{Finding, Findings, LoadInput, Source};
 use super::table::Config;
 use crate::error::Error;
 use crate::watch::{Watcher, watch_file};

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use super::rule::Rule;
 use super::spec::{Applies, Key, Section};
 use super::table::{Config, KEYS, SECTIONS};
 
@@ -63,20 +64,22 @@ pub fn example() -> String {
 }
 
 fn example_entry(key: &Key, defaults: &Value, indent: &str) -> String {
-    let default = default_of(key, defaults);
-    let value = match default.as_array() {
-        Some(items) if !items.is_empty() => items
-            .iter()
-            .map(|item| format!("\n{indent}  - {item}"))
-            .collect::<String>(),
-        _ => format!(" {}", scalar(default)),
-    };
-    format!(
-        "{indent}# {} [{}]\n{indent}{}:{value}\n",
+    let mut out = format!(
+        "{indent}# {} [{}]\n{indent}{}:",
         key.meaning.trim(),
         accepted(key),
         key.name
-    )
+    );
+    match default_of(key, defaults) {
+        Value::Array(items) if !items.is_empty() => {
+            out.push('\n');
+            for item in items {
+                writeln_to(&mut out, &format!("{indent}  - {item}"));
+            }
+        }
+        value => writeln_to(&mut out, &format!(" {}", scalar(value))),
+    }
+    out
 }
 
 /// The text of `docs/configuration.md`.
@@ -127,12 +130,26 @@ fn rows<'a>(keys: impl Iterator<Item = &'a Key>, defaults: &Value) -> String {
 
 /// Accepted values in words, with the unit that the name carries.
 fn accepted(key: &Key) -> String {
-    let unit = match key.name.rsplit('_').next() {
-        Some(unit @ ("ms" | "tokens" | "bytes" | "chars")) => format!(", {unit}"),
-        _ => String::new(),
-    };
+    let unit = unit(key).map(|unit| format!(", {unit}")).unwrap_or_default();
     let none = if key.spec.optional { ", or null" } else { "" };
     format!("{}{unit}{none}", key.spec.rule)
+}
+
+fn unit(key: &Key) -> Option<&'static str> {
+    const UNITS: &[(&str, &str)] = &[
+        ("ms", "ms"),
+        ("bytes", "bytes"),
+        ("chars", "chars"),
+        ("tokens", "tokens"),
+        ("token", "tokens"),
+        ("items", "items"),
+        ("calls", "calls"),
+        ("turns", "turns"),
+    ];
+    let is_number = matches!(key.spec.rule, Rule::Integer { .. } | Rule::Number { .. });
+    let mut parts = key.name.split('_');
+    let found = parts.find_map(|part| UNITS.iter().find(|(name, _)| *name == part));
+    found.filter(|_| is_number).map(|(_, unit)| *unit)
 }
 
 fn keys_of(section: &Section) -> impl Iterator<Item = &'static Key> {

@@ -110,9 +110,9 @@ settings! {
 
     /// The engine: an iii engine elsewhere, or the embedded one.
     engine: Engine, Restart {
-        /// Which engine is used. auto: connect to a given address or to one answering at ws://127.0.0.1:49134, else embedded.
+        /// Which engine is used. auto: connect to a given address or to one at the default address, else embedded.
         mode: EngineMode = EngineMode::Auto => one_of(EngineMode::NAMES);
-        /// Engine address; connect without one uses ws://127.0.0.1:49134.
+        /// Engine address; connect without one uses `ws://127.0.0.1:49134`.
         url: Option<String> = None => url(WEBSOCKET).optional().older("III_URL", older_text);
         /// Reported worker name; the console looks for exactly `harness`.
         worker_name: String = "harness".into() => text().older("III_WORKER_NAME", older_text);
@@ -248,7 +248,7 @@ settings! {
         output_token_max: u64 = 32_000 => integer(1).older("HARNESS_OUTPUT_TOKEN_MAX", positive_digits);
     }
 
-    /// Anthropic.
+    /// The provider `anthropic`.
     provider_anthropic: ProviderAnthropic, Live {
         /// Default address.
         default_api_url: String = "https://api.anthropic.com/v1/messages".into() => url(HTTP).original();
@@ -258,7 +258,7 @@ settings! {
         prompt_cache: bool = true => boolean().older("HARNESS_ANTHROPIC_CACHE", on_unless_off);
     }
 
-    /// OpenAI.
+    /// The provider `openai`.
     provider_openai: ProviderOpenai, Live {
         /// Default address.
         default_api_url: String = "https://api.openai.com/v1/chat/completions".into() => url(HTTP).original();
@@ -268,7 +268,7 @@ settings! {
         default_reasoning_effort: Option<String> = None => text().optional();
     }
 
-    /// Kimi (Moonshot).
+    /// The provider `kimi`.
     provider_kimi: ProviderKimi, Live {
         /// Default address.
         default_api_url: String = "https://api.moonshot.ai/v1/chat/completions".into() => url(HTTP).original();
@@ -276,7 +276,7 @@ settings! {
         default_max_tokens: u64 = 8_192 => integer(1).original();
     }
 
-    /// LM Studio.
+    /// The provider `lmstudio`.
     provider_lmstudio: ProviderLmstudio, Live {
         /// Default address.
         default_api_url: String = "http://localhost:1234/v1/chat/completions".into()
@@ -285,7 +285,7 @@ settings! {
         default_max_tokens: u64 = 8_192 => integer(1).original();
     }
 
-    /// llama.cpp.
+    /// The provider `llamacpp`.
     provider_llamacpp: ProviderLlamacpp, Live {
         /// Default address.
         default_api_url: String = "http://localhost:8080/v1/chat/completions".into()

@@ -1,3 +1,5 @@
+#[cfg(test)]
 mod admin;
+#[cfg(test)]
 mod config;
 mod support;
