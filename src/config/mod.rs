@@ -1,10 +1,11 @@
 //! Configuration: typed sections, defaults, the layers over them, and reloading (contract 12).
 //!
 //! ```text
-//! table.rs   every key once: name, type, default, accepted values, older variable, meaning
+//! table.rs   every key once: name, type, default, accepted values (rule.rs), older variable (older.rs), meaning
 //!   ├─ structs and Config::default()
-//!   ├─ KEYS ── load.rs     default < file < older variable < HARNESS__SECTION__KEY < flag
-//!   │       └─ render.rs   config.example.yaml, docs/configuration.md
+//!   ├─ KEYS ─┬─ load.rs     default < file < older variable < HARNESS__SECTION__KEY < flag
+//!   │        ├─ names.rs    hints for unknown names
+//!   │        └─ render.rs   config.example.yaml, docs/configuration.md
 //!   └─ restart sections ── reload.rs   a changed file is swapped in as a whole, or not at all
 //! ```
 //!
@@ -17,6 +18,7 @@ mod env;
 mod floor;
 mod input;
 mod load;
+mod log_filter;
 mod names;
 mod older;
 mod provider;
@@ -31,6 +33,7 @@ pub use choice::{Durability, EngineMode, LogFormat, StoreBackend, Unpriced};
 pub use engine::{DEFAULT_ENGINE_URL, EngineChoice, Probe};
 pub use env::{Env, MapEnv, ProcessEnv};
 pub use input::{DEFAULT_PATH, Finding, Findings, Flags, LoadInput, Loaded, Origin, Source};
+pub use log_filter::log_filter;
 pub use older::Reading;
 pub use provider::ProviderDefaults;
 pub use reload::{Reload, SETTLE, reload, watch};

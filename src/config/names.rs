@@ -3,14 +3,8 @@
 use super::spec::Key;
 use super::table::{KEYS, SECTIONS};
 
-/// Names of earlier drafts and what they are called now (contract 12 §3).
-const RENAMED: &[(&str, &str)] = &[
-    ("turn_queue", "turn.wake_queue"),
-    ("slim_updates", "events.slim_updates"),
-    ("shutdown.grace", "shutdown.grace_ms"),
-    ("durability", "engine.durability"),
-    ("admin", "http.listen"),
-];
+/// Names of earlier drafts that are not like what they are called now (contract 12 §3).
+const RENAMED: &[(&str, &str)] = &[("turn_queue", "turn.wake_queue"), ("admin", "http.listen")];
 
 /// How like ours a foreign top-level name must be to get a hint.
 const NEAR: f64 = 0.85;
@@ -37,6 +31,10 @@ pub(super) fn hint(section: &str, name: &str) -> Option<String> {
         .map(|key| key.name);
     if is_section(section) {
         return nearest(keys, name).map(|(_, known)| known.to_owned());
+    }
+    // A key of a section that was written at top level.
+    if let Some(key) = KEYS.iter().find(|key| key.name == name) {
+        return Some(key.path());
     }
     let names = keys.chain(SECTIONS.iter().map(|section| section.name));
     nearest(names, name)

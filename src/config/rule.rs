@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::log_filter::log_filter;
+
 /// Largest integer any key takes: exact in every JSON reader, and far from overflowing a clock.
 const MAX_INTEGER: u64 = (1 << 53) - 1;
 
@@ -79,7 +81,7 @@ impl Rule {
                 .filter(|items| items.iter().all(is_rule))
                 .map(|_| value.clone()),
             Self::LogFilter => text
-                .filter(|text| crate::telemetry::filter(text).is_ok())
+                .filter(|text| log_filter(text).is_ok())
                 .map(|text| text.trim().into()),
         }
     }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use serde_json::Value;
 use tracing::field::Field;
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
@@ -15,35 +14,11 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::payload::{REDACTED, is_secret_key, redact};
-use crate::config::{Log, LogFormat};
+use crate::config::{Log, LogFormat, log_filter};
 use crate::error::Error;
-
-const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
 /// Shorter texts are not masked by value: they would blot out ordinary words.
 const MIN_SECRET_BYTES: usize = 8;
-
-/// The filter of a level or of filter directives. A bare level is for our own lines; those of dependencies stay at
-/// `warn`, because their traces may hold request headers.
-pub fn filter(level: &str) -> Result<EnvFilter, String> {
-    let level = level.trim();
-    let is_word = !level.is_empty() && level.chars().all(|c| c.is_ascii_alphabetic());
-    let directives = if is_word {
-        let word = level.to_ascii_lowercase();
-        match word.as_str() {
-            "off" | "error" => word,
-            known if LEVELS.contains(&known) => format!("warn,harness={known}"),
-            _ => return Err(format!("`{level}` is not a level")),
-        }
-    } else if level.is_empty() {
-        return Err("a level is missing".into());
-    } else {
-        level.to_owned()
-    };
-    EnvFilter::builder()
-        .parse(directives)
-        .map_err(|error| error.to_string())
-}
 
 /// Secrets that must not appear in the log, whatever the place. A cheap clone; all clones share one list.
 #[derive(Clone, Default)]
@@ -86,7 +61,7 @@ impl Masks {
 
 /// Starts the log for this process. Fails when the level is not usable or a log was started before.
 pub fn init(log: &Log, masks: Masks) -> Result<(), Error> {
-    let filter = filter(&log.level).map_err(|error| Error::invalid(format!("log.level: {error}")))?;
+    let filter = log_filter(&log.level).map_err(|error| Error::invalid(format!("log.level: {error}")))?;
     let sink = Sink {
         masks,
         format: log.format,
@@ -253,25 +228,5 @@ mod tests {
             record["span"],
             json!({"access_token": "[REDACTED]", "turn": 3, "name": "call"})
         );
-    }
-
-    #[test]
-    fn levels_and_filters() {
-        for (level, directives) in [
-            ("info", Some("harness=info,warn")),
-            (" DEBUG ", Some("harness=debug,warn")),
-            ("off", Some("off")),
-            ("error", Some("error")),
-            ("info,harness::bus=trace", Some("harness::bus=trace,info")),
-            ("verbose", None),
-            ("", None),
-            ("harness=loud", None),
-        ] {
-            assert_eq!(
-                filter(level).ok().map(|filter| filter.to_string()).as_deref(),
-                directives,
-                "{level:?}"
-            );
-        }
     }
 }

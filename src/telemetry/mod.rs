@@ -8,6 +8,6 @@ mod log;
 mod metrics;
 mod payload;
 
-pub use log::{Masks, filter, init};
+pub use log::{Masks, init};
 pub use metrics::{Metrics, name};
 pub use payload::{ids_of, payload_text, redact};

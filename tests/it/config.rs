@@ -160,7 +160,7 @@ fn c12_case_04_unknown_names_get_a_hint() {
     );
     assert_eq!(
         errors("shutdown: {grace: 3}", no_env()),
-        ["shutdown.grace: unknown key; did you mean `shutdown.grace_ms`?"]
+        ["shutdown.grace: unknown key; did you mean `grace_ms`?"]
     );
     let loaded = load(
         "modules: []\nturn_queue: x\nslim_updates: true\ndurability: full\nadmin: {listen: x}\ncompactoin: {}",
