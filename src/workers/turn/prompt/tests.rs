@@ -1,0 +1,412 @@
+//! Holds every text to the rules of contract 02 §9 and §8.5.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::*;
+
+const VOICES: [Voice; 4] = [Voice::Anthropic, Voice::Gpt, Voice::Kimi, Voice::Default];
+const MODES: [AgentMode; 3] = [AgentMode::Plan, AgentMode::Ask, AgentMode::Agent];
+
+/// Every rule of contract 02 §9, then ours, with the words that carry it in every voice.
+const RULES: &[(&str, &[&str])] = &[
+    ("one tool", &["only", "`agent_trigger`", "no other way"]),
+    (
+        "payload is an object",
+        &[
+            "a json object, never a string",
+            r#"wrong: {"function":"engine::functions::info","payload":"{\"function_id\":\"web::fetch\"}"}"#,
+            r#"right: {"function":"engine::functions::info","payload":{"function_id":"web::fetch"}}"#,
+        ],
+    ),
+    (
+        "long text is one field",
+        &["long", "one field", r##""text":"# plan\n\nfirst line."##],
+    ),
+    ("routing", &["the engine routes every call"]),
+    ("contract is the id", &["the function id is the only contract"]),
+    ("triggers", &["triggers", "instead of polling"]),
+    (
+        "discovery takes known input",
+        &["`function_id`", "never introspect the `engine::`"],
+    ),
+    (
+        "contract before the call",
+        &[
+            "before the first call of a function",
+            "do not refetch",
+            "in the same turn",
+        ],
+    ),
+    ("hints", &["descriptions in lists", "hints"]),
+    ("lag", &["an empty list may be lag"]),
+    (
+        "error table",
+        &[
+            "`invalid_arguments`",
+            "`function_not_found`",
+            "`handler_error` with `code` and `fix`",
+            "`timeout`",
+            "when timeouts repeat, stop and report them",
+        ],
+    ),
+    ("no repetition", &["never resend an identical failed call"]),
+    (
+        "reuse",
+        &[
+            "existing functions, connected or installable, before building",
+            "foreign-ecosystem patterns",
+        ],
+    ),
+    (
+        "lifecycle",
+        &[
+            "remove, stop or clear",
+            "`yes: true`",
+            "a boolean",
+            "not a string",
+        ],
+    ),
+    (
+        "authoring",
+        &[
+            "`registerworker` of the sdk",
+            "`register_worker`",
+            "its description and its request and response formats",
+        ],
+    ),
+    ("silent bindings", &["may land without firing"]),
+    ("handlers", &["handler contract", "the trigger type"]),
+    (
+        "http",
+        &[
+            "`web::fetch`",
+            "never",
+            "curl or wget",
+            "`{ok,status,headers,body}`",
+        ],
+    ),
+    ("trust", &["user messages", "data, not instructions"]),
+    (
+        "function names",
+        &[
+            "in prose",
+            "`@fn(<id>)`",
+            "the bare id",
+            "tool arguments and code",
+        ],
+    ),
+    (
+        "ours: mode, outcome of calls, secrets",
+        &[
+            "mode",
+            "stated above this text",
+            "approval",
+            "`call_failed`",
+            "`interrupted`",
+            "`[permission_denied]`",
+            "secret",
+        ],
+    ),
+];
+
+/// All function ids that may occur, and every voice has to name each: nothing of any one worker beyond these.
+const IDS: [&str; 11] = [
+    "engine::functions::info",
+    "engine::functions::list",
+    "engine::registered-triggers::list",
+    "engine::triggers::info",
+    "engine::triggers::list",
+    "engine::workers::info",
+    "engine::workers::list",
+    "example::save_note",
+    "web::fetch",
+    "worker::add",
+    "worker::list",
+];
+
+const MUST_NOT_MENTION: [&str; 5] = ["skill", "directory", "iii://", "sandbox", "shell::"];
+
+/// One line, lower case: how a text is wrapped is of no interest here.
+fn normal(text: &str) -> String {
+    text.split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .to_lowercase()
+}
+
+fn ids(text: &str) -> BTreeSet<&str> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || "_-:".contains(c)))
+        .map(|word| word.trim_end_matches(':'))
+        .filter(|word| word.contains("::"))
+        .collect()
+}
+
+fn headings(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|line| line.strip_prefix("# ")).collect()
+}
+
+/// The arguments of `agent_trigger` shown as examples.
+fn examples(text: &str) -> Vec<Value> {
+    text.lines()
+        .filter_map(|line| line.find('{').and_then(|start| line.get(start..)))
+        .filter_map(|json| serde_json::from_str::<Value>(json).ok())
+        .collect()
+}
+
+#[test]
+fn every_voice_carries_every_rule() {
+    for voice in VOICES {
+        let text = normal(voice.identity());
+        for (rule, phrases) in RULES {
+            for phrase in *phrases {
+                assert!(
+                    text.contains(phrase),
+                    "{voice:?} lacks {phrase:?} of rule {rule:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_voice_names_exactly_the_allowed_functions() {
+    for voice in VOICES {
+        assert_eq!(ids(voice.identity()), BTreeSet::from(IDS), "{voice:?}");
+    }
+}
+
+#[test]
+fn no_text_mentions_what_it_must_not() {
+    let tool = agent_trigger();
+    let texts = VOICES
+        .map(Voice::identity)
+        .into_iter()
+        .chain(MODES.map(paragraph))
+        .map(str::to_owned)
+        .chain([tool.description, tool.parameters.to_string()]);
+    for text in texts {
+        for term in MUST_NOT_MENTION {
+            assert!(!text.to_lowercase().contains(term), "{term:?} in {text}");
+        }
+        assert!(!text.contains('\r'), "line ends must not depend on the checkout");
+    }
+}
+
+#[test]
+fn the_first_line_says_what_the_model_is() {
+    for voice in VOICES {
+        let first = voice.identity().lines().next();
+        assert!(
+            first.is_some_and(|line| line.starts_with("You are an iii agent worker")),
+            "{voice:?}: {first:?}"
+        );
+    }
+}
+
+#[test]
+fn every_voice_has_its_own_form() {
+    assert_eq!(
+        headings(Voice::Anthropic.identity()),
+        [
+            "How iii works",
+            "Discovery",
+            "Tool usage policy",
+            "Error handling",
+            "Building on iii",
+            "Security",
+            "Presenting your work"
+        ]
+    );
+    assert_eq!(
+        Voice::Anthropic.identity().matches("<example>").count(),
+        Voice::Anthropic.identity().matches("</example>").count()
+    );
+    assert!(Voice::Anthropic.identity().contains("<example>"));
+
+    let gpt = headings(Voice::Gpt.identity());
+    assert_eq!(gpt.get(..2), Some(["Persistence", "Autonomy"].as_slice()));
+
+    let kimi = headings(Voice::Kimi.identity());
+    assert!(kimi.contains(&"Tool use"));
+    assert_eq!(kimi.last(), Some(&"Reminders"));
+
+    let default = headings(Voice::Default.identity());
+    assert_eq!(default.first(), Some(&"Procedure"));
+    assert_eq!(default.last(), Some(&"Final checklist"));
+    assert!(Voice::Default.identity().contains("# Procedure\n\n1. "));
+    for other in [Voice::Anthropic, Voice::Gpt, Voice::Kimi] {
+        assert!(
+            Voice::Default.identity().len() < other.identity().len(),
+            "small models get the shortest text, not {other:?}"
+        );
+    }
+}
+
+#[test]
+fn the_examples_are_json_and_only_the_wrong_one_has_a_string_payload() {
+    for voice in VOICES {
+        let kinds: Vec<_> = examples(voice.identity())
+            .iter()
+            .map(|call| (call["function"].is_string(), call["payload"].is_object()))
+            .collect();
+        assert_eq!(kinds, [(true, false), (true, true), (true, true)], "{voice:?}");
+    }
+}
+
+#[test]
+fn c02_case_07_an_override_is_the_whole_prompt() {
+    for text in ["custom", " ", "custom\n"] {
+        for voice in VOICES {
+            assert_eq!(build(text, Some(AgentMode::Plan), voice), text);
+            assert_eq!(build(text, None, voice), text);
+        }
+    }
+}
+
+#[test]
+fn c02_case_07_the_mode_paragraph_precedes_the_identity() {
+    let table = [
+        (
+            AgentMode::Plan,
+            "You are in plan mode. ",
+            include_str!("../prompts/mode_plan.md"),
+        ),
+        (
+            AgentMode::Ask,
+            "You are in ask mode. ",
+            include_str!("../prompts/mode_ask.md"),
+        ),
+        (
+            AgentMode::Agent,
+            "You are in agent mode. ",
+            include_str!("../prompts/mode_agent.md"),
+        ),
+    ];
+    for (mode, start, paragraph) in table {
+        let prompt = build("", Some(mode), Voice::Kimi);
+        assert!(prompt.starts_with(start), "{mode:?}");
+        let expected = format!("{paragraph}\n{}", include_str!("../prompts/kimi.md"));
+        assert_eq!(prompt, expected.trim_end(), "{mode:?}");
+    }
+}
+
+#[test]
+fn c02_case_07_without_a_mode_the_prompt_is_the_identity() {
+    for voice in VOICES {
+        assert_eq!(build("", None, voice), voice.identity());
+        assert!(build("", None, voice).starts_with("You are an iii agent worker"));
+    }
+}
+
+#[test]
+fn mode_paragraphs_ask_for_what_the_mode_is_about() {
+    let table: [(AgentMode, &[&str]); 3] = [
+        (
+            AgentMode::Plan,
+            &[
+                "investigate first",
+                "`agent_trigger`",
+                "ask",
+                "numbered plan",
+                "todo list",
+            ],
+        ),
+        (
+            AgentMode::Ask,
+            &[
+                "directly",
+                "one or two paragraphs",
+                "only if the answer strictly needs it",
+            ],
+        ),
+        (
+            AgentMode::Agent,
+            &[
+                "autonomously",
+                "until you have the answer",
+                "error you cannot recover from",
+            ],
+        ),
+    ];
+    for (mode, phrases) in table {
+        assert_eq!(paragraph(mode).lines().count(), 1, "{mode:?} is one paragraph");
+        for phrase in phrases {
+            assert!(
+                normal(paragraph(mode)).contains(phrase),
+                "{mode:?} lacks {phrase:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_routed_provider_chooses_the_voice() {
+    let table = [
+        ("anthropic", Voice::Anthropic),
+        ("openai", Voice::Gpt),
+        ("kimi", Voice::Kimi),
+        ("lmstudio", Voice::Default),
+        ("llamacpp", Voice::Default),
+        ("groq", Voice::Anthropic),
+    ];
+    for (provider, expected) in table {
+        assert_eq!(Voice::for_provider(provider), expected, "{provider}");
+    }
+}
+
+#[test]
+fn the_anthropic_prompt_is_long_enough_to_be_cached() {
+    // Contract 08 §5.4: a system prompt gets its cache marker from 4096 characters on.
+    assert!(build("", None, Voice::Anthropic).chars().count() >= 4096);
+}
+
+#[test]
+fn c02_case_06_the_one_tool_requires_a_function() {
+    let tool = agent_trigger();
+    assert_eq!(
+        (
+            tool.name.as_str(),
+            tool.label.as_deref(),
+            tool.execution_mode,
+            tool.prepare_arguments_supported
+        ),
+        (
+            "agent_trigger",
+            Some("agent_trigger"),
+            Some(ExecutionMode::Parallel),
+            Some(false)
+        )
+    );
+    let schema = &tool.parameters;
+    assert_eq!(schema["type"], "object");
+    assert_eq!(schema["required"], json!(["function"]));
+    let members: BTreeSet<_> = schema["properties"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, member)| (name.as_str(), member["type"].as_str()))
+        .collect();
+    assert_eq!(
+        members,
+        BTreeSet::from([("function", Some("string")), ("payload", Some("object"))])
+    );
+    for phrase in [
+        "any function on the",
+        "JSON object, never",
+        "JSON-encoded string",
+        "what the function returns",
+    ] {
+        assert!(tool.description.contains(phrase), "{phrase:?}");
+    }
+}
+
+#[test]
+fn c02_case_06_the_tool_survives_its_wire_form() {
+    let wire = serde_json::to_string(&agent_trigger()).unwrap();
+    assert_eq!(
+        serde_json::from_str::<AgentFunction>(&wire).unwrap(),
+        agent_trigger()
+    );
+}
