@@ -89,7 +89,7 @@ impl Error {
     }
 
     /// Shorthand for [`Error::Store`].
-    pub fn store(operation: impl Into<String>, cause: impl ToString) -> Self {
+    pub fn store(operation: impl Into<String>, cause: impl std::fmt::Display) -> Self {
         Self::Store {
             operation: operation.into(),
             cause: cause.to_string(),

@@ -1,0 +1,207 @@
+//! One actor per active session (design §4): every input of the session goes through it, in order; sessions never wait
+//! for one another. An actor ends, and its memory is freed, as soon as its mailbox is empty.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::runner::StepReply;
+use super::session::Session;
+use super::{Turns, runner, start};
+use crate::bus::{Baggage, CallContext, Cx};
+use crate::error::{Error, Result};
+use crate::model::api::run::{StartRequest, StartResponse};
+use crate::model::{SessionId, TurnState};
+
+/// Inputs that may wait for one session.
+const MAILBOX: usize = 64;
+
+/// An input of a session.
+pub(super) enum Input {
+    /// `run::start`.
+    Start { request: Box<StartRequest>, reply: oneshot::Sender<Result<StartResponse>> },
+    /// `turn::<state>`.
+    Step { state: TurnState, reply: oneshot::Sender<Result<StepReply>> },
+    /// A decision may have been made, or the session is to be continued after a restart.
+    Resume,
+}
+
+/// The actors that are awake.
+#[derive(Default)]
+pub(super) struct Actors(Mutex<HashMap<SessionId, Handle>>);
+
+struct Handle {
+    mailbox: mpsc::Sender<Input>,
+    status: Arc<Status>,
+}
+
+/// What others can see of an actor.
+#[derive(Default)]
+struct Status {
+    /// A run is under way; inputs are answered on the spot instead of waiting for its end.
+    running: AtomicBool,
+    /// An input came while a step ran: look at the decisions once more.
+    missed: AtomicBool,
+    recheck: Arc<Notify>,
+}
+
+impl Actors {
+    /// Hands an input to the session's actor; wakes one if there is none.
+    pub(super) fn submit(&self, cx: &Cx<Turns>, session: &SessionId, input: Input) {
+        let mut actors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !actors.contains_key(session) {
+            actors.insert(session.clone(), spawn(cx, session));
+        }
+        let Some(handle) = actors.get(session) else { return };
+        if handle.status.running.load(Ordering::SeqCst) {
+            return answer_while_running(&handle.status, session, input);
+        }
+        if let Err(refused) = handle.mailbox.try_send(input) {
+            let full = Error::Transient(format!("session {session} has too many waiting inputs"));
+            refuse(refused.into_inner(), full);
+        }
+    }
+
+    /// Whether an actor of this process is awake for the session.
+    pub(super) fn is_awake(&self, session: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(session)
+    }
+}
+
+fn answer_while_running(status: &Status, session: &SessionId, input: Input) {
+    match input {
+        Input::Start { reply, .. } => send(reply, Ok(start::busy(session.clone()))),
+        Input::Step { reply, .. } => {
+            look_again(status);
+            send(reply, Ok(StepReply::skipped("running")));
+        }
+        Input::Resume => look_again(status),
+    }
+}
+
+fn look_again(status: &Status) {
+    status.missed.store(true, Ordering::SeqCst);
+    status.recheck.notify_one();
+}
+
+fn refuse(input: Input, error: Error) {
+    match input {
+        Input::Start { reply, .. } => send(reply, Err(error)),
+        Input::Step { reply, .. } => send(reply, Err(error)),
+        Input::Resume => tracing::warn!(%error, "session not resumed"),
+    }
+}
+
+fn send<T>(reply: oneshot::Sender<T>, answer: T) {
+    if reply.send(answer).is_err() {
+        tracing::debug!("the caller went away before its answer");
+    }
+}
+
+fn spawn(cx: &Cx<Turns>, session: &SessionId) -> Handle {
+    let (mailbox, inputs) = mpsc::channel(MAILBOX);
+    let status = Arc::new(Status::default());
+    let baggage = Baggage { session_id: Some(Arc::from(session.as_str())), message_id: None };
+    let cx = cx.with_context(CallContext { baggage, ..CallContext::default() });
+    let actor = Actor {
+        session: Session::new(cx.clone(), session.clone(), Arc::clone(&status.recheck)),
+        inputs,
+        status: Arc::clone(&status),
+    };
+    cx.spawn(actor.run());
+    Handle { mailbox, status }
+}
+
+struct Actor {
+    session: Session,
+    inputs: mpsc::Receiver<Input>,
+    status: Arc<Status>,
+}
+
+impl Actor {
+    async fn run(mut self) {
+        loop {
+            match self.inputs.try_recv() {
+                Ok(input) => self.handle(input).await,
+                Err(_) => {
+                    self.session.release_lease().await;
+                    if self.retire() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn handle(&mut self, input: Input) {
+        self.set_running();
+        match input {
+            Input::Start { request, reply } => {
+                let outcome = start::begin(&mut self.session, *request).await;
+                let begun = outcome.as_ref().is_ok_and(|response| response.started);
+                send(reply, outcome);
+                if begun {
+                    self.drive(None).await;
+                }
+            }
+            Input::Step { state, reply } => self.drive(Some((state, reply))).await,
+            Input::Resume => self.drive(None).await,
+        }
+        self.rest();
+    }
+
+    /// Runs the session's steps until it rests. A parked session is looked at again when something came meanwhile.
+    async fn drive(&mut self, first: Option<(TurnState, oneshot::Sender<Result<StepReply>>)>) {
+        let mut first = first;
+        loop {
+            self.status.missed.store(false, Ordering::SeqCst);
+            let status = Arc::clone(&self.status);
+            let ending = move || status.running.store(false, Ordering::SeqCst);
+            runner::run(&mut self.session, first.take(), ending).await;
+            if !self.missed_something() {
+                return;
+            }
+        }
+    }
+
+    /// From here on inputs are answered on the spot; those that slipped in before are answered now.
+    fn set_running(&mut self) {
+        {
+            let _inputs_are_held = self.lock();
+            self.status.running.store(true, Ordering::SeqCst);
+        }
+        while let Ok(input) = self.inputs.try_recv() {
+            answer_while_running(&self.status, &self.session.id, input);
+        }
+    }
+
+    fn rest(&self) {
+        self.status.running.store(false, Ordering::SeqCst);
+    }
+
+    /// Whether an input came while the last step ran. If not, inputs go to the mailbox again.
+    fn missed_something(&self) -> bool {
+        let _inputs_are_held = self.lock();
+        let missed = self.status.missed.swap(false, Ordering::SeqCst);
+        if !missed {
+            self.rest();
+        }
+        missed
+    }
+
+    /// Takes the actor off the list, unless an input arrived meanwhile.
+    fn retire(&self) -> bool {
+        let mut actors = self.lock();
+        let idle = self.inputs.is_empty();
+        if idle {
+            actors.remove(&self.session.id);
+        }
+        idle
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Handle>> {
+        self.session.cx.state().actors.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

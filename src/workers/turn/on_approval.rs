@@ -1,0 +1,73 @@
+//! `turn::on_approval`: a decision was written; wake the session it belongs to (contract 02 §6.3).
+
+use serde_json::Value;
+
+use super::Turns;
+use super::actor::Input;
+use super::record::{APPROVALS, Decision};
+use crate::bus::{Cx, Function};
+use crate::error::Result;
+use crate::model::SessionId;
+
+/// `turn::on_approval`.
+#[derive(Debug)]
+pub struct OnApproval;
+
+impl Function for OnApproval {
+    const ID: &'static str = "turn::on_approval";
+    const DESCRIPTION: &'static str = "State trigger on scope=approvals; enqueues turn::function_awaiting_approval when a decision is written.";
+    type State = Turns;
+    type Request = Value;
+    type Response = ();
+
+    async fn call(cx: &Cx<Turns>, event: Value) -> Result<()> {
+        if let Some(session) = decided_session(&event) {
+            cx.state().actors.submit(cx, &session, Input::Resume);
+        }
+        Ok(())
+    }
+}
+
+/// The session a decision event belongs to; `None` for everything else.
+fn decided_session(event: &Value) -> Option<SessionId> {
+    let text = |key: &str| event.get(key).and_then(Value::as_str);
+    if !matches!(text("event_type"), Some("state:created" | "state:updated")) {
+        return None;
+    }
+    if event.get("scope").is_some_and(|scope| scope != APPROVALS) {
+        return None;
+    }
+    Decision::read(event.get("new_value").cloned())?;
+    let (session, call) = text("key")?.split_once('/')?;
+    (!session.is_empty() && !call.is_empty() && !call.contains('/')).then(|| session.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    #[test]
+    fn c02_case_29_only_decisions_wake() {
+        let event = |event_type: &str, key: &str, value: Value| {
+            json!({ "event_type": event_type, "scope": "approvals", "key": key, "new_value": value })
+        };
+        let allow = json!({ "decision": "allow" });
+        assert_eq!(decided_session(&event("state:created", "s1/C", allow.clone())), Some("s1".into()));
+        assert_eq!(decided_session(&event("state:updated", "s1/C", allow.clone())), Some("s1".into()));
+        for nothing in [
+            event("state:created", "s1/C", json!({ "reason": "x" })),
+            event("state:created", "s1", allow.clone()),
+            event("state:created", "a/b/c", allow.clone()),
+            event("state:created", "/c", allow.clone()),
+            event("state:created", "s/", allow.clone()),
+            event("state:deleted", "s1/C", Value::Null),
+            json!({ "event_type": "state:created", "scope": "other", "key": "s1/C", "new_value": allow }),
+            json!("text"),
+            Value::Null,
+        ] {
+            assert_eq!(decided_session(&nothing), None, "{nothing}");
+        }
+    }
+}

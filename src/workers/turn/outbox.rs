@@ -1,0 +1,202 @@
+//! The one way out for a session's events and commits, in order (contract 01 §7, 02 §1.1).
+//!
+//! Streamed events are shown to subscribers at once and written behind, in batches, so that a slow store never slows the
+//! model. A commit carries the events of its transition in the same transaction; they are shown after it succeeded.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, OptionFuture};
+use tokio::sync::{mpsc, oneshot};
+
+use super::record::Emitter;
+use crate::bus::{Bus, StreamItem, Write, to_json};
+use crate::error::{Error, Result};
+use crate::model::{AgentEvent, SessionId};
+
+/// Stream of all agent events.
+pub(super) const EVENTS: &str = "agent::events";
+/// Stream that gets a copy of each `turn_end`.
+const TURN_END: &str = "agent::turn_end";
+/// Items that may wait; beyond that the emitter waits.
+const QUEUE: usize = 256;
+/// Unwritten events that may pile up behind a write under way.
+const MAX_PENDING: usize = 1024;
+
+/// Sending side, held by the session's actor.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    queue: mpsc::Sender<Item>,
+}
+
+#[derive(Debug)]
+enum Item {
+    Event(AgentEvent),
+    Commit { writes: Vec<Write>, events: Vec<AgentEvent>, done: oneshot::Sender<Result<()>> },
+}
+
+impl Outbox {
+    /// Starts the task that owns the order.
+    pub(super) fn start(bus: &Bus, session: &SessionId, emitter: &Emitter) -> Self {
+        let (queue, items) = mpsc::channel(QUEUE);
+        let task = Task { bus: bus.clone(), numbering: Numbering::new(session, emitter), items, pending: Vec::new() };
+        bus.spawn(task.run());
+        Self { queue }
+    }
+
+    /// Emits an event; waits only while the queue is full.
+    pub(super) async fn emit(&self, event: AgentEvent) {
+        // The task outlives every sender unless the process is going down; then nobody is left to see the event.
+        if self.queue.send(Item::Event(event)).await.is_err() {
+            tracing::debug!("event dropped: the process is stopping");
+        }
+    }
+
+    /// Writes a transition with its events, after everything emitted before; answers when it is stored and shown.
+    pub(super) async fn commit(&self, writes: Vec<Write>, events: Vec<AgentEvent>) -> Result<()> {
+        let (done, stored) = oneshot::channel();
+        let item = Item::Commit { writes, events, done };
+        self.queue.send(item).await.map_err(|_| Error::Stopped)?;
+        stored.await.unwrap_or(Err(Error::Stopped))
+    }
+}
+
+/// Gives items their ids (contract 01 §7).
+struct Numbering {
+    session: Arc<str>,
+    prefix: String,
+    next: u64,
+    events: Arc<str>,
+}
+
+impl Numbering {
+    fn new(session: &SessionId, emitter: &Emitter) -> Self {
+        let epoch = match emitter.wake {
+            0 => emitter.epoch.clone(),
+            wake => format!("{}.{wake:04}", emitter.epoch),
+        };
+        Self { session: Arc::from(session.as_str()), prefix: format!("{session}-{epoch}"), next: 0, events: EVENTS.into() }
+    }
+
+    /// The item of an event and its writes; one step of the counter.
+    fn number(&mut self, event: &AgentEvent) -> Result<(StreamItem, Vec<Write>)> {
+        let item = format!("{}-{:08}", self.prefix, self.next);
+        self.next += 1;
+        let data = Arc::new(to_json(event)?);
+        let write = |stream: &str| Write::StreamSet {
+            stream: stream.to_owned(),
+            group: self.session.as_ref().to_owned(),
+            item: item.clone(),
+            data: Arc::clone(&data),
+        };
+        let mut writes = vec![write(EVENTS)];
+        if matches!(event, AgentEvent::TurnEnd { .. }) {
+            writes.push(write(TURN_END));
+        }
+        let shown = StreamItem { stream: Arc::clone(&self.events), group: Arc::clone(&self.session), item, data };
+        Ok((shown, writes))
+    }
+
+    fn number_all(&mut self, events: &[AgentEvent]) -> (Vec<StreamItem>, Vec<Write>) {
+        let mut items = Vec::with_capacity(events.len());
+        let mut writes = Vec::with_capacity(events.len());
+        for event in events {
+            match self.number(event) {
+                Ok((item, set)) => {
+                    items.push(item);
+                    writes.extend(set);
+                }
+                Err(error) => tracing::error!(%error, "event not emitted"),
+            }
+        }
+        (items, writes)
+    }
+}
+
+struct Task {
+    bus: Bus,
+    numbering: Numbering,
+    items: mpsc::Receiver<Item>,
+    /// Writes of events already shown.
+    pending: Vec<Write>,
+}
+
+type InFlight = Option<BoxFuture<'static, Result<()>>>;
+
+impl Task {
+    async fn run(mut self) {
+        let mut in_flight: InFlight = None;
+        loop {
+            if in_flight.is_none() && !self.pending.is_empty() {
+                in_flight = Some(self.bus.transport().commit(std::mem::take(&mut self.pending)));
+            }
+            let may_take = self.pending.len() < MAX_PENDING;
+            let writing = OptionFuture::from(in_flight.as_mut());
+            tokio::select! {
+                biased;
+                Some(outcome) = writing => {
+                    in_flight = None;
+                    report(outcome);
+                }
+                item = self.items.recv(), if may_take => match item {
+                    Some(item) => self.take(item, &mut in_flight).await,
+                    None => break,
+                },
+            }
+        }
+        settle(&mut in_flight).await;
+        if !self.pending.is_empty() {
+            report(self.bus.transport().commit(std::mem::take(&mut self.pending)).await);
+        }
+    }
+
+    async fn take(&mut self, item: Item, in_flight: &mut InFlight) {
+        match item {
+            Item::Event(event) => {
+                let (items, writes) = self.numbering.number_all(std::slice::from_ref(&event));
+                items.iter().for_each(|item| self.bus.show_to_taps(item));
+                self.pending.extend(writes);
+            }
+            Item::Commit { writes, events, done } => {
+                settle(in_flight).await;
+                let outcome = self.commit(writes, &events).await;
+                if done.send(outcome).is_err() {
+                    tracing::debug!("nobody waits for the commit");
+                }
+            }
+        }
+    }
+
+    async fn commit(&mut self, writes: Vec<Write>, events: &[AgentEvent]) -> Result<()> {
+        let (items, event_writes) = self.numbering.number_all(events);
+        let mut batch = std::mem::take(&mut self.pending);
+        batch.extend(writes.iter().cloned());
+        batch.extend(event_writes);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.bus.transport().commit(batch).await {
+            // Events must never fail a turn: the record alone decides.
+            if writes.is_empty() {
+                tracing::warn!(%error, "events not written");
+            } else {
+                self.bus.transport().commit(writes).await?;
+                tracing::warn!(%error, "events of a transition not written");
+            }
+        }
+        items.iter().for_each(|item| self.bus.show_to_taps(item));
+        Ok(())
+    }
+}
+
+async fn settle(in_flight: &mut InFlight) {
+    if let Some(writing) = in_flight.take() {
+        report(writing.boxed().await);
+    }
+}
+
+fn report(outcome: Result<()>) {
+    if let Err(error) = outcome {
+        tracing::warn!(%error, "events not written");
+    }
+}

@@ -1,0 +1,353 @@
+//! What the turn machine keeps (contract 02 §1): the record of a session's run and the request it came from.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+use crate::model::api::run::{AgentMode, StartRequest};
+use crate::model::{
+    AgentFunction, AgentMessage, AwaitingCall, CallId, FunctionCall, FunctionResult, FunctionResultMessage,
+    RawMessage, SessionId, ThinkingLevel, TurnError, TurnState, TurnStateView, lenient,
+};
+
+/// State scope of the records, key = session id.
+pub(super) const RECORDS: &str = "turn_state";
+/// State scope of the requests, key = session id.
+pub(super) const REQUESTS: &str = "run_request";
+/// State scope of decisions, key = `<session>/<call>`.
+pub(super) const APPROVALS: &str = "approvals";
+
+/// The durable state of a session's run. Members of other releases pass through.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct TurnRecord {
+    pub(super) session_id: SessionId,
+    pub(super) state: TurnState,
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    pub(super) turn_count: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    pub(super) max_turns: Option<serde_json::Number>,
+    #[serde(default, deserialize_with = "lenient::optional")]
+    pub(super) last_assistant: Option<RawMessage>,
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    pub(super) function_results: Vec<RawMessage>,
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    pub(super) turn_end_emitted: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    pub(super) assistant_body_streamed: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    pub(super) work: Option<Work>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    pub(super) awaiting_approval: Option<Vec<AwaitingCall>>,
+    /// Catalog record of the model, resolved once per run.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    pub(super) model_meta: Option<Map<String, Value>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    pub(super) error: Option<TurnError>,
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    pub(super) started_at_ms: i64,
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    pub(super) updated_at_ms: i64,
+    /// Part of entry ids and idempotency keys.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    pub(super) run_id: Option<String>,
+    /// Absent counts as true.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    pub(super) agent_end_emitted: Option<bool>,
+    /// Who numbered this session's events last.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    pub(super) emitter: Option<Emitter>,
+    #[serde(flatten)]
+    pub(super) extra: Map<String, Value>,
+}
+
+/// Numbering of a session's events: no item id repeats although an idle session forgets its counter (contract 01 §7).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Emitter {
+    /// Life of the process.
+    pub(super) epoch: String,
+    /// How often the session woke in it, from 0.
+    pub(super) wake: u32,
+}
+
+/// A batch of calls at work.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Work {
+    /// All calls of the message, in content order.
+    pub(super) prepared: Vec<PreparedCall>,
+    /// Those with a result.
+    pub(super) executed: BTreeMap<CallId, ExecutedCall>,
+    /// Unix milliseconds of dispatch; a call that is here but not in `executed` may have run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) started: BTreeMap<CallId, i64>,
+}
+
+/// A call with the way it goes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "route", rename_all = "snake_case")]
+pub(super) enum PreparedCall {
+    /// Through the gate, then to its target.
+    Dispatch {
+        /// The call.
+        call: FunctionCall,
+    },
+    /// To its target without the gate.
+    PreApproved {
+        /// The call.
+        call: FunctionCall,
+    },
+    /// Not at all: it has its result already.
+    Synthetic {
+        /// The call.
+        call: FunctionCall,
+        /// The result.
+        result: FunctionResult,
+    },
+}
+
+impl PreparedCall {
+    pub(super) fn call(&self) -> &FunctionCall {
+        match self {
+            Self::Dispatch { call } | Self::PreApproved { call } | Self::Synthetic { call, .. } => call,
+        }
+    }
+}
+
+/// A call with its result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct ExecutedCall {
+    pub(super) call: FunctionCall,
+    pub(super) result: FunctionResult,
+    pub(super) is_error: bool,
+    pub(super) duration_ms: i64,
+}
+
+impl ExecutedCall {
+    /// The transcript form.
+    pub(super) fn message(&self, now_ms: i64) -> RawMessage {
+        RawMessage::from(&AgentMessage::FunctionResult(FunctionResultMessage {
+            function_call_id: self.call.id.clone(),
+            function_id: self.call.function_id.clone(),
+            content: self.result.content.clone(),
+            details: self.result.details.clone(),
+            is_error: self.is_error,
+            timestamp: now_ms,
+        }))
+    }
+}
+
+impl TurnRecord {
+    /// A fresh record of a new run.
+    pub(super) fn new(session_id: SessionId, max_turns: Option<serde_json::Number>, run_id: String, now: i64) -> Self {
+        Self {
+            session_id,
+            state: TurnState::Provisioning,
+            turn_count: 0,
+            max_turns,
+            last_assistant: None,
+            function_results: Vec::new(),
+            turn_end_emitted: false,
+            assistant_body_streamed: None,
+            work: None,
+            awaiting_approval: None,
+            model_meta: None,
+            error: None,
+            started_at_ms: now,
+            updated_at_ms: now,
+            run_id: Some(run_id),
+            agent_end_emitted: None,
+            emitter: None,
+            extra: Map::new(),
+        }
+    }
+
+    /// Reads a stored row; one without a string `session_id` and a known `state` counts as absent.
+    pub(super) fn read(stored: Option<Value>) -> Option<Self> {
+        stored.and_then(|value| serde_json::from_value(value).ok())
+    }
+
+    /// The only form shown to others.
+    pub(super) fn view(&self) -> TurnStateView {
+        TurnStateView {
+            session_id: self.session_id.clone(),
+            state: self.state,
+            turn_count: self.turn_count,
+            max_turns: self.max_turns.clone(),
+            awaiting_approval: self.awaiting_approval.clone(),
+            error: self.error.clone(),
+        }
+    }
+
+    /// Moves to a state.
+    pub(super) fn go(&mut self, state: TurnState, now_ms: i64) {
+        if self.state != state {
+            self.updated_at_ms = now_ms;
+        }
+        self.state = state;
+    }
+
+    /// Deterministic entry id within this run: a step that is repeated writes the same entries.
+    pub(super) fn entry_id(&self, suffix: &str) -> String {
+        format!("{}-t{}-{suffix}", self.run(), self.turn_count)
+    }
+
+    /// The run's id; records of other releases have none, their start tells them apart.
+    fn run(&self) -> String {
+        self.run_id.clone().unwrap_or_else(|| format!("run-{}", self.started_at_ms))
+    }
+
+    /// Key that makes a repeated dispatch of one call recognisable to its target.
+    pub(super) fn idempotency_key(&self, call: &CallId) -> String {
+        format!("{}/{}/{}/{call}", self.session_id, self.run(), self.turn_count)
+    }
+
+    /// The assistant message whose calls are at work, with the work itself; what function steps rest on.
+    ///
+    /// # Errors
+    /// A record that does not hold them cannot be continued.
+    pub(super) fn batch(&mut self) -> Result<(&RawMessage, &mut Work, &mut Vec<AwaitingCall>)> {
+        let broken = |what: &str| Error::invalid(format!("record of {} has no {what}", self.session_id));
+        let assistant = self
+            .last_assistant
+            .as_ref()
+            .filter(|message| message.role() == "assistant")
+            .ok_or_else(|| broken("last_assistant"))?;
+        let work = self.work.as_mut().ok_or_else(|| Error::invalid("record has no work"))?;
+        let awaiting = self.awaiting_approval.as_mut().ok_or_else(|| Error::invalid("record has no awaiting_approval"))?;
+        Ok((assistant, work, awaiting))
+    }
+}
+
+/// What a run was asked to do. Read leniently: a wrong or missing member is its default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct RunRequest {
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    pub(super) provider: String,
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    pub(super) model: String,
+    #[serde(default, deserialize_with = "lenient::optional")]
+    pub(super) mode: Option<AgentMode>,
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    pub(super) system_prompt: String,
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    pub(super) function_schemas: Vec<Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    pub(super) thinking_level: Option<ThinkingLevel>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    pub(super) budget_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    pub(super) estimated_cost_usd: Option<f64>,
+}
+
+impl RunRequest {
+    /// From what `run::start` was given.
+    pub(super) fn from_start(request: &StartRequest) -> Self {
+        Self {
+            provider: request.provider.clone(),
+            model: request.model.clone(),
+            mode: request.mode,
+            system_prompt: request.system_prompt.clone(),
+            function_schemas: Vec::new(),
+            thinking_level: request.thinking_level,
+            budget_id: request.budget_id.clone(),
+            estimated_cost_usd: request.estimated_cost_usd,
+        }
+    }
+
+    /// Reads a stored row; a missing or foreign one is all defaults.
+    pub(super) fn read(stored: Option<Value>) -> Self {
+        stored.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default()
+    }
+
+    /// The tools, checked.
+    ///
+    /// # Errors
+    /// One of them is not a tool descriptor.
+    pub(super) fn tools(&self) -> Result<Vec<AgentFunction>> {
+        self.function_schemas
+            .iter()
+            .map(|schema| serde_json::from_value(schema.clone()))
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|error| Error::invalid(format!("function_schemas: {error}")))
+    }
+}
+
+/// A person's decision on one parked call.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Decision {
+    pub(super) decision: DecisionKind,
+    #[serde(default)]
+    pub(super) reason: Option<String>,
+}
+
+/// What a person decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum DecisionKind {
+    /// Run it.
+    Allow,
+    /// Do not run it.
+    Deny,
+    /// Do not run it; the user stopped.
+    Aborted,
+}
+
+impl DecisionKind {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+impl Decision {
+    /// Reads a stored row; one that does not parse counts as absent.
+    pub(super) fn read(stored: Option<Value>) -> Option<Self> {
+        stored.and_then(|value| serde_json::from_value(value).ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    #[test]
+    fn a_row_without_id_or_known_state_counts_as_absent() {
+        for row in [json!(null), json!("x"), json!({"state": "stopped"}), json!({"session_id": "s", "state": "odd"})] {
+            assert_eq!(TurnRecord::read(Some(row)), None);
+        }
+    }
+
+    #[test]
+    fn wrong_members_fall_back_and_foreign_ones_pass_through() {
+        let row = json!({
+            "session_id": "s", "state": "stopped", "turn_count": "x", "function_results": 3, "later": {"a": 1}
+        });
+        let record = TurnRecord::read(Some(row)).unwrap();
+        assert_eq!((record.turn_count, record.function_results.len(), record.turn_end_emitted), (0, 0, false));
+        assert_eq!(serde_json::to_value(&record).unwrap()["later"], json!({"a": 1}));
+    }
+
+    #[test]
+    fn the_view_hides_work_and_messages() {
+        let record = TurnRecord::new("s".into(), None, "r".into(), 7);
+        assert_eq!(
+            serde_json::to_value(record.view()).unwrap(),
+            json!({"session_id": "s", "state": "provisioning", "turn_count": 0})
+        );
+    }
+
+    #[test]
+    fn decisions_are_read_strictly() {
+        let read = |value| Decision::read(Some(value)).map(|decision| decision.decision.as_str());
+        assert_eq!(read(json!({"decision": "allow"})), Some("allow"));
+        assert_eq!(read(json!({"decision": "maybe"})), None);
+        assert_eq!(read(json!({"decision": "deny", "reason": 7})), None);
+        assert_eq!(read(json!({"reason": "x"})), None);
+    }
+}

@@ -1,0 +1,287 @@
+//! The step runner (contract 02 §2.1): load, check, run the step of the record's state, save, go on.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::actor::Input;
+use super::record::TurnRecord;
+use super::session::{Backoff, Outcome, Session};
+use super::{
+    Turns, assistant_streaming, function_awaiting_approval, function_execute, provisioning, steering_check,
+};
+use crate::bus::{Cx, Function};
+use crate::error::{Error, Result};
+use crate::model::{
+    AgentEvent, AgentMessage, AssistantMessage, RawMessage, SessionId, StopReason, TurnError, TurnState,
+};
+
+/// A session whose step failed for an outside caller is looked at again after this.
+const SAFETY_NET: Duration = Duration::from_secs(30);
+
+/// Request of the step functions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StepRequest {
+    /// The session.
+    pub session_id: SessionId,
+}
+
+/// Response of the step functions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StepReply {
+    /// Always true: a failed step is an error or a transition to `failed`.
+    pub ok: bool,
+    /// True when nothing was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<bool>,
+    /// `stale`: the session is in another state; `running`: its step is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// State before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_state: Option<TurnState>,
+    /// State after.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_state: Option<TurnState>,
+}
+
+impl StepReply {
+    pub(super) fn skipped(reason: &str) -> Self {
+        Self { ok: true, skipped: Some(true), reason: Some(reason.to_owned()), ..Self::default() }
+    }
+
+    fn done(from: TurnState, to: TurnState) -> Self {
+        Self { ok: true, from_state: Some(from), to_state: Some(to), ..Self::default() }
+    }
+}
+
+/// Who asked for a step, and with which state in mind.
+type Caller = Option<(TurnState, oneshot::Sender<Result<StepReply>>)>;
+
+/// The handler of every step function: one input of the session's actor.
+pub(super) async fn step<F>(cx: &Cx<Turns>, session: SessionId, state: TurnState) -> Result<StepReply>
+where
+    F: Function<State = Turns>,
+{
+    debug_assert!(F::ID.ends_with(state.as_str()), "{} runs {}", F::ID, state.as_str());
+    let (reply, answer) = oneshot::channel();
+    cx.state().actors.submit(cx, &session, Input::Step { state, reply });
+    answer.await.unwrap_or(Err(Error::Stopped))
+}
+
+/// Runs steps from the stored record on until the session rests. `ending` is called right before the record becomes
+/// terminal: from then on a new run may be asked for.
+pub(super) async fn run(session: &mut Session, mut caller: Caller, ending: impl Fn()) {
+    let Some(mut record) = enter(session, &mut caller).await else { return };
+    let began = Instant::now();
+    while !session.cx.shutdown_token().is_cancelled() {
+        let from = record.state;
+        match transition(session, &mut record, caller.is_some(), &ending).await {
+            Ok(()) => session.cx.state().meters.transition(record.state),
+            Err(error) => {
+                tracing::warn!(session_id = %session.id, state = from.as_str(), %error, "step not done");
+                look_again_later(session);
+                return answer(&mut caller, Err(error));
+            }
+        }
+        answer(&mut caller, Ok(StepReply::done(from, record.state)));
+        if record.state.is_terminal() {
+            session.cx.state().meters.run_ended(began.elapsed(), session.outside);
+            tracing::info!(session_id = %session.id, state = record.state.as_str(), turns = record.turn_count, "run ended");
+            return;
+        }
+        if record.state == from {
+            return;
+        }
+    }
+    answer(&mut caller, Err(Error::Stopped));
+}
+
+/// Loads the record and takes the session; `None` when there is nothing to do, the caller having been told.
+async fn enter(session: &mut Session, caller: &mut Caller) -> Option<TurnRecord> {
+    let mut record = match session.load().await {
+        Ok(Some(record)) => record,
+        Ok(None) => {
+            if let Some((state, _)) = caller {
+                let text = format!("turn::{} invariant: missing session {}", state.as_str(), session.id);
+                answer(caller, Err(Error::Invalid(text)));
+            }
+            return None;
+        }
+        Err(error) => {
+            look_again_later(session);
+            answer(caller, Err(error));
+            return None;
+        }
+    };
+    if caller.as_ref().is_some_and(|(state, _)| *state != record.state) {
+        answer(caller, Ok(StepReply::skipped("stale")));
+        return None;
+    }
+    if record.state.is_terminal() {
+        if record.agent_end_emitted == Some(false)
+            && let Err(error) = session.end_run(&mut record).await
+        {
+            tracing::warn!(session_id = %session.id, %error, "the end of a run could not be announced");
+        }
+        return None;
+    }
+    if let Err(error) = session.take_lease().await {
+        look_again_later(session);
+        answer(caller, Err(error));
+        return None;
+    }
+    Some(record)
+}
+
+/// One transition. A passing failure is repeated from the stored record; any other one fails the run.
+///
+/// # Errors
+/// The store did not take the outcome, or an outside caller's step failed for a passing reason.
+async fn transition(
+    session: &mut Session,
+    record: &mut TurnRecord,
+    for_caller: bool,
+    ending: &impl Fn(),
+) -> Result<()> {
+    let previous = record.clone();
+    let cx = session.cx.clone();
+    let mut pause = Backoff::of(&cx);
+    let outcome = loop {
+        match perform(session, record).await {
+            Ok(outcome) => break outcome,
+            Err(error) if error.is_retryable() && for_caller => {
+                *record = previous;
+                return Err(error);
+            }
+            Err(error) => {
+                *record = previous.clone();
+                if cx.shutdown_token().is_cancelled() {
+                    return Err(error);
+                }
+                let error = if error.is_retryable() {
+                    match pause.wait(error).await {
+                        Ok(()) => continue,
+                        Err(error) => error,
+                    }
+                } else {
+                    error
+                };
+                break fail(session, record, &error).await;
+            }
+        }
+    };
+    if *record == previous {
+        return Ok(());
+    }
+    if record.state.is_terminal() {
+        ending();
+    }
+    save(session, &previous, record, outcome).await
+}
+
+/// Saves, repeating while the store is away: what the step did must not be done again.
+async fn save(session: &mut Session, previous: &TurnRecord, record: &mut TurnRecord, outcome: Outcome) -> Result<()> {
+    let cx = session.cx.clone();
+    let mut pause = Backoff::of(&cx);
+    loop {
+        let attempt = Outcome {
+            writes: outcome.writes.clone(),
+            before: outcome.before.clone(),
+            after: outcome.after.clone(),
+        };
+        match session.save(Some(previous), record, attempt).await {
+            Err(error) if error.is_retryable() => pause.wait(error).await?,
+            result => return result,
+        }
+    }
+}
+
+/// Runs the step of the record's state. A panic is a failure of that step.
+async fn perform(session: &mut Session, record: &mut TurnRecord) -> Result<Outcome> {
+    let state = record.state;
+    let step = async {
+        match state {
+            TurnState::Provisioning => provisioning::run(session, record).await,
+            TurnState::AssistantStreaming => assistant_streaming::run(session, record).await,
+            TurnState::FunctionExecute => function_execute::run(session, record).await,
+            TurnState::FunctionAwaitingApproval => function_awaiting_approval::run(session, record).await,
+            TurnState::SteeringCheck => steering_check::run(session, record).await,
+            TurnState::Stopped | TurnState::Failed => Ok(Outcome::default()),
+        }
+    };
+    AssertUnwindSafe(step).catch_unwind().await.unwrap_or_else(|_| {
+        Err(Error::Panicked { function: format!("turn::{}", state.as_str()), detail: "the step panicked".into() })
+    })
+}
+
+/// The fail transition: the run ends, and the transcript says why.
+async fn fail(session: &mut Session, record: &mut TurnRecord, cause: &Error) -> Outcome {
+    let now = session.cx.now_ms();
+    let text = format!("from {}: {cause}", record.state.as_str());
+    tracing::error!(session_id = %session.id, error = %text, "run failed");
+    let message = AssistantMessage::synthetic(StopReason::Error, Some(&text), now);
+    let message = RawMessage::from(&AgentMessage::Assistant(message));
+    keep_in_transcript(session, record, message.clone(), now).await;
+    record.error = Some(TurnError { kind: "transition_error".into(), message: text });
+    record.awaiting_approval = None;
+    record.go(TurnState::Failed, now);
+    Outcome {
+        after: vec![AgentEvent::MessageComplete { message, body_streamed: Some(false) }],
+        ..Outcome::default()
+    }
+}
+
+/// Results that exist and the failure itself go to the transcript, as far as the store still answers.
+async fn keep_in_transcript(session: &Session, record: &TurnRecord, failure: RawMessage, now: i64) {
+    let results = record.work.iter().flat_map(|work| work.executed.values()).map(|executed| {
+        (executed.message(now), record.entry_id(&format!("fr-{}", executed.call.id)))
+    });
+    for (message, entry_id) in results.chain([(failure, record.entry_id("failed"))]) {
+        if let Err(error) = session.append(message, Some(entry_id)).await {
+            tracing::warn!(session_id = %session.id, %error, "failed run not fully written to the transcript");
+            return;
+        }
+    }
+}
+
+/// Ends a run: what is parked is cleared, `turn_end` goes out if it has not.
+pub(super) fn finish(record: &mut TurnRecord, now_ms: i64) {
+    record.awaiting_approval = None;
+    record.work = None;
+    record.go(TurnState::Stopped, now_ms);
+}
+
+/// `turn_end` of the current turn, once.
+pub(super) fn turn_end(record: &mut TurnRecord, results: Vec<RawMessage>, now_ms: i64) -> Option<AgentEvent> {
+    if std::mem::replace(&mut record.turn_end_emitted, true) {
+        return None;
+    }
+    let message = record
+        .last_assistant
+        .clone()
+        .unwrap_or_else(|| RawMessage::from(&AgentMessage::Assistant(AssistantMessage::empty("", "", now_ms))));
+    Some(AgentEvent::TurnEnd { message, function_results: results })
+}
+
+fn answer(caller: &mut Caller, outcome: Result<StepReply>) {
+    if let Some((_, reply)) = caller.take()
+        && reply.send(outcome).is_err()
+    {
+        tracing::debug!("the caller of a step went away before its answer");
+    }
+}
+
+fn look_again_later(session: &Session) {
+    let (cx, id) = (session.cx.clone(), session.id.clone());
+    session.cx.spawn(async move {
+        let pause = tokio::time::sleep(SAFETY_NET);
+        if cx.shutdown_token().run_until_cancelled(pause).await.is_some() {
+            cx.state().actors.submit(&cx, &id, Input::Resume);
+        }
+    });
+}

@@ -1,0 +1,311 @@
+//! One session at work: what its steps share while its actor lives.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::sync::Notify;
+
+use super::lease::Lease;
+use super::outbox::Outbox;
+use super::record::{Emitter, RECORDS, REQUESTS, RunRequest, TurnRecord};
+use super::{Turns, context};
+use crate::bus::{CallOptions, Cx, Write, to_json};
+use crate::error::{Error, Result};
+use crate::model::api::Contract;
+use crate::model::api::session::{
+    Append, AppendRequest, Compactions, CompactionsResponse, Messages, MessagesRequest, MessagesResponse, SessionRef,
+};
+use crate::model::event::StateChange;
+use crate::model::{AgentEvent, RawMessage, SessionId, TurnState};
+
+/// Timeouts of contract 02 §11.
+const WRITE_TRANSCRIPT_MS: u64 = 10_000;
+const READ_TRANSCRIPT_MS: u64 = 30_000;
+
+/// What a step did to its record, besides changing it.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    /// Rows that belong to the transition.
+    pub(super) writes: Vec<Write>,
+    /// Events before the change of the view.
+    pub(super) before: Vec<AgentEvent>,
+    /// Events after it.
+    pub(super) after: Vec<AgentEvent>,
+}
+
+impl Outcome {
+    /// Events before the change of the view.
+    pub(super) fn of(before: Vec<AgentEvent>) -> Self {
+        Self { before, ..Self::default() }
+    }
+}
+
+/// A session whose actor is awake.
+pub(super) struct Session {
+    pub(super) cx: Cx<Turns>,
+    pub(super) id: SessionId,
+    /// Set when a decision may have arrived while a step runs.
+    pub(super) recheck: Arc<Notify>,
+    outbox: Option<Outbox>,
+    lease: Option<Lease>,
+    request: Option<Arc<RunRequest>>,
+    /// Time spent waiting for models and functions, to tell it from our own.
+    pub(super) outside: Duration,
+}
+
+impl Session {
+    pub(super) fn new(cx: Cx<Turns>, id: SessionId, recheck: Arc<Notify>) -> Self {
+        Self { cx, id, recheck, outbox: None, lease: None, request: None, outside: Duration::ZERO }
+    }
+
+    /// The stored record, if there is one.
+    pub(super) async fn load(&self) -> Result<Option<TurnRecord>> {
+        self.cx.scope(RECORDS).get(&self.id).await.map(TurnRecord::read)
+    }
+
+    /// Takes the session's lease, once.
+    ///
+    /// # Errors
+    /// Another process holds it, or state does not answer.
+    pub(super) async fn take_lease(&mut self) -> Result<()> {
+        if self.lease.is_none() {
+            self.lease = Lease::acquire(self.cx.bus(), &self.id).await?;
+        }
+        match self.lease {
+            Some(_) => Ok(()),
+            None => Err(Error::Transient(format!(
+                "turn::function_awaiting_approval: session {} held by a concurrent step",
+                self.id
+            ))),
+        }
+    }
+
+    /// Gives the lease back when the actor ends.
+    pub(super) async fn release_lease(&mut self) {
+        if let Some(lease) = self.lease.take()
+            && let Err(error) = lease.release(self.cx.bus()).await
+        {
+            tracing::warn!(session_id = %self.id, %error, "lease not released, it will lapse");
+        }
+    }
+
+    /// Emits an event in order.
+    pub(super) async fn emit(&mut self, record: &mut TurnRecord, event: AgentEvent) {
+        self.outbox(record).emit(event).await;
+    }
+
+    /// Full save (contract 02 §1.1): the record and what leads to it, with its events before and after the change of its
+    /// view. A terminal record is followed by the run's one `agent_end`.
+    pub(super) async fn save(
+        &mut self,
+        previous: Option<&TurnRecord>,
+        record: &mut TurnRecord,
+        outcome: Outcome,
+    ) -> Result<()> {
+        let Outcome { mut writes, before: mut events, after } = outcome;
+        events.extend(view_change(previous, record));
+        events.extend(after);
+        let over = record.state.is_terminal();
+        let exclusive = self.cx.bus().transport().is_exclusive();
+        if over {
+            record.agent_end_emitted = Some(exclusive);
+            if exclusive {
+                events.push(AgentEvent::AgentEnd { messages: Vec::new() });
+            }
+        }
+        let resting = over || record.state == TurnState::FunctionAwaitingApproval;
+        if resting && let Some(lease) = &mut self.lease {
+            writes.extend(lease.release_write(self.cx.bus()));
+        }
+        self.commit(record, writes, events).await?;
+        if resting && exclusive {
+            self.lease = None;
+        }
+        if over && !exclusive {
+            self.end_run(record).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the run's last event and remembers that it was sent.
+    pub(super) async fn end_run(&mut self, record: &mut TurnRecord) -> Result<()> {
+        self.emit(record, AgentEvent::AgentEnd { messages: Vec::new() }).await;
+        record.agent_end_emitted = Some(true);
+        self.commit(record, Vec::new(), Vec::new()).await
+    }
+
+    /// Checkpoint in the middle of a step: no view change, no hand-over. Repeated until it is stored, because what it
+    /// holds has happened and must not happen again.
+    pub(super) async fn checkpoint(
+        &mut self,
+        record: &mut TurnRecord,
+        extra: Vec<Write>,
+        events: Vec<AgentEvent>,
+    ) -> Result<()> {
+        let mut pause = Backoff::new(self);
+        loop {
+            match self.commit(record, extra.clone(), events.clone()).await {
+                Err(error) if error.is_retryable() => pause.wait(error).await?,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn commit(&mut self, record: &mut TurnRecord, extra: Vec<Write>, events: Vec<AgentEvent>) -> Result<()> {
+        self.outbox(record);
+        let mut writes = extra;
+        writes.extend(self.lease.as_mut().and_then(Lease::take_unwritten));
+        writes.push(Write::StateSet {
+            scope: RECORDS.into(),
+            key: self.id.to_string(),
+            value: to_json(record)?.into(),
+        });
+        self.outbox(record).commit(writes, events).await
+    }
+
+    fn outbox(&mut self, record: &mut TurnRecord) -> &Outbox {
+        let (bus, id) = (self.cx.bus(), &self.id);
+        self.outbox.get_or_insert_with(|| {
+            let wake = match &record.emitter {
+                Some(last) if last.epoch == bus.epoch() => last.wake + 1,
+                Some(_) | None => 0,
+            };
+            let emitter = Emitter { epoch: bus.epoch().to_owned(), wake };
+            let outbox = Outbox::start(bus, id, &emitter);
+            record.emitter = Some(emitter);
+            outbox
+        })
+    }
+
+    /// The run's request; read once while the actor lives.
+    pub(super) async fn request(&mut self) -> Result<Arc<RunRequest>> {
+        if let Some(request) = &self.request {
+            return Ok(Arc::clone(request));
+        }
+        let request = Arc::new(RunRequest::read(self.cx.scope(REQUESTS).get(&self.id).await?));
+        self.request = Some(Arc::clone(&request));
+        Ok(request)
+    }
+
+    /// Replaces the run's request; the answer is the write that stores it.
+    pub(super) fn set_request(&mut self, request: RunRequest) -> Result<Write> {
+        let value = to_json(&request)?.into();
+        self.request = Some(Arc::new(request));
+        Ok(Write::StateSet { scope: REQUESTS.into(), key: self.id.to_string(), value })
+    }
+
+    /// The active path and the compactions, read side by side.
+    pub(super) async fn transcript(&self) -> Result<(MessagesResponse, CompactionsResponse)> {
+        let limit = || CallOptions::timeout_ms(READ_TRANSCRIPT_MS);
+        let messages = MessagesRequest { session_id: self.id.clone(), branch_leaf: None };
+        let compactions = SessionRef { session_id: self.id.clone() };
+        let (messages, compactions) = futures::join!(
+            self.cx.call_with::<Messages>(messages, limit()),
+            self.cx.call_with::<Compactions>(compactions, limit()),
+        );
+        let compactions = match compactions {
+            // A session worker that cannot compact has no compactions.
+            Err(error) if error.is_function_not_found() => CompactionsResponse::default(),
+            outcome => outcome?,
+        };
+        Ok((messages?, compactions))
+    }
+
+    /// What the model sees now, and the rows it was made of.
+    pub(super) async fn context_view(&self) -> Result<(Vec<RawMessage>, MessagesResponse)> {
+        let (messages, compactions) = self.transcript().await?;
+        Ok((context::view(&messages, &compactions, self.cx.now_ms()), messages))
+    }
+
+    /// Adds a message under a deterministic id; an entry that is there already is left alone.
+    pub(super) async fn append(&self, message: RawMessage, entry_id: Option<String>) -> Result<()> {
+        let request = AppendRequest {
+            session_id: self.id.clone(),
+            message,
+            parent_id: None,
+            entry_id: entry_id.map(Into::into),
+        };
+        self.cx.call_with::<Append>(request, CallOptions::timeout_ms(WRITE_TRANSCRIPT_MS)).await.map(|_| ())
+    }
+
+    /// As [`append`](Self::append), repeated while the store is away: the message cost a model call.
+    pub(super) async fn append_insisting(&self, message: RawMessage, entry_id: String) -> Result<()> {
+        let mut pause = Backoff::new(self);
+        loop {
+            match self.append(message.clone(), Some(entry_id.clone())).await {
+                Err(error) if error.is_retryable() => pause.wait(error).await?,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Calls a function with the default deadline of its contract.
+    pub(super) async fn call<C: Contract>(&self, request: C::Request, timeout_ms: u64) -> Result<C::Response> {
+        self.cx.call_with::<C>(request, CallOptions::timeout_ms(timeout_ms)).await
+    }
+
+    /// Calls a function by id.
+    pub(super) async fn invoke(&self, id: &str, payload: Value, timeout_ms: u64) -> Result<Value> {
+        self.cx.invoke(id, payload, CallOptions::timeout_ms(timeout_ms)).await
+    }
+
+    /// State key of a decision.
+    pub(super) fn approval_key(&self, call: &str) -> String {
+        format!("{}/{call}", self.id)
+    }
+
+    /// Runs something outside, counting its time as not ours.
+    pub(super) fn spent_outside(&mut self, since: Instant) {
+        self.outside += since.elapsed();
+    }
+}
+
+/// The change of the view between two records, if there is one.
+pub(super) fn view_change(previous: Option<&TurnRecord>, record: &TurnRecord) -> Option<AgentEvent> {
+    let new_value = record.view();
+    let old_value = previous.map(TurnRecord::view);
+    (old_value.as_ref() != Some(&new_value)).then(|| AgentEvent::TurnStateChanged {
+        event_type: if old_value.is_none() { StateChange::Created } else { StateChange::Updated },
+        new_value,
+        old_value,
+    })
+}
+
+/// Bounded repetition of something that fails for a passing reason (contract 02 §2.1).
+pub(super) struct Backoff<'a> {
+    cx: &'a Cx<Turns>,
+    left: u32,
+    pause: Duration,
+}
+
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+
+impl<'a> Backoff<'a> {
+    pub(super) fn new(session: &'a Session) -> Self {
+        Self::of(&session.cx)
+    }
+
+    pub(super) fn of(cx: &'a Cx<Turns>) -> Self {
+        let turn = &cx.config().turn;
+        Self { cx, left: turn.step_retries, pause: Duration::from_millis(turn.step_backoff_ms) }
+    }
+
+    /// Waits before the next attempt.
+    ///
+    /// # Errors
+    /// The cause itself, when no attempt is left or the process is stopping.
+    pub(super) async fn wait(&mut self, cause: Error) -> Result<()> {
+        if self.left == 0 {
+            return Err(cause);
+        }
+        tracing::warn!(%cause, pause_ms = self.pause.as_millis() as u64, "repeating after a passing failure");
+        self.left -= 1;
+        let sleep = tokio::time::sleep(self.pause);
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
+        match self.cx.shutdown_token().run_until_cancelled(sleep).await {
+            Some(()) => Ok(()),
+            None => Err(cause),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `run::start`: begin a durable run and return at once (contract 02 §3).
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::actor::Input;
+use super::lease::Lease;
+use super::record::{RunRequest, TurnRecord};
+use super::session::{Outcome, Session};
+use super::{Turns, context};
+use crate::bus::{CallContext, Cx, Function};
+use crate::error::{Error, Result};
+use crate::model::api::Contract;
+use crate::model::api::run::{self, StartRequest, StartResponse};
+use crate::model::api::session::{Ensure, EnsureRequest};
+use crate::model::{SessionId, TurnState};
+
+const ENSURE_MS: u64 = 10_000;
+/// A run that has not moved for so long, and whose lease nobody holds, may be replaced.
+const STALE_MS: i64 = 30 * 60 * 1000;
+
+/// `run::start`.
+#[derive(Debug)]
+pub struct Start;
+
+impl Function for Start {
+    const ID: &'static str = run::Start::ID;
+    const DESCRIPTION: &'static str = "Start a durable agent session and return immediately.";
+    const REQUIRED: &'static [&'static str] = &["session_id"];
+    type State = Turns;
+    type Request = StartRequest;
+    type Response = StartResponse;
+
+    async fn call(cx: &Cx<Turns>, request: StartRequest) -> Result<StartResponse> {
+        check_session_id(&request.session_id)?;
+        let session = request.session_id.clone();
+        let (reply, answer) = oneshot::channel();
+        cx.state().actors.submit(cx, &session, Input::Start { request: Box::new(request), reply });
+        answer.await.unwrap_or(Err(Error::Stopped))
+    }
+}
+
+/// Session ids become part of state keys that use `/` as their separator.
+fn check_session_id(id: &str) -> Result<()> {
+    let problem = match id {
+        "" => return Err(Error::missing_string("session_id")),
+        id if id.len() > 256 => "is longer than 256 bytes",
+        id if id.contains('/') => "must not contain \"/\"",
+        id if id.chars().any(char::is_control) => "must not contain control characters",
+        _ => return Ok(()),
+    };
+    Err(Error::invalid(format!("session_id {problem}")))
+}
+
+/// The answer for a session whose run is not over.
+pub(super) fn busy(session_id: SessionId) -> StartResponse {
+    StartResponse { session_id, started: false, reason: Some("session_busy".into()), extra: serde_json::Map::new() }
+}
+
+/// Accepts a run, or says that the session is busy. Accepted means stored.
+pub(super) async fn begin(session: &mut Session, request: StartRequest) -> Result<StartResponse> {
+    let previous = session.load().await?;
+    if let Some(record) = &previous
+        && !record.state.is_terminal()
+        && !is_abandoned(session, record).await?
+    {
+        return Ok(busy(request.session_id));
+    }
+    if Lease::is_held(session.cx.bus(), &session.id).await? {
+        return Ok(busy(request.session_id));
+    }
+    session.take_lease().await?;
+    trace_message(session, &request);
+
+    session
+        .call::<Ensure>(
+            EnsureRequest { session_id: session.id.clone(), display_name: None, cwd: None },
+            ENSURE_MS,
+        )
+        .await?;
+    let run_request = session.set_request(RunRequest::from_start(&request))?;
+    append_new(session, &request).await?;
+
+    let config = session.cx.config();
+    let max_turns = request.max_turns.or_else(|| config.turn.default_max_turns.map(Into::into));
+    let (run_id, now) = (session.cx.uuid(), session.cx.now_ms());
+    let mut record = TurnRecord::new(session.id.clone(), max_turns, run_id, now);
+    record.emitter = previous.as_ref().and_then(|record| record.emitter.clone());
+    let outcome = Outcome { writes: vec![run_request], ..Outcome::default() };
+    session.save(previous.as_ref(), &mut record, outcome).await?;
+    Ok(StartResponse {
+        session_id: request.session_id,
+        started: true,
+        reason: None,
+        extra: serde_json::Map::new(),
+    })
+}
+
+/// A run that nobody works on any more: not parked, untouched for long, its lease lapsed.
+async fn is_abandoned(session: &Session, record: &TurnRecord) -> Result<bool> {
+    let parked = record.state == TurnState::FunctionAwaitingApproval;
+    let untouched = session.cx.now_ms().saturating_sub(record.updated_at_ms) > STALE_MS;
+    Ok(!parked && untouched && !Lease::is_held(session.cx.bus(), &session.id).await?)
+}
+
+/// Traces of the run are grouped under the client's message.
+fn trace_message(session: &mut Session, request: &StartRequest) {
+    let mut baggage = session.cx.context().baggage.clone();
+    baggage.message_id = request.message_id.as_deref().map(Arc::from);
+    session.cx = session.cx.with_context(CallContext { baggage, ..CallContext::default() });
+}
+
+/// Appends what is not yet on the active path; the last message always is new.
+async fn append_new(session: &Session, request: &StartRequest) -> Result<()> {
+    let first_new = if request.messages.len() > 1 {
+        let (path, compactions) = session.transcript().await?;
+        context::first_new(&path.messages, &compactions, &request.messages)
+    } else {
+        0
+    };
+    for message in request.messages.iter().skip(first_new) {
+        session.append(message.clone(), None).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_ids_that_could_never_be_approved_are_refused() {
+        for id in ["", "a/b", "a\nb", &"x".repeat(257)] {
+            assert!(check_session_id(id).is_err(), "{id:?}");
+        }
+        check_session_id("console-ab12").unwrap();
+    }
+}
