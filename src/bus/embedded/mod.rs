@@ -1,0 +1,4 @@
+//! The in-process engine (contract 00 §16, design §3).
+
+pub mod ops;
+pub mod store;
