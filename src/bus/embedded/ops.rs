@@ -6,8 +6,6 @@
 use serde::Deserialize;
 use serde_json::{Map, Number, Value, json};
 
-use crate::model::lenient;
-
 const MAX_PATH_DEPTH: usize = 32;
 const MAX_SEGMENT_BYTES: usize = 256;
 const MAX_MERGE_DEPTH: usize = 16;
@@ -55,8 +53,7 @@ pub enum Op {
         #[serde(default)]
         path: Option<Path>,
         /// What; `null` is a value like any other.
-        #[serde(deserialize_with = "lenient::present")]
-        value: Option<Value>,
+        value: Value,
     },
     /// Deletes a key; path `""` sets the whole value to null.
     Remove {
@@ -123,7 +120,7 @@ fn apply_one(root: &mut Value, op: &Op) -> Outcome {
         Op::Merge { path, value } => merge(root, path.as_ref(), value),
         Op::Increment { path, by } => add(root, path, i128::from(*by), "increment"),
         Op::Decrement { path, by } => add(root, path, -i128::from(*by), "decrement"),
-        Op::Append { path, value } => append(root, path.as_ref(), value.as_ref().unwrap_or(&Value::Null)),
+        Op::Append { path, value } => append(root, path.as_ref(), value),
         Op::Remove { path } => remove(root, path),
     }
 }
@@ -835,10 +832,7 @@ mod tests {
             (path.clone(), json_value()).prop_map(|(path, value)| Op::Merge { path, value }),
             (key, any::<i64>()).prop_map(|(path, by)| Op::Increment { path, by }),
             (key, any::<i64>()).prop_map(|(path, by)| Op::Decrement { path, by }),
-            (path, json_value()).prop_map(|(path, value)| Op::Append {
-                path,
-                value: Some(value)
-            }),
+            (path, json_value()).prop_map(|(path, value)| Op::Append { path, value }),
             key.prop_map(|path| Op::Remove { path }),
         ]
     }
