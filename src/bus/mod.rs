@@ -14,6 +14,7 @@ pub mod channel;
 mod context;
 mod cx;
 mod decode;
+pub mod embedded;
 mod function;
 mod registry;
 mod scope;

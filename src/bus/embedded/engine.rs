@@ -1,0 +1,190 @@
+//! `engine::*` functions that do something: channels, bindings, the worker's own entry, logs (contract 00 §1.5, §3.1, §8, §10).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::trigger::{Event, Owner};
+use super::{Builtin, Core, answer, input, introspect, peer};
+use crate::bus::{CallContext, ChannelOptions, Invocation, TriggerSpec};
+use crate::error::{Error, Result};
+use crate::model::lenient;
+
+const PART: &str = "iii-engine";
+
+/// `engine::functions-available` fires at most this often.
+const FUNCTIONS_CHANGED_EVERY: Duration = Duration::from_secs(5);
+
+macro_rules! log_function {
+    ($id:literal, $level:ident) => {
+        Builtin {
+            id: $id,
+            description: concat!("Write a line of level ", stringify!($level), " to the log"),
+            part: PART,
+            handler: |_, call| {
+                answer(input::<Line>($id, call.payload).map(|line| {
+                    let Line {
+                        message,
+                        data,
+                        trace_id,
+                        span_id,
+                        service_name,
+                    } = line;
+                    let data = data.map(|data| data.to_string());
+                    tracing::event!(
+                        tracing::Level::$level,
+                        service_name,
+                        trace_id,
+                        span_id,
+                        data,
+                        "{message}"
+                    );
+                    Value::Null
+                }))
+            },
+        }
+    };
+}
+
+pub(super) const FUNCTIONS: &[Builtin] = &[
+    Builtin {
+        id: "engine::channels::create",
+        description: "Create a data channel between two ends",
+        part: PART,
+        handler: |core, call| answer(create_channel(core, call)),
+    },
+    Builtin {
+        id: "engine::register_trigger",
+        description: "Bind a trigger to a function",
+        part: PART,
+        handler: |core, call| answer(register_trigger(core, call)),
+    },
+    Builtin {
+        id: "engine::unregister_trigger",
+        description: "Take a trigger binding away",
+        part: PART,
+        handler: |core, call| answer(unregister_trigger(core, call)),
+    },
+    Builtin {
+        id: "engine::workers::register",
+        description: "Tell the engine about the calling worker",
+        part: PART,
+        handler: |core, call| answer(register_worker(core, call)),
+    },
+    log_function!("engine::log::trace", TRACE),
+    log_function!("engine::log::debug", DEBUG),
+    log_function!("engine::log::info", INFO),
+    log_function!("engine::log::warn", WARN),
+    log_function!("engine::log::error", ERROR),
+];
+
+#[derive(Deserialize)]
+struct Line {
+    message: String,
+    #[serde(default)]
+    data: Option<Value>,
+    #[serde(default, deserialize_with = "lenient::optional")]
+    trace_id: Option<String>,
+    #[serde(default, deserialize_with = "lenient::optional")]
+    span_id: Option<String>,
+    #[serde(default, deserialize_with = "lenient::optional")]
+    service_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct CreateChannel {
+    #[serde(default)]
+    buffer_size: Option<u64>,
+}
+
+fn create_channel(core: &Core, call: Invocation) -> Result<Value> {
+    let request: CreateChannel = input("engine::channels::create", call.payload)?;
+    let mut options = ChannelOptions::default();
+    if let Some(size) = request.buffer_size {
+        // The channel clamps what is too large.
+        options.buffer = usize::try_from(size).unwrap_or(usize::MAX);
+    }
+    let pair = core.bus()?.create_channel(options);
+    Ok(json!({ "writer": pair.writer, "reader": pair.reader }))
+}
+
+#[derive(Deserialize)]
+struct RegisterTrigger {
+    trigger_type: String,
+    function_id: String,
+    #[serde(default)]
+    config: Value,
+    #[serde(default)]
+    metadata: Option<Value>,
+}
+
+fn register_trigger(core: &Arc<Core>, call: Invocation) -> Result<Value> {
+    let request: RegisterTrigger = input("engine::register_trigger", call.payload)?;
+    let id = core.bus()?.uuid();
+    let spec = TriggerSpec {
+        id: id.clone(),
+        trigger_type: request.trigger_type,
+        function_id: request.function_id.into(),
+        config: request.config,
+        metadata: request.metadata,
+    };
+    core.triggers.bind(core, spec, Owner::Nobody)?;
+    Ok(json!({ "id": id }))
+}
+
+#[derive(Deserialize)]
+struct UnregisterTrigger {
+    id: String,
+}
+
+fn unregister_trigger(core: &Core, call: Invocation) -> Result<Value> {
+    let request: UnregisterTrigger = input("engine::unregister_trigger", call.payload)?;
+    Ok(json!({ "removed": core.triggers.unbind(&request.id) }))
+}
+
+#[derive(Deserialize)]
+struct RegisterWorker {
+    #[serde(default, deserialize_with = "lenient::optional", rename = "_caller_worker_id")]
+    caller: Option<String>,
+}
+
+/// The listener answers for outside workers through [`peer::PeerHandle::describe`]; here it is the program that speaks,
+/// and what it is called is settled by its configuration.
+fn register_worker(core: &Core, call: Invocation) -> Result<Value> {
+    let request: RegisterWorker = input("engine::workers::register", call.payload)?;
+    let program = core.peers.program().ok_or(Error::Stopped)?;
+    let id = request.caller.as_deref().unwrap_or(&program.id);
+    peer::announce(core, "worker_metadata_updated", id);
+    Ok(json!({ "success": true }))
+}
+
+/// Fires `engine::functions-available` once the current interval is over; several changes give one event.
+pub(super) fn functions_changed(core: &Arc<Core>) {
+    let Ok(bus) = core.bus() else { return };
+    if core
+        .triggers
+        .bindings_of("engine::functions-available")
+        .is_empty()
+        || core.functions_event_pending.swap(true, Ordering::AcqRel)
+    {
+        return;
+    }
+    let core = Arc::downgrade(core);
+    let stop = bus.shutdown_token().clone();
+    bus.spawn(async move {
+        if tokio::time::timeout(FUNCTIONS_CHANGED_EVERY, stop.cancelled())
+            .await
+            .is_ok()
+        {
+            return;
+        }
+        let Some(core) = core.upgrade() else { return };
+        core.functions_event_pending.store(false, Ordering::Release);
+        let payload = json!({ "event": "functions_changed", "functions": introspect::all_rows(&core) });
+        let event = Event::new(CallContext::default(), move || Ok(payload.clone()));
+        core.triggers.broadcast("engine::functions-available", &event);
+    });
+}

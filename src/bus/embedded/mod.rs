@@ -1,0 +1,343 @@
+//! The in-process engine (contract 00 §16, design §3).
+//!
+//! ```text
+//!  Bus ─► Embedded (Transport) ─► FUNCTIONS: id → handler ─► store ─► after COMMIT ─► triggers ─► lanes ─► handlers
+//! ```
+//!
+//! A handler is a plain function that *queues* its writes while it is called and answers with a future, so that the
+//! order of calls is the order of writes. Invariants: nothing polls; a write without a subscriber costs nothing beyond
+//! the write; the engine holds the bus weakly. Not here: sockets (the listener), anything a function of the program means.
+//!
+//! To add functions: a `FUNCTIONS` table in a file of its own and one line in [`builtins`]. To add a trigger type: a
+//! [`trigger::Provider`] and one line in [`Core::new`]. To add tables: a migration step in `store/schema.rs`.
+
+pub(in crate::bus::embedded) mod engine;
+mod introspect;
+pub mod ops;
+pub mod peer;
+mod state;
+pub mod store;
+mod stream;
+pub mod trigger;
+mod write;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{
+    Bus, CallContext, CallFuture, EngineInfo, Invocation, Transport, TriggerSpec, WeakBus,
+    Write as BatchWrite,
+};
+use crate::error::{Error, Result};
+use peer::Peers;
+use store::{Durability, Store, StoreOptions};
+use trigger::{Owner, Triggers};
+
+/// How the embedded engine is opened (contract 12, section `engine`).
+#[derive(Debug, Clone)]
+pub struct EmbeddedOptions {
+    /// Directory of the store; `None` keeps everything in memory, for tests.
+    pub data_dir: Option<PathBuf>,
+    /// When a write counts as done.
+    pub durability: Durability,
+    /// Most items kept per stream group.
+    pub stream_items_per_group: u64,
+    /// Limit per subscriber of one event, and of its condition.
+    pub trigger_timeout: Duration,
+    /// Name under which the program is listed as a worker.
+    pub worker_name: String,
+}
+
+impl Default for EmbeddedOptions {
+    fn default() -> Self {
+        Self {
+            data_dir: None,
+            durability: Durability::Full,
+            stream_items_per_group: 10_000,
+            trigger_timeout: Duration::from_secs(30),
+            worker_name: "harness".to_owned(),
+        }
+    }
+}
+
+/// The engine behind the bus.
+#[derive(Clone)]
+pub struct Embedded(Arc<Core>);
+
+/// What the parts of the engine share.
+pub(in crate::bus::embedded) struct Core {
+    pub(in crate::bus::embedded) options: EmbeddedOptions,
+    pub(in crate::bus::embedded) store: Store,
+    pub(in crate::bus::embedded) triggers: Triggers,
+    pub(in crate::bus::embedded) peers: Peers,
+    functions: HashMap<&'static str, &'static Builtin>,
+    bus: OnceLock<WeakBus>,
+    problem: RwLock<Option<String>>,
+    /// Set while an `engine::functions-available` event waits for its interval.
+    functions_event_pending: AtomicBool,
+}
+
+/// A function of the engine itself.
+pub(in crate::bus::embedded) struct Builtin {
+    /// Id on the bus.
+    pub id: &'static str,
+    /// Published description.
+    pub description: &'static str,
+    /// The part of the engine it belongs to, listed as a worker.
+    pub part: &'static str,
+    /// Does what must be done in call order at once, answers later.
+    pub handler: fn(&Arc<Core>, Invocation) -> CallFuture,
+}
+
+/// All functions of the engine, one line per file.
+fn builtins() -> impl Iterator<Item = &'static Builtin> {
+    [
+        engine::FUNCTIONS,
+        introspect::FUNCTIONS,
+        state::FUNCTIONS,
+        stream::FUNCTIONS,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+impl Embedded {
+    /// Opens the store. Nothing runs yet; [`Transport::start`] does that.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] naming the directory when it cannot be used.
+    pub fn open(options: EmbeddedOptions) -> Result<Arc<Self>> {
+        let store_options = StoreOptions {
+            durability: options.durability,
+            stream_items_per_group: options.stream_items_per_group,
+        };
+        let store = match &options.data_dir {
+            Some(directory) => Store::open(directory, &store_options)?,
+            None => Store::in_memory(&store_options)?,
+        };
+        Ok(Arc::new(Self(Arc::new(Core::new(options, store)))))
+    }
+
+    /// The store, for checks and benches.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// Adds an outside worker; what a listener does for each connection.
+    pub fn connect(&self, link: Arc<dyn peer::Link>) -> peer::PeerHandle {
+        peer::PeerHandle::connect(&self.0, link)
+    }
+
+    /// Takes a binding away. False: there was none.
+    pub fn unbind(&self, id: &str) -> bool {
+        self.0.triggers.unbind(id)
+    }
+
+    /// Events that were dropped because a subscriber could not keep up.
+    pub fn dropped_events(&self) -> u64 {
+        self.0.triggers.dropped()
+    }
+}
+
+impl std::fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Embedded")
+            .field("store", &self.0.store)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    fn new(options: EmbeddedOptions, store: Store) -> Self {
+        let triggers = Triggers::new();
+        triggers.offer("state", state::TRIGGER, triggers.state());
+        triggers.offer("stream", stream::TRIGGER, triggers.stream());
+        for (id, description) in trigger::PASSIVE {
+            triggers.offer(id, description, Arc::new(trigger::Passive));
+        }
+        Self {
+            options,
+            store,
+            triggers,
+            peers: Peers::default(),
+            functions: builtins().map(|builtin| (builtin.id, builtin)).collect(),
+            bus: OnceLock::new(),
+            problem: RwLock::new(None),
+            functions_event_pending: AtomicBool::new(false),
+        }
+    }
+
+    /// The bus, while it lives.
+    pub(in crate::bus::embedded) fn bus(&self) -> Result<Bus> {
+        self.bus.get().and_then(WeakBus::upgrade).ok_or(Error::Stopped)
+    }
+
+    /// Calls a function for the engine itself or an outside worker: outside workers first, then the program, then the
+    /// engine (contract 00 §16).
+    pub(in crate::bus::embedded) fn invoke(self: &Arc<Self>, invocation: Invocation) -> CallFuture {
+        if let Some(link) = self.peers.host_of(&invocation.function_id) {
+            return link.call(invocation);
+        }
+        match self.bus() {
+            Ok(bus) if bus.hosts(&invocation.function_id) => async move {
+                bus.serve(&invocation.function_id, invocation.payload, invocation.context)
+                    .await
+            }
+            .boxed(),
+            Ok(_) => self.builtin(invocation),
+            Err(error) => failed(error),
+        }
+    }
+
+    /// Calls a function of the engine.
+    fn builtin(self: &Arc<Self>, invocation: Invocation) -> CallFuture {
+        match self.functions.get(invocation.function_id.as_str()) {
+            Some(builtin) => (builtin.handler)(self, invocation),
+            None => failed(Error::FunctionNotFound(invocation.function_id.to_string())),
+        }
+    }
+
+    /// Whether anybody answers this id now.
+    pub(in crate::bus::embedded) fn knows(&self, id: &str) -> bool {
+        self.peers.host_of(id).is_some()
+            || self.bus().is_ok_and(|bus| bus.hosts(id))
+            || self.functions.contains_key(id)
+    }
+}
+
+impl Transport for Embedded {
+    fn start(&self, bus: Bus) -> CallFuture<()> {
+        let fresh = self.0.bus.set(bus.downgrade()).is_ok();
+        let outcome = if fresh {
+            self.0.peers.start(&bus);
+            self.0.triggers.start(&self.0);
+            Ok(())
+        } else {
+            Err(Error::Unavailable("the engine was started before".into()))
+        };
+        futures::future::ready(outcome).boxed()
+    }
+
+    fn call(&self, invocation: Invocation) -> CallFuture {
+        if self.0.functions.contains_key(invocation.function_id.as_str()) {
+            return self.0.builtin(invocation);
+        }
+        match self.0.peers.host_of(&invocation.function_id) {
+            Some(link) => link.call(invocation),
+            None => failed(Error::FunctionNotFound(invocation.function_id.to_string())),
+        }
+    }
+
+    fn enqueue(&self, queue: &str, _invocation: Invocation) -> CallFuture {
+        failed(Error::coded(
+            "enqueue_error",
+            format!("Queue '{queue}' not found"),
+        ))
+    }
+
+    fn bind(&self, trigger: TriggerSpec) -> CallFuture<()> {
+        futures::future::ready(self.0.triggers.bind(&self.0, trigger, Owner::Program)).boxed()
+    }
+
+    fn commit(&self, writes: Vec<BatchWrite>) -> CallFuture<()> {
+        match write::commit(&self.0, writes) {
+            Ok(pending) => async move { pending.await.map(|_| ()) }.boxed(),
+            Err(error) => failed(error),
+        }
+    }
+
+    fn is_exclusive(&self) -> bool {
+        true
+    }
+
+    fn info(&self) -> EngineInfo {
+        EngineInfo {
+            mode: "embedded",
+            place: self.0.store.place().to_owned(),
+            problem: self
+                .0
+                .problem
+                .read()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        }
+    }
+
+    fn shutdown(&self) -> BoxFuture<'static, ()> {
+        let core = Arc::clone(&self.0);
+        async move {
+            let closed = tokio::task::spawn_blocking(move || core.store.close()).await;
+            if let Err(error) = closed {
+                tracing::error!(%error, "the store did not close");
+            }
+        }
+        .boxed()
+    }
+}
+
+/// An answer that is an error already.
+pub(in crate::bus::embedded) fn failed<T: Send + 'static>(error: Error) -> CallFuture<T> {
+    futures::future::ready(Err(error)).boxed()
+}
+
+/// An answer that is there already.
+pub(in crate::bus::embedded) fn answer(outcome: Result<Value>) -> CallFuture {
+    futures::future::ready(outcome).boxed()
+}
+
+/// Reads the input of an engine function.
+///
+/// # Errors
+/// [`Error::Undecodable`].
+pub(in crate::bus::embedded) fn input<T: DeserializeOwned>(function: &str, payload: Value) -> Result<T> {
+    serde_json::from_value(payload).map_err(|error| Error::Undecodable {
+        function: function.to_owned(),
+        detail: error.to_string(),
+    })
+}
+
+/// Reads the input of an engine function, except for one member that may be large and is taken as it is.
+///
+/// # Errors
+/// [`Error::Undecodable`]; the member (or one of its other names) must be there, `null` included.
+pub(in crate::bus::embedded) fn input_and<T: DeserializeOwned>(
+    function: &str,
+    mut payload: Value,
+    member: &[&str],
+) -> Result<(T, Value)> {
+    let taken = member
+        .iter()
+        .find_map(|name| payload.as_object_mut()?.shift_remove(*name));
+    let rest = input(function, payload)?;
+    let value = taken.ok_or_else(|| Error::Undecodable {
+        function: function.to_owned(),
+        detail: format!("missing field `{}`", member.first().copied().unwrap_or_default()),
+    })?;
+    Ok((rest, value))
+}
+
+/// Gives a failure of the store the code of its function (contract 00 §4, §5).
+pub(in crate::bus::embedded) fn with_code(code: &'static str) -> impl Fn(Error) -> Error {
+    move |error| match error {
+        Error::Store { .. } => Error::coded(code, error.to_string()),
+        other => other,
+    }
+}
+
+/// What of a caller's context travels on to the handlers of an event.
+pub(in crate::bus::embedded) fn carried(context: &CallContext) -> CallContext {
+    CallContext {
+        baggage: context.baggage.clone(),
+        metadata: None,
+        traceparent: context.traceparent.clone(),
+        cancel: None,
+    }
+}

@@ -1,0 +1,375 @@
+//! Trigger types, bindings, and the delivery of events to them (contract 00 §3).
+//!
+//! A binding is kept under its id; its type's [`Provider`] checks it and learns of it. A binding of an unknown type is
+//! parked until the type appears. Delivery: per binding and ordering key one lane ([`lane`]), so that events of one key
+//! reach each subscriber in write order while everything else runs side by side.
+
+mod index;
+mod lane;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use serde_json::Value;
+
+use super::Core;
+use crate::bus::{CallContext, TriggerSpec};
+use crate::error::{Error, Result};
+use crate::model::FunctionId;
+
+pub use index::Index;
+use lane::Lanes;
+
+/// Types that the engine fires itself, or accepts and never fires (contract 00 §16).
+pub(super) const PASSIVE: &[(&str, &str)] = &[
+    (
+        "engine::functions-available",
+        "Fires when the set of registered functions changes",
+    ),
+    (
+        "engine::workers-available",
+        "Fires when a worker connects, describes itself or disconnects",
+    ),
+    (
+        "stream:join",
+        "Accepted for compatibility; there is no stream socket server here",
+    ),
+    (
+        "stream:leave",
+        "Accepted for compatibility; there is no stream socket server here",
+    ),
+];
+
+/// Who a binding belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// The program itself.
+    Program,
+    /// An outside worker, by its id; gone with its connection.
+    Peer(Arc<str>),
+    /// Made with `engine::register_trigger`; stays until it is taken away or the engine ends.
+    Nobody,
+}
+
+/// A live binding.
+pub struct Binding {
+    /// What was asked for.
+    pub spec: TriggerSpec,
+    /// Who asked.
+    pub owner: Owner,
+    condition: Option<FunctionId>,
+    metadata: Option<Arc<Value>>,
+    alive: AtomicBool,
+    lanes: Lanes,
+}
+
+/// One event on its way to its subscribers, which share it.
+pub struct Event {
+    /// Makes the payload; each subscriber gets its own.
+    payload: Box<dyn Fn() -> Result<Value> + Send + Sync>,
+    /// Trace and baggage of the writer.
+    context: CallContext,
+}
+
+impl Event {
+    /// An event whose payload is made when a handler is about to run.
+    pub fn new(
+        context: CallContext,
+        payload: impl Fn() -> Result<Value> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            payload: Box::new(payload),
+            context,
+        })
+    }
+}
+
+/// The part of the engine that knows a trigger type.
+pub trait Provider: Send + Sync {
+    /// Whether the binding makes sense; the text goes to the binder.
+    fn check(&self, spec: &TriggerSpec) -> Result<(), String>;
+
+    /// A checked binding is live.
+    fn bind(&self, binding: &Arc<Binding>);
+
+    /// It is gone; no event may be delivered to it any more.
+    fn unbind(&self, binding: &Arc<Binding>);
+}
+
+/// For types without a filter: events go to all bindings of the type.
+pub(super) struct Passive;
+
+impl Provider for Passive {
+    fn check(&self, _: &TriggerSpec) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn bind(&self, _: &Arc<Binding>) {}
+
+    fn unbind(&self, _: &Arc<Binding>) {}
+}
+
+/// A trigger type as others may know it.
+#[derive(Clone)]
+pub struct TriggerType {
+    /// What it fires on.
+    pub description: String,
+    provider: Arc<dyn Provider>,
+}
+
+/// All types and bindings.
+pub struct Triggers {
+    inner: Mutex<Inner>,
+    state: Arc<Index>,
+    stream: Arc<Index>,
+    core: OnceLock<Weak<Core>>,
+    dropped: AtomicU64,
+}
+
+#[derive(Default)]
+struct Inner {
+    types: BTreeMap<String, TriggerType>,
+    /// In order of their ids; the parked ones too.
+    bindings: BTreeMap<String, Arc<Binding>>,
+}
+
+impl Triggers {
+    pub(super) fn new() -> Self {
+        Self {
+            inner: Mutex::default(),
+            state: Arc::new(Index::state()),
+            stream: Arc::new(Index::stream()),
+            core: OnceLock::new(),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn start(&self, core: &Arc<Core>) {
+        // Set once, at the one start of the engine.
+        self.core.get_or_init(|| Arc::downgrade(core));
+    }
+
+    /// Bindings of type `state`.
+    pub(super) fn state(&self) -> Arc<Index> {
+        Arc::clone(&self.state)
+    }
+
+    /// Bindings of type `stream`.
+    pub(super) fn stream(&self) -> Arc<Index> {
+        Arc::clone(&self.stream)
+    }
+
+    /// Offers a type; bindings that were parked for it become live. One of the same name is replaced.
+    pub fn offer(&self, id: &str, description: &str, provider: Arc<dyn Provider>) {
+        let mut inner = self.lock();
+        for binding in inner
+            .bindings
+            .values()
+            .filter(|binding| binding.spec.trigger_type == id)
+        {
+            match provider.check(&binding.spec) {
+                Ok(()) => provider.bind(binding),
+                Err(why) => tracing::warn!(trigger = %binding.spec.id, why, "a waiting binding was refused"),
+            }
+        }
+        inner.types.insert(
+            id.to_owned(),
+            TriggerType {
+                description: description.to_owned(),
+                provider,
+            },
+        );
+    }
+
+    /// Takes a type away; its bindings are parked.
+    pub fn withdraw(&self, id: &str) {
+        self.lock().types.remove(id);
+    }
+
+    /// Makes a binding; one with the same id is replaced.
+    ///
+    /// # Errors
+    /// Code `trigger_registration_failed` with the provider's text; an earlier binding then stays.
+    pub(super) fn bind(&self, core: &Arc<Core>, spec: TriggerSpec, owner: Owner) -> Result<()> {
+        let refused = |why: String| Error::coded("trigger_registration_failed", why);
+        let condition = condition_of(&spec.config).map_err(refused)?;
+        let mut inner = self.lock();
+        let provider = inner
+            .types
+            .get(&spec.trigger_type)
+            .map(|offered| Arc::clone(&offered.provider));
+        if let Some(provider) = &provider {
+            provider.check(&spec).map_err(refused)?;
+        } else {
+            tracing::info!(trigger = %spec.id, trigger_type = %spec.trigger_type, "waiting for the trigger type");
+        }
+        let binding = Arc::new(Binding {
+            owner,
+            condition,
+            metadata: spec.metadata.clone().map(Arc::new),
+            alive: AtomicBool::new(true),
+            lanes: Lanes::new(core.options.trigger_timeout),
+            spec,
+        });
+        if let Some(earlier) = inner
+            .bindings
+            .insert(binding.spec.id.clone(), Arc::clone(&binding))
+        {
+            inner.release(&earlier);
+        }
+        if let Some(provider) = provider {
+            provider.bind(&binding);
+        }
+        Ok(())
+    }
+
+    /// Takes a binding away. False: there was none.
+    pub(super) fn unbind(&self, id: &str) -> bool {
+        let mut inner = self.lock();
+        let Some(binding) = inner.bindings.remove(id) else {
+            return false;
+        };
+        inner.release(&binding);
+        true
+    }
+
+    /// Takes away everything an outside worker bound.
+    pub(super) fn unbind_owner(&self, owner: &Owner) {
+        let mut inner = self.lock();
+        let theirs: Vec<_> = inner
+            .bindings
+            .values()
+            .filter(|binding| binding.owner == *owner)
+            .cloned()
+            .collect();
+        for binding in theirs {
+            inner.bindings.remove(&binding.spec.id);
+            inner.release(&binding);
+        }
+    }
+
+    /// The live bindings, sorted by id; parked ones are not shown.
+    pub fn bindings(&self) -> Vec<Arc<Binding>> {
+        let inner = self.lock();
+        let live = inner
+            .bindings
+            .values()
+            .filter(|binding| inner.types.contains_key(&binding.spec.trigger_type));
+        live.cloned().collect()
+    }
+
+    /// The live bindings of one type, sorted by id.
+    pub fn bindings_of(&self, trigger_type: &str) -> Vec<Arc<Binding>> {
+        let all = self.lock();
+        let theirs = all
+            .bindings
+            .values()
+            .filter(|binding| binding.spec.trigger_type == trigger_type);
+        theirs.cloned().collect()
+    }
+
+    /// The types, sorted by id.
+    pub fn types(&self) -> Vec<(String, TriggerType)> {
+        self.lock()
+            .types
+            .iter()
+            .map(|(id, offered)| (id.clone(), offered.clone()))
+            .collect()
+    }
+
+    /// Sends an event to a subscriber. Never waits; events with the same ordering key arrive in call order.
+    pub fn deliver(&self, binding: &Arc<Binding>, ordering_key: &str, event: &Arc<Event>) {
+        if let Some(core) = self.core.get().and_then(Weak::upgrade) {
+            lane::deliver(&core, binding, ordering_key, event);
+        }
+    }
+
+    /// Sends an event to all bindings of a type that has no filter.
+    pub fn broadcast(&self, trigger_type: &str, event: &Arc<Event>) {
+        for binding in self.bindings_of(trigger_type) {
+            self.deliver(&binding, "", event);
+        }
+    }
+
+    pub(super) fn count_dropped(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn release(&mut self, binding: &Arc<Binding>) {
+        binding.alive.store(false, Ordering::Release);
+        if let Some(offered) = self.types.get(&binding.spec.trigger_type) {
+            offered.provider.unbind(binding);
+        }
+    }
+}
+
+impl Binding {
+    /// Whether it was neither replaced nor taken away.
+    pub fn is_alive(&self) -> bool {
+        self.alive.load(Ordering::Acquire)
+    }
+}
+
+/// A text member of a binding's configuration; absent, null and `""` mean "any".
+///
+/// # Errors
+/// The member is something else.
+pub fn text_member(config: &Value, name: &str) -> Result<Option<String>, String> {
+    match config.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.is_empty() => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(format!("config: {name} must be a string")),
+    }
+}
+
+fn condition_of(config: &Value) -> Result<Option<FunctionId>, String> {
+    Ok(text_member(config, "condition_function_id")?.map(FunctionId::from))
+}
+
+impl std::fmt::Debug for Triggers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Triggers")
+            .field("dropped", &self.dropped)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Binding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Binding")
+            .field("spec", &self.spec)
+            .field("owner", &self.owner)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Event")
+            .field("context", &self.context)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for TriggerType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TriggerType")
+            .field("description", &self.description)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bindings by the name their filter asks for.
+type ByName = HashMap<String, Vec<Arc<Binding>>>;
