@@ -1,0 +1,25 @@
+//! Permission rules: the file `iii-permissions.yaml`, the deny floor, and what surrounds a decision (contract 03).
+//!
+//! Pure: no I/O, no async, nothing of the bus. [`RuleSet`] answers what the file says about a call, [`Floor`] what no agent
+//! may do in any mode, [`consult`] holds the small steps of the consult order around them, [`denial`] the results that a
+//! model gets instead of an answer, [`redact()`] the arguments as shown to people.
+//!
+//! Failing closed is the rule of the house: a file with one bad rule is refused as a whole, a search that takes too long
+//! counts for a deny rule and against an allow rule, and what no rule mentions needs a person.
+
+pub mod consult;
+pub mod denial;
+mod ecma;
+mod file;
+mod floor;
+mod glob;
+mod pattern;
+mod redact;
+mod rule;
+mod set;
+
+pub use file::RuleFileError;
+pub use floor::Floor;
+pub use glob::IdPattern;
+pub use redact::redact;
+pub use set::RuleSet;

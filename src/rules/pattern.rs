@@ -1,0 +1,220 @@
+//! A `matches` pattern, ready to run (contract 03 §3.2 item 5, weakness 10).
+
+use super::ecma;
+
+/// Steps of the backtracking engine before it gives up.
+const STEP_LIMIT: usize = 1_000_000;
+
+/// Memory of one compiled pattern, bytes.
+const SIZE_LIMIT: usize = 4 * 1024 * 1024;
+
+/// A compiled pattern with its source.
+#[derive(Debug, Clone)]
+pub(super) struct Pattern {
+    source: Box<str>,
+    engine: Engine,
+}
+
+#[derive(Debug, Clone)]
+enum Engine {
+    /// Time linear in the text, whatever the pattern.
+    Linear(regex::Regex),
+    /// For lookaround and backreferences only.
+    Backtracking(Box<fancy_regex::Regex>),
+}
+
+/// Outcome of a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Somewhere in the text.
+    Yes,
+    /// Nowhere.
+    No,
+    /// The step limit came first.
+    Unknown,
+}
+
+impl Pattern {
+    /// Compiles an ECMAScript pattern, or says what is wrong with it.
+    pub(super) fn new(source: &str) -> Result<Self, String> {
+        let translated = ecma::translate(source)?;
+        let engine = if translated.backtracking {
+            fancy_regex::RegexBuilder::new(&translated.text)
+                .backtrack_limit(STEP_LIMIT)
+                .delegate_size_limit(SIZE_LIMIT)
+                .build()
+                .map(|regex| Engine::Backtracking(Box::new(regex)))
+                .map_err(|error| error.to_string())?
+        } else {
+            regex::RegexBuilder::new(&translated.text)
+                .size_limit(SIZE_LIMIT)
+                .build()
+                .map(Engine::Linear)
+                .map_err(|error| last_line(&error.to_string()))?
+        };
+        Ok(Self {
+            source: source.into(),
+            engine,
+        })
+    }
+
+    /// The pattern as written.
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Searches a text.
+    pub(super) fn search(&self, text: &str) -> Found {
+        let found = match &self.engine {
+            Engine::Linear(regex) => Ok(regex.is_match(text)),
+            Engine::Backtracking(regex) => regex.is_match(text),
+        };
+        match found {
+            Ok(true) => Found::Yes,
+            Ok(false) => Found::No,
+            Err(_) => Found::Unknown,
+        }
+    }
+}
+
+/// The engine draws the pattern over several lines first; the translated pattern would only confuse.
+fn last_line(text: &str) -> String {
+    text.lines().next_back().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    fn found(pattern: &str, text: &str) -> Found {
+        Pattern::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}")).search(text)
+    }
+
+    /// Pattern, texts it is found in, texts it is not found in; the answers are those of an ECMAScript engine.
+    type Row = (&'static str, &'static [&'static str], &'static [&'static str]);
+
+    fn check(rows: &[Row]) {
+        for (pattern, yes, no) in rows {
+            for text in *yes {
+                assert_eq!(found(pattern, text), Found::Yes, "/{pattern}/ in {text:?}");
+            }
+            for text in *no {
+                assert_eq!(found(pattern, text), Found::No, "/{pattern}/ in {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn classes_are_those_of_ecmascript() {
+        check(&[
+            (r"^\d$", &["0", "9"], &["\u{661}", "\u{ff11}", "a", ""]),
+            (r"^\D$", &["\u{661}", "a", "\n"], &["5"]),
+            (r"^\w$", &["a", "Z", "_", "7"], &["é", "ß", "\u{17f}", "\u{212a}", "-"]),
+            (r"^\W$", &["é", "-", " "], &["a", "_"]),
+            (
+                r"^\s$",
+                &[
+                    " ", "\t", "\n", "\u{b}", "\u{c}", "\r", "\u{a0}", "\u{1680}", "\u{2000}", "\u{200a}",
+                    "\u{2028}", "\u{2029}", "\u{202f}", "\u{205f}", "\u{3000}", "\u{feff}",
+                ],
+                &["\u{85}", "\u{180e}", "\u{200b}", "\u{1c}", "x"],
+            ),
+            (r"^\S$", &["\u{85}", "\u{200b}"], &["\u{feff}", "\u{b}"]),
+            (r"^[\d\s]+$", &["1 2\u{feff}"], &["1a"]),
+            (r"^[^\d]$", &["\u{661}"], &["1"]),
+            (r"^[\D]$", &["a"], &["1"]),
+            (r"^[^\D]$", &["1"], &["a"]),
+            (r"^[\W_]$", &["_", "é"], &["a"]),
+            (r"^.$", &["x", "\u{85}", "\u{b}"], &["\n", "\r", "\u{2028}", "\u{2029}"]),
+            (r"\bcat\b", &["a cat!", "écaté", "cat"], &["cats", "_cat"]),
+            (r"a\Bb", &["ab"], &["a b"]),
+            (r"^\B$", &[""], &["a"]),
+            (r"^a$", &["a"], &["a\n", "b\na"]),
+        ]);
+    }
+
+    #[test]
+    fn odd_syntax_means_what_ecmascript_says() {
+        check(&[
+            (r"^[[]$", &["["], &["[]"]),
+            (r"^[a&&b]$", &["a", "&", "b"], &["c"]),
+            (r"^[+--]$", &["+", ",", "-"], &["."]),
+            (r"^[--0]$", &["-", ".", "/", "0"], &["1", ","]),
+            (r"^[a~~b]$", &["~"], &["c"]),
+            (r"^[\w-]$", &["-", "a"], &["+"]),
+            (r"^[a-\d]$", &["a", "-", "5"], &["b"]),
+            (r"^[]$|x", &["x"], &["", "]"]),
+            (r"^[^]$", &["\n", "é"], &[""]),
+            (r"^[\b]$", &["\u{8}"], &["b"]),
+            (r"^[\]\\^-]$", &["]", "\\", "^", "-"], &["["]),
+            (r"^[^^]$", &["a"], &["^"]),
+            (r"^\u0041\x42$", &["AB"], &["ab"]),
+            (r"^\u{3}$", &["uuu"], &["\u{3}"]),
+            (r"^\p{2}$", &["pp"], &["a"]),
+            (r"^\p{L}$", &["p{L}"], &["a"]),
+            (r"^\a\e\z$", &["aez"], &["\u{7}ez"]),
+            (r"^\A$", &["A"], &[""]),
+            (r"^\cJ$", &["\n"], &["J"]),
+            (r"^\c1$", &["\\c1"], &["1"]),
+            (r"^[\c1]$", &["\u{11}"], &["c"]),
+            (r"^\101\0$", &["A\0"], &["101"]),
+            (r"^\8$", &["8"], &[""]),
+            (r"^\/tmp\/", &["/tmp/x"], &["tmp/"]),
+            (r"^{,2}$", &["{,2}"], &["^"]),
+            (r"^a{,2}$", &["a{,2}"], &["aa", ""]),
+            (r"^a{2}$", &["aa"], &["a", "aaa"]),
+            (r"^a{2,}$", &["aa", "aaaa"], &["a"]),
+            (r"^a{1,2}?$", &["a", "aa"], &["aaa"]),
+            (r"^}]$", &["}]"], &[""]),
+            (r"^\uD83D\uDE00$", &["\u{1f600}"], &["\u{1f601}"]),
+            (r"^\uD83D$|ok", &["ok"], &["\u{1f600}"]),
+            (r"^[\u0000-\uFFFF]+$", &["a\u{1f600}"], &[""]),
+            (r"^(a|)b$", &["ab", "b"], &["a"]),
+            (r"", &["", "x"], &[]),
+            (r"#x -&~", &["#x -&~"], &["#x"]),
+        ]);
+    }
+
+    #[test]
+    fn lookaround_and_references_work() {
+        check(&[
+            (r"^(?!.*--force)git push", &["git push origin"], &["git push --force"]),
+            (r"(?<!sudo )rm", &["rm x"], &["sudo rm x"]),
+            (r"(?<=a+)b$", &["aab"], &["b"]),
+            (r"^(?=.*\d)(?=.*[a-z&-]).+$", &["a1", "&1"], &["a", "1"]),
+            (r"^(['\x22])x\1$", &["'x'", "\"x\""], &["'x\""]),
+            (r"^(?<q>['\x22])x\k<q>$", &["'x'"], &["'x\""]),
+            (r"^(?:(a)|b)\1$", &["aa", "b"], &["ba"]),
+            (r"^\1(a)$", &["a"], &["aa"]),
+            (r"^(a\1)$", &["a"], &["aa"]),
+            (r"(?=x)\bx\b", &["x", "éxé"], &["xx"]),
+            (r"(?!z)a\Bb", &["ab"], &["a b"]),
+            (r"^(?!x)[\]\[\\^&~-]+$", &["][\\^&~-"], &["x"]),
+            (r"^(?!x)[--0]$", &["-", "0"], &["1"]),
+            (r"^(?!x)[^\d\s]$", &["a"], &["1", "\u{feff}"]),
+            (r"^(?!x).$", &["a"], &["\u{2028}"]),
+        ]);
+    }
+
+    #[test]
+    fn what_ecmascript_refuses_is_refused() {
+        for pattern in [
+            "(", ")", "a)", "[", "[a", "*", "+a", "a**", "a++", "a?+", "^*", r"\b+", "|*", "(*)", "(?<=a)+", "a{2,1}",
+            "a{2}{3}", "{2}", "[b-a]", "[a--]", "\\", "[\\", "(?i)a", "(?P<n>a)", "(?>a)", "(?#c)", "(?<>a)", r"(?<n>a)\k<m>",
+            r"(?<n>a)\k", "(?",
+        ] {
+            assert!(Pattern::new(pattern).is_err(), "/{pattern}/");
+        }
+        assert!(Pattern::new(&"(".repeat(200_000)).is_err());
+        assert!(Pattern::new(&format!("{}a{}", "(".repeat(51), ")".repeat(51))).is_err());
+        assert!(Pattern::new("((a{1000}){1000}){1000}").is_err());
+    }
+
+    #[test]
+    fn a_hopeless_search_gives_up() {
+        let text = "a".repeat(40);
+        assert_eq!(found(r"^(?:(a+)+)(?!a)\1b$", &text), Found::Unknown);
+        assert_eq!(found(r"^(a+)+b$", &text), Found::No);
+    }
+}
