@@ -1,1 +1,6 @@
+//! What the tests share.
 
+pub(crate) mod bus;
+pub(crate) mod engine;
+
+pub(crate) use bus::{TestBus, TestOptions};
