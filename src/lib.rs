@@ -9,7 +9,9 @@
 //! ```
 
 pub mod admin;
+pub mod app;
 pub mod bus;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod error;

@@ -58,7 +58,7 @@ pub(super) async fn json(
 ) -> Result<Value> {
     match bus.0.registry.get(id) {
         Some(entry) => {
-            let context = context.nested(&options);
+            let context = context.nested(&options).with_ids_of(&payload);
             local(bus, &entry, Payload::Json(payload), context, options.timeout)
                 .await?
                 .into_json()

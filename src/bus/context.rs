@@ -6,6 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::telemetry::ids_of;
+
 /// Ids that group traces; every nested call inherits them (contract 01 §8.8).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Baggage {
@@ -35,6 +37,18 @@ impl CallContext {
             Some(token) => token.cancelled().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// The ids named in a payload replace the inherited ones (contract 01 §8.8).
+    pub(super) fn with_ids_of(mut self, payload: &Value) -> Self {
+        let (session_id, message_id) = ids_of(payload);
+        if let Some(id) = session_id {
+            self.baggage.session_id = Some(id.into());
+        }
+        if let Some(id) = message_id {
+            self.baggage.message_id = Some(id.into());
+        }
+        self
     }
 
     /// The context of a nested call: same trace, other metadata.
