@@ -231,7 +231,10 @@ impl<'a> Translator<'a> {
                 repeatable: false,
             }
         } else if self.eat("?<") {
-            self.group_name()?;
+            let name = self.group_name()?;
+            if self.names.iter().flatten().filter(|other| **other == name).count() > 1 {
+                return Err(format!("two groups are named `{name}`"));
+            }
             self.capturing()
         } else if self.peek() == Some('?') {
             return Err("unknown kind of group, or inline flags".into());
@@ -329,7 +332,7 @@ impl<'a> Translator<'a> {
             let text = format!(r"(?:(?({number})\{number}|))");
             self.atom(&text);
         } else {
-            self.atom("(?:)");
+            self.atom("(?:|)");
         }
     }
 
