@@ -3,16 +3,13 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod approval;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
-mod engine_introspection;
+mod policy;
 #[cfg(test)]
-mod engine_state;
-#[cfg(test)]
-mod engine_store;
-#[cfg(test)]
-mod engine_stream;
-#[cfg(test)]
+mod rig;
 mod support;
 #[cfg(test)]
 mod turn;
