@@ -232,7 +232,14 @@ impl<'a> Translator<'a> {
             }
         } else if self.eat("?<") {
             let name = self.group_name()?;
-            if self.names.iter().flatten().filter(|other| **other == name).count() > 1 {
+            if self
+                .names
+                .iter()
+                .flatten()
+                .filter(|other| **other == name)
+                .count()
+                > 1
+            {
                 return Err(format!("two groups are named `{name}`"));
             }
             self.capturing()

@@ -7,8 +7,5 @@ use crate::bus::WorkerDef;
 
 /// All workers, in start order.
 pub fn all() -> Vec<WorkerDef> {
-    vec![
-        approval::worker(),
-        harness::worker(),
-    ]
+    vec![approval::worker(), harness::worker()]
 }

@@ -42,7 +42,8 @@ impl Rig {
     }
 
     async fn settings(&self, session_id: &str) -> Value {
-        self.ok("approval::get_settings", json!({ "session_id": session_id })).await
+        self.ok("approval::get_settings", json!({ "session_id": session_id }))
+            .await
     }
 
     async fn decisions(&self) -> Value {
@@ -70,7 +71,10 @@ async fn c03_case_01_a_decision_is_stored() {
     let rig = rig().await;
     let request = json!({"session_id": "s1", "function_call_id": "fc-1", "decision": "deny", "reason": "no"});
     assert_eq!(rig.resolve(request).await, ok());
-    assert_eq!(rig.stored("approvals", "s1/fc-1").await, json!({"decision": "deny", "reason": "no"}));
+    assert_eq!(
+        rig.stored("approvals", "s1/fc-1").await,
+        json!({"decision": "deny", "reason": "no"})
+    );
 }
 
 #[tokio::test]
@@ -78,7 +82,10 @@ async fn c03_case_02_a_missing_reason_is_null() {
     let rig = rig().await;
     let request = json!({"session_id": "s1", "function_call_id": "fc-1", "decision": "deny", "x": [1]});
     assert_eq!(rig.resolve(request).await, ok());
-    assert_eq!(rig.stored("approvals", "s1/fc-1").await, json!({"decision": "deny", "reason": null}));
+    assert_eq!(
+        rig.stored("approvals", "s1/fc-1").await,
+        json!({"decision": "deny", "reason": null})
+    );
 }
 
 #[tokio::test]
@@ -115,9 +122,13 @@ async fn c03_cases_03_to_06_bad_payloads_write_nothing() {
 #[tokio::test]
 async fn c03_case_07_aborted_is_a_decision() {
     let rig = rig().await;
-    let request = json!({"session_id": "s1", "function_call_id": "fc-1", "decision": "aborted", "reason": null});
+    let request =
+        json!({"session_id": "s1", "function_call_id": "fc-1", "decision": "aborted", "reason": null});
     assert_eq!(rig.resolve(request).await, ok());
-    assert_eq!(rig.stored("approvals", "s1/fc-1").await, json!({"decision": "aborted", "reason": null}));
+    assert_eq!(
+        rig.stored("approvals", "s1/fc-1").await,
+        json!({"decision": "aborted", "reason": null})
+    );
 }
 
 #[tokio::test]
@@ -135,7 +146,10 @@ async fn c03_case_09_unknown_ids_are_accepted_and_the_last_decision_wins() {
         let request = json!({"session_id": "nobody", "function_call_id": "never", "decision": decision});
         assert_eq!(rig.resolve(request).await, ok());
     }
-    assert_eq!(rig.decisions().await, json!([{"decision": "deny", "reason": null}]));
+    assert_eq!(
+        rig.decisions().await,
+        json!([{"decision": "deny", "reason": null}])
+    );
 }
 
 #[tokio::test]
@@ -153,7 +167,12 @@ async fn c03_case_10_one_state_write_and_nothing_else() {
 #[tokio::test]
 async fn a1_every_decision_stays_with_its_call() {
     let rig = rig().await;
-    let calls = [("s1", "a", "allow"), ("s1", "b", "deny"), ("s2", "a", "aborted"), ("s2", "b", "allow")];
+    let calls = [
+        ("s1", "a", "allow"),
+        ("s1", "b", "deny"),
+        ("s2", "a", "aborted"),
+        ("s2", "b", "allow"),
+    ];
     for (session_id, call_id, decision) in calls {
         rig.resolve(json!({"session_id": session_id, "function_call_id": call_id, "decision": decision}))
             .await;
@@ -167,7 +186,10 @@ async fn a1_every_decision_stays_with_its_call() {
 #[tokio::test]
 async fn c03_case_11_a_fresh_session_has_the_defaults() {
     let rig = rig().await;
-    assert_eq!(rig.settings("new").await, settings("manual", json!([]), json!([]), 0));
+    assert_eq!(
+        rig.settings("new").await,
+        settings("manual", json!([]), json!([]), 0)
+    );
     assert_eq!(rig.stored("approval_settings", "new").await, Value::Null);
 }
 
@@ -177,8 +199,14 @@ async fn c03_case_12_get_settings_rejects_bad_payloads() {
     for (payload, message) in [
         (json!({}), "missing required string field: session_id"),
         (json!(null), "missing required string field: session_id"),
-        (json!({"session_id": ""}), "missing required string field: session_id"),
-        (json!({"session_id": 7}), "missing required string field: session_id"),
+        (
+            json!({"session_id": ""}),
+            "missing required string field: session_id",
+        ),
+        (
+            json!({"session_id": 7}),
+            "missing required string field: session_id",
+        ),
         (json!({"session_id": "a/b"}), "session_id must not contain \"/\""),
     ] {
         let error = rig.call("approval::get_settings", payload).await.unwrap_err();
@@ -190,10 +218,16 @@ async fn c03_case_12_get_settings_rejects_bad_payloads() {
 #[tokio::test]
 async fn c03_case_13_set_mode_leaves_the_lists() {
     let rig = rig().await;
-    rig.ok("approval::add_always_allow", json!({"session_id": "s", "function_id": "a"})).await;
+    rig.ok(
+        "approval::add_always_allow",
+        json!({"session_id": "s", "function_id": "a"}),
+    )
+    .await;
     rig.clock.advance(5);
     let expected = settings("auto", json!([grant("a")]), json!([]), NOW_MS + 5);
-    let answer = rig.ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"})).await;
+    let answer = rig
+        .ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"}))
+        .await;
     assert_eq!(answer, expected);
     assert_eq!(rig.settings("s").await, expected);
     assert_eq!(rig.stored("approval_settings", "s").await, expected);
@@ -202,32 +236,55 @@ async fn c03_case_13_set_mode_leaves_the_lists() {
 #[tokio::test]
 async fn c03_case_14_bad_changes_are_told_and_change_nothing() {
     let rig = rig().await;
-    rig.ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"})).await;
+    rig.ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"}))
+        .await;
     let mode = "mode must be one of manual, auto, full";
     let session = "session_id must be a non-empty string";
     let slash = "session_id must not contain \"/\"";
     let function = "function_id must be a non-empty string";
     let object = "the payload must be an object";
     for (id, payload, error) in [
-        ("approval::set_mode", json!({"session_id": "s", "mode": "root"}), mode),
-        ("approval::set_mode", json!({"session_id": "s", "mode": null}), mode),
+        (
+            "approval::set_mode",
+            json!({"session_id": "s", "mode": "root"}),
+            mode,
+        ),
+        (
+            "approval::set_mode",
+            json!({"session_id": "s", "mode": null}),
+            mode,
+        ),
         ("approval::set_mode", json!({"session_id": "s"}), mode),
         ("approval::set_mode", json!({"mode": "full"}), session),
-        ("approval::set_mode", json!({"session_id": "a/b", "mode": "full"}), slash),
+        (
+            "approval::set_mode",
+            json!({"session_id": "a/b", "mode": "full"}),
+            slash,
+        ),
         ("approval::set_mode", json!("full"), object),
         ("approval::set_mode", json!(null), session),
         ("approval::add_always_allow", json!({"session_id": "s"}), function),
-        ("approval::add_always_allow", json!({"session_id": "s", "function_id": ""}), function),
-        ("approval::remove_always_allow", json!({"session_id": "s", "function_id": ["x"]}), function),
+        (
+            "approval::add_always_allow",
+            json!({"session_id": "s", "function_id": ""}),
+            function,
+        ),
+        (
+            "approval::remove_always_allow",
+            json!({"session_id": "s", "function_id": ["x"]}),
+            function,
+        ),
         ("approval::approve_always", json!({"function_id": "x"}), session),
         ("approval::approve_always", json!([]), object),
         ("approval::clear_settings", json!({"session_id": "s/"}), slash),
         ("approval::clear_settings", json!({}), session),
     ] {
-        let expected = if id == "approval::set_mode" && payload.is_null() { object } else { error };
-        assert_eq!(rig.ok(id, payload).await, failed(expected), "{id}");
+        assert_eq!(rig.ok(id, payload).await, failed(error), "{id}");
     }
-    assert_eq!(rig.settings("s").await, settings("auto", json!([]), json!([]), NOW_MS));
+    assert_eq!(
+        rig.settings("s").await,
+        settings("auto", json!([]), json!([]), NOW_MS)
+    );
 }
 
 #[tokio::test]
@@ -235,7 +292,10 @@ async fn c03_case_15_adding_twice_is_adding_once() {
     let rig = rig().await;
     let request = json!({"session_id": "s", "function_id": "shell::fs::ls"});
     let expected = settings("manual", json!([grant("shell::fs::ls")]), json!([]), 0);
-    assert_eq!(rig.ok("approval::add_always_allow", request.clone()).await, expected);
+    assert_eq!(
+        rig.ok("approval::add_always_allow", request.clone()).await,
+        expected
+    );
     rig.clock.advance(1_000);
     let writes = recorded(&rig, "state::set");
     assert_eq!(rig.ok("approval::add_always_allow", request).await, expected);
@@ -247,8 +307,14 @@ async fn c03_case_16_approve_always_has_its_own_list() {
     let rig = rig().await;
     let request = json!({"session_id": "s", "function_id": "shell::exec"});
     let expected = settings("manual", json!([]), json!([grant("shell::exec")]), 0);
-    assert_eq!(rig.ok("approval::approve_always", request.clone()).await, expected);
-    assert_eq!(rig.ok("approval::approve_always", request.clone()).await, expected);
+    assert_eq!(
+        rig.ok("approval::approve_always", request.clone()).await,
+        expected
+    );
+    assert_eq!(
+        rig.ok("approval::approve_always", request.clone()).await,
+        expected
+    );
     // Taking it off the other list leaves it where it is.
     assert_eq!(rig.ok("approval::remove_always_allow", request).await, expected);
     assert_eq!(rig.decisions().await, json!([]));
@@ -258,7 +324,11 @@ async fn c03_case_16_approve_always_has_its_own_list() {
 async fn c03_case_17_remove_takes_one_id() {
     let rig = rig().await;
     for id in ["a/b", "b"] {
-        rig.ok("approval::add_always_allow", json!({"session_id": "s", "function_id": id})).await;
+        rig.ok(
+            "approval::add_always_allow",
+            json!({"session_id": "s", "function_id": id}),
+        )
+        .await;
     }
     let expected = settings("manual", json!([grant("b")]), json!([]), 0);
     for id in ["a/b", "unknown", "B", "b::*"] {
@@ -272,8 +342,14 @@ async fn c03_case_18_three_changes_at_once_all_survive() {
     let rig = rig().await;
     tokio::join!(
         rig.ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"})),
-        rig.ok("approval::add_always_allow", json!({"session_id": "s", "function_id": "x"})),
-        rig.ok("approval::approve_always", json!({"session_id": "s", "function_id": "y"})),
+        rig.ok(
+            "approval::add_always_allow",
+            json!({"session_id": "s", "function_id": "x"})
+        ),
+        rig.ok(
+            "approval::approve_always",
+            json!({"session_id": "s", "function_id": "y"})
+        ),
     );
     let expected = settings("auto", json!([grant("x")]), json!([grant("y")]), NOW_MS);
     assert_eq!(rig.settings("s").await, expected);
@@ -285,7 +361,12 @@ async fn c03_case_19_twenty_at_once_are_twenty() {
     let requests = (0..40).map(|n| json!({"session_id": "s", "function_id": format!("f{}", n % 20)}));
     join_all(requests.map(|request| rig.ok("approval::add_always_allow", request))).await;
     let settings = rig.settings("s").await;
-    let mut ids: Vec<_> = settings["always_allow"].as_array().unwrap().iter().map(|e| e["function_id"].clone()).collect();
+    let mut ids: Vec<_> = settings["always_allow"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["function_id"].clone())
+        .collect();
     ids.sort_by_key(ToString::to_string);
     let mut expected: Vec<_> = (0..20).map(|n| json!(format!("f{n}"))).collect();
     expected.sort_by_key(ToString::to_string);
@@ -295,13 +376,25 @@ async fn c03_case_19_twenty_at_once_are_twenty() {
 #[tokio::test]
 async fn c03_case_20_clear_then_start_anew() {
     let rig = rig().await;
-    rig.ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"})).await;
+    rig.ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"}))
+        .await;
     for _ in 0..2 {
-        assert_eq!(rig.ok("approval::clear_settings", json!({"session_id": "s"})).await, ok());
+        assert_eq!(
+            rig.ok("approval::clear_settings", json!({"session_id": "s"}))
+                .await,
+            ok()
+        );
     }
-    assert_eq!(rig.settings("s").await, settings("manual", json!([]), json!([]), 0));
-    assert_eq!(rig.ok("state::list", json!({"scope": "approval_settings"})).await, json!([]));
-    rig.ok("approval::set_mode", json!({"session_id": "s", "mode": "full"})).await;
+    assert_eq!(
+        rig.settings("s").await,
+        settings("manual", json!([]), json!([]), 0)
+    );
+    assert_eq!(
+        rig.ok("state::list", json!({"scope": "approval_settings"})).await,
+        json!([])
+    );
+    rig.ok("approval::set_mode", json!({"session_id": "s", "mode": "full"}))
+        .await;
     assert_eq!(rig.stored("approval_settings", "s").await["mode"], "full");
 }
 
@@ -310,10 +403,22 @@ async fn c03_cases_21_and_22_odd_records() {
     let rig = rig().await;
     let list = json!([{"function_id": "f", "granted_at": 1, "granted_by": "user_click"}]);
     for (key, value, expected) in [
-        ("partial", json!({ "always_allow": list }), settings("manual", list.clone(), json!([]), 0)),
-        ("garbage", json!("garbage"), settings("manual", json!([]), json!([]), 0)),
+        (
+            "partial",
+            json!({ "always_allow": list }),
+            settings("manual", list.clone(), json!([]), 0),
+        ),
+        (
+            "garbage",
+            json!("garbage"),
+            settings("manual", json!([]), json!([]), 0),
+        ),
     ] {
-        rig.ok("state::set", json!({"scope": "approval_settings", "key": key, "value": value})).await;
+        rig.ok(
+            "state::set",
+            json!({"scope": "approval_settings", "key": key, "value": value}),
+        )
+        .await;
         assert_eq!(rig.settings(key).await, expected);
     }
 }
@@ -358,7 +463,12 @@ fn unreachable() -> Result<Value, Error> {
 
 async fn changed(rig: &Rig) {
     // What the event carries does not matter.
-    let answer = rig.ok("approval::on_harness_config", json!({"new_value": {"permissions": 7}})).await;
+    let answer = rig
+        .ok(
+            "approval::on_harness_config",
+            json!({"new_value": {"permissions": 7}}),
+        )
+        .await;
     assert_eq!(answer, Value::Null);
 }
 
@@ -373,7 +483,8 @@ impl Rig {
     }
 
     async fn default_mode_becomes(&self, mode: &str) {
-        self.eventually(async || (self.default_mode().await == mode).then_some(())).await;
+        self.eventually(async || (self.default_mode().await == mode).then_some(()))
+            .await;
     }
 }
 
@@ -382,13 +493,24 @@ async fn c03_case_23_the_default_mode_follows_the_configuration() {
     let rig = Rig::embedded();
     let entry = Entry::new(&rig, mode("manual"));
     let rig = rig.host(approval::worker()).await;
-    rig.ok("approval::set_mode", json!({"session_id": "own", "mode": "manual"})).await;
-    rig.ok("approval::add_always_allow", json!({"session_id": "listed", "function_id": "f"})).await;
+    rig.ok(
+        "approval::set_mode",
+        json!({"session_id": "own", "mode": "manual"}),
+    )
+    .await;
+    rig.ok(
+        "approval::add_always_allow",
+        json!({"session_id": "listed", "function_id": "f"}),
+    )
+    .await;
     entry.set(mode("auto"));
     changed(&rig).await;
     rig.default_mode_becomes("auto").await;
     assert_eq!(rig.settings("own").await["mode"], "manual");
-    assert_eq!(rig.settings("listed").await, settings("auto", json!([grant("f")]), json!([]), 0));
+    assert_eq!(
+        rig.settings("listed").await,
+        settings("auto", json!([grant("f")]), json!([]), 0)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -398,10 +520,19 @@ async fn the_default_mode_is_read_before_the_start() {
         (mode("yolo"), "manual"),
         (Ok(Value::Null), "manual"),
         (Err(Error::coded("NOT_FOUND", "no entry")), "manual"),
-        (Err(Error::coded("invocation_failed", "NOT_FOUND: no entry")), "manual"),
+        (
+            Err(Error::coded("invocation_failed", "NOT_FOUND: no entry")),
+            "manual",
+        ),
         (unreachable(), "manual"),
-        (Ok(json!({"raw": {"permissions": {"default_mode": "auto"}}})), "auto"),
-        (Ok(json!({"raw": {"permissions": {"default_mode": "${MODE}"}}})), "manual"),
+        (
+            Ok(json!({"raw": {"permissions": {"default_mode": "auto"}}})),
+            "auto",
+        ),
+        (
+            Ok(json!({"raw": {"permissions": {"default_mode": "${MODE}"}}})),
+            "manual",
+        ),
     ] {
         let rig = Rig::alone();
         rig.without_state();
@@ -449,10 +580,15 @@ async fn weakness_5_an_unreadable_state_means_manual() {
     Entry::new(&rig, mode("full"));
     rig.refuse("state::get");
     let rig = rig.host(approval::worker()).await;
-    assert_eq!(rig.settings("s").await, settings("manual", json!([]), json!([]), 0));
+    assert_eq!(
+        rig.settings("s").await,
+        settings("manual", json!([]), json!([]), 0)
+    );
     // A change that cannot see the record must not replace it.
     let writes = recorded(&rig, "state::set");
-    let answer = rig.ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"})).await;
+    let answer = rig
+        .ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"}))
+        .await;
     assert_eq!(answer, failed("disk full"));
     assert!(writes.lock().unwrap().is_empty());
 }
@@ -472,7 +608,10 @@ async fn refused_writes_are_told() {
     ] {
         assert_eq!(rig.ok(id, request.clone()).await, failed("disk full"));
     }
-    assert_eq!(rig.settings("s").await, settings("manual", json!([]), json!([]), 0));
+    assert_eq!(
+        rig.settings("s").await,
+        settings("manual", json!([]), json!([]), 0)
+    );
 }
 
 #[tokio::test]
@@ -481,15 +620,26 @@ async fn weakness_3_a_change_that_may_release_wakes_the_turn() {
     let woken = recorded(&rig, "turn::function_awaiting_approval");
     let request = |session_id: &str| json!({"session_id": session_id, "function_id": "f", "mode": "manual"});
     // These release nothing, those do.
-    for id in ["approval::set_mode", "approval::add_always_allow", "approval::clear_settings"] {
+    for id in [
+        "approval::set_mode",
+        "approval::add_always_allow",
+        "approval::clear_settings",
+    ] {
         rig.ok(id, request("quiet")).await;
     }
     rig.ok("approval::approve_always", request("approved")).await;
-    rig.eventually(async || (!woken.lock().unwrap().is_empty()).then_some(())).await;
-    rig.ok("approval::set_mode", json!({"session_id": "auto", "mode": "auto"})).await;
-    rig.eventually(async || (woken.lock().unwrap().len() == 2).then_some(())).await;
+    rig.eventually(async || (!woken.lock().unwrap().is_empty()).then_some(()))
+        .await;
+    rig.ok(
+        "approval::set_mode",
+        json!({"session_id": "auto", "mode": "auto"}),
+    )
+    .await;
+    rig.eventually(async || (woken.lock().unwrap().len() == 2).then_some(()))
+        .await;
     rig.ok("approval::add_always_allow", request("auto")).await;
-    rig.eventually(async || (woken.lock().unwrap().len() == 3).then_some(())).await;
+    rig.eventually(async || (woken.lock().unwrap().len() == 3).then_some(()))
+        .await;
     let expected = ["approved", "auto", "auto"].map(|id| json!({ "session_id": id }));
     assert_eq!(*woken.lock().unwrap(), expected);
 }
@@ -499,12 +649,15 @@ async fn c09_cases_24_to_26_changed_providers_are_asked_for_their_models() {
     let rig = Rig::alone();
     rig.without_state();
     let value = |default_mode: &str, anthropic: &str, openai: &str| {
-        Ok(json!({"permissions": {"default_mode": default_mode}, "providers": {
-            "anthropic": {"api_key": anthropic, "max_tokens": 1}, "openai": {"api_key": openai}, "mute": {"api_key": openai}}}))
+        Ok(
+            json!({"permissions": {"default_mode": default_mode}, "providers": {
+            "anthropic": {"api_key": anthropic, "max_tokens": 1}, "openai": {"api_key": openai}, "mute": {"api_key": openai}}}),
+        )
     };
     let entry = Entry::new(&rig, value("manual", "a1", "o1"));
     rig.double("harness::provider::list", |_| {
-        let row = |id: &str, lists: bool| json!({"id": id, "display_name": id, "supports_model_listing": lists});
+        let row =
+            |id: &str, lists: bool| json!({"id": id, "display_name": id, "supports_model_listing": lists});
         Ok(json!({"providers": [row("anthropic", true), row("openai", true), row("mute", false)]}))
     });
     let asked = Arc::new(Mutex::new(Vec::new()));
@@ -548,7 +701,10 @@ async fn c09_cases_24_to_26_changed_providers_are_asked_for_their_models() {
 async fn clients_can_tell_which_functions_are_for_them() {
     let rig = rig().await;
     let catalog = rig.bus.catalog();
-    let all: Vec<_> = catalog.iter().map(|info| (info.id.as_str(), info.metadata.is_some())).collect();
+    let all: Vec<_> = catalog
+        .iter()
+        .map(|info| (info.id.as_str(), info.metadata.is_some()))
+        .collect();
     assert_eq!(
         all,
         [

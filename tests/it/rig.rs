@@ -8,8 +8,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use harness::bus::embedded::{Embedded, EmbeddedOptions};
 use harness::bus::{
-    Bus, CallContext, CallFuture, CallOptions, EngineInfo, FunctionDef, Invocation, Ports, Transport, TriggerSpec,
-    WorkerDef, Write,
+    Bus, CallContext, CallFuture, CallOptions, EngineInfo, FunctionDef, Invocation, Ports, Transport,
+    TriggerSpec, WorkerDef, Write,
 };
 use harness::clock::ManualClock;
 use harness::config::{Config, MapEnv};
@@ -18,25 +18,28 @@ use harness::ids::CountedIds;
 use serde_json::Value;
 
 /// Wall time at the start, Unix milliseconds.
-pub const NOW_MS: i64 = 1_700_000_000_000;
+pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
 
-pub struct Rig {
-    pub bus: Bus,
-    pub clock: Arc<ManualClock>,
+pub(crate) struct Rig {
+    pub(crate) bus: Bus,
+    pub(crate) clock: Arc<ManualClock>,
 }
 
 impl Rig {
     /// Over the embedded engine in memory.
-    pub fn embedded() -> Self {
-        Self::over(Embedded::open(EmbeddedOptions::default()).unwrap(), Config::default())
+    pub(crate) fn embedded() -> Self {
+        Self::over(
+            Embedded::open(EmbeddedOptions::default()).unwrap(),
+            Config::default(),
+        )
     }
 
     /// Over nothing: only what is registered here exists, so that time can be paused.
-    pub fn alone() -> Self {
+    pub(crate) fn alone() -> Self {
         Self::over(Arc::new(Nothing), Config::default())
     }
 
-    pub fn over(transport: Arc<dyn Transport>, config: Config) -> Self {
+    pub(crate) fn over(transport: Arc<dyn Transport>, config: Config) -> Self {
         let clock = Arc::new(ManualClock::at(NOW_MS));
         let ports = Ports {
             clock: clock.clone(),
@@ -49,29 +52,33 @@ impl Rig {
         Self { bus, clock }
     }
 
-    pub async fn host(self, worker: WorkerDef) -> Self {
+    pub(crate) async fn host(self, worker: WorkerDef) -> Self {
         self.bus.host(vec![worker]).await.unwrap();
         self
     }
 
-    pub async fn call(&self, id: &str, payload: Value) -> Result<Value> {
+    pub(crate) async fn call(&self, id: &str, payload: Value) -> Result<Value> {
         let options = CallOptions::default();
-        self.bus.invoke(&CallContext::default(), id, payload, options).await
+        self.bus
+            .invoke(&CallContext::default(), id, payload, options)
+            .await
     }
 
     /// Calls what must not fail.
-    pub async fn ok(&self, id: &str, payload: Value) -> Value {
-        self.call(id, payload).await.unwrap_or_else(|error| panic!("{id}: {error}"))
+    pub(crate) async fn ok(&self, id: &str, payload: Value) -> Value {
+        self.call(id, payload)
+            .await
+            .unwrap_or_else(|error| panic!("{id}: {error}"))
     }
 
     /// Adds a double; it goes before the engine's function of that id.
-    pub fn double(&self, id: &str, answer: impl Fn(Value) -> Result<Value> + Send + Sync + 'static) {
+    pub(crate) fn double(&self, id: &str, answer: impl Fn(Value) -> Result<Value> + Send + Sync + 'static) {
         let handler = move |payload, _| futures::future::ready(answer(payload));
         self.bus.register(FunctionDef::ad_hoc(id, handler)).unwrap();
     }
 
     /// Polls until there is a value.
-    pub async fn eventually<T>(&self, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    pub(crate) async fn eventually<T>(&self, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
         for _ in 0..1_000 {
             if let Some(value) = probe().await {
                 return value;

@@ -27,6 +27,9 @@ impl Function for AddAlwaysAllow {
     }
 
     async fn call(cx: &Cx<State>, request: Self::Request) -> Result<Answer> {
-        Ok(change_list(cx, request, |record, id, now_ms| grant(&mut record.always_allow, id, now_ms)).await)
+        Ok(change_list(cx, request, |record, id, now_ms| {
+            grant(&mut record.always_allow, id, now_ms)
+        })
+        .await)
     }
 }

@@ -16,8 +16,7 @@ pub(super) struct ApproveAlways;
 
 impl Function for ApproveAlways {
     const ID: &'static str = "approval::approve_always";
-    const DESCRIPTION: &'static str =
-        "Remember an \"approve always\" decision for this session — the function id stops prompting in every mode. Idempotent.";
+    const DESCRIPTION: &'static str = "Remember an \"approve always\" decision for this session — the function id stops prompting in every mode. Idempotent.";
     const CLIENT: bool = true;
     type State = State;
     type Request = Checked<GrantRequest>;
@@ -28,6 +27,9 @@ impl Function for ApproveAlways {
     }
 
     async fn call(cx: &Cx<State>, request: Self::Request) -> Result<Answer> {
-        Ok(change_list(cx, request, |record, id, now_ms| grant(&mut record.approved_always, id, now_ms)).await)
+        Ok(change_list(cx, request, |record, id, now_ms| {
+            grant(&mut record.approved_always, id, now_ms)
+        })
+        .await)
     }
 }

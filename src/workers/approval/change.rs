@@ -56,7 +56,10 @@ pub(super) struct Outcome {
 impl Outcome {
     /// It worked.
     pub(super) fn done() -> Self {
-        Self { ok: true, error: None }
+        Self {
+            ok: true,
+            error: None,
+        }
     }
 
     /// It did not.
@@ -141,6 +144,7 @@ fn wake(cx: &Cx<State>, session_id: &SessionId, settings: &Settings) {
             traceparent: cx.context().traceparent.clone(),
             ..CallContext::default()
         };
-        cx.bus().notify(&context, WAKE, json!({ "session_id": session_id }));
+        cx.bus()
+            .notify(&context, WAKE, json!({ "session_id": session_id }));
     }
 }

@@ -108,18 +108,34 @@ mod tests {
     fn providers_differ_by_key_and_url_only() {
         let hasher = RandomState::new();
         let providers = |value| Entry::read(&json!({ "providers": value }), &hasher).providers;
-        let before = providers(json!({"a": {"api_key": "1"}, "b": {"api_url": "u"}, "c": {"max_tokens": 1}, "d": 7}));
+        let before =
+            providers(json!({"a": {"api_key": "1"}, "b": {"api_url": "u"}, "c": {"max_tokens": 1}, "d": 7}));
         for (after, changed) in [
-            (json!({"a": {"api_key": "1", "max_tokens": 9}, "b": {"api_url": "u"}, "d": null}), vec![]),
-            (json!({"a": {"api_key": "2"}, "b": {"api_url": "u", "api_key": 5}}), vec!["a"]),
-            (json!({"c": {"api_key": "k"}, "b": {"api_key": "u"}}), vec!["a", "b", "c"]),
+            (
+                json!({"a": {"api_key": "1", "max_tokens": 9}, "b": {"api_url": "u"}, "d": null}),
+                vec![],
+            ),
+            (
+                json!({"a": {"api_key": "2"}, "b": {"api_url": "u", "api_key": 5}}),
+                vec!["a"],
+            ),
+            (
+                json!({"c": {"api_key": "k"}, "b": {"api_key": "u"}}),
+                vec!["a", "b", "c"],
+            ),
             (json!([]), vec!["a", "b"]),
         ] {
             let changed = changed.into_iter().map(String::from).collect();
-            assert_eq!(Changed::between(&before, &providers(after)), Changed::Some(changed));
+            assert_eq!(
+                Changed::between(&before, &providers(after)),
+                Changed::Some(changed)
+            );
         }
         assert_eq!(Changed::between(&None, &None), Changed::All);
-        assert_eq!(Changed::between(&before, &None), Changed::Some(vec!["a".into(), "b".into()]));
+        assert_eq!(
+            Changed::between(&before, &None),
+            Changed::Some(vec!["a".into(), "b".into()])
+        );
         let empty = Entry::read(&json!({}), &hasher).providers;
         assert_eq!(Changed::between(&None, &empty), Changed::Some(vec![]));
     }

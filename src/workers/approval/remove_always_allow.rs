@@ -16,8 +16,7 @@ pub(super) struct RemoveAlwaysAllow;
 
 impl Function for RemoveAlwaysAllow {
     const ID: &'static str = "approval::remove_always_allow";
-    const DESCRIPTION: &'static str =
-        "Remove a function id from the per-session always-allow list.";
+    const DESCRIPTION: &'static str = "Remove a function id from the per-session always-allow list.";
     const CLIENT: bool = true;
     type State = State;
     type Request = Checked<GrantRequest>;

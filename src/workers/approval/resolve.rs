@@ -68,8 +68,7 @@ impl Readable for Request {
 
 impl Function for Resolve {
     const ID: &'static str = "approval::resolve";
-    const DESCRIPTION: &'static str =
-        "Flip an approval to allow or deny. Persists the decision to the approvals scope to wake the parked turn.";
+    const DESCRIPTION: &'static str = "Flip an approval to allow or deny. Persists the decision to the approvals scope to wake the parked turn.";
     const CLIENT: bool = true;
     type State = State;
     type Request = Checked<Request>;

@@ -101,7 +101,10 @@ mod tests {
             json!({"mode": "manual", "always_allow": list, "approved_always": [], "mode_set_at": 0})
         );
         assert_eq!(
-            settings(json!({"mode": "full", "approved_always": list, "mode_set_at": 5, "x": 1}), Mode::Auto),
+            settings(
+                json!({"mode": "full", "approved_always": list, "mode_set_at": 5, "x": 1}),
+                Mode::Auto
+            ),
             json!({"mode": "full", "always_allow": [], "approved_always": list, "mode_set_at": 5})
         );
     }
@@ -110,7 +113,10 @@ mod tests {
     fn c03_case_22_garbage_means_defaults() {
         let empty = json!({"mode": "auto", "always_allow": [], "approved_always": [], "mode_set_at": 0});
         for stored in [
-            json!("garbage"), json!(7), json!([]), json!({}),
+            json!("garbage"),
+            json!(7),
+            json!([]),
+            json!({}),
             json!({"mode": "root", "always_allow": "x", "approved_always": {"function_id": "f"}, "mode_set_at": -1}),
             json!({"mode": ["full"], "mode_set_at": "1", "always_allow": [
                 1, null, {}, {"function_id": "", "granted_at": 1, "granted_by": "user_click"},

@@ -13,8 +13,12 @@ pub struct Harness {
 
 /// The worker `harness`.
 pub fn worker() -> WorkerDef {
-    Worker::new("harness", "Answers what the permission rules say.", Harness::default())
-        .function::<check_permissions::CheckPermissions>()
-        .prepare(policy_file::prepare)
-        .build()
+    Worker::new(
+        "harness",
+        "Answers what the permission rules say.",
+        Harness::default(),
+    )
+    .function::<check_permissions::CheckPermissions>()
+    .prepare(policy_file::prepare)
+    .build()
 }

@@ -103,3 +103,40 @@ pub(super) async fn prepare(cx: Cx<Harness>) -> Result<()> {
     cx.state().policy.follow(&path);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::api::approval::Verdict;
+    use serde_json::Map;
+    use tempfile::TempDir;
+
+    #[test]
+    fn what_cannot_be_read_takes_no_rules_away() {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("rules.yaml");
+        let loaded = Loaded::default();
+        let allowed = |id| matches!(loaded.rules.load().check(id, &Map::new()), Verdict::Allow { .. });
+        std::fs::write(&file, "rules: [one]").unwrap();
+        loaded.load(&file, "loaded");
+        assert!(allowed("one"));
+        for broken in [
+            "rules: [two, '!']".as_bytes(),
+            b"rules: [two",
+            b"rules: [two] # \xff",
+            &[b' '; 5 * 1024 * 1024],
+        ] {
+            std::fs::write(&file, broken).unwrap();
+            loaded.load(&file, "reloaded");
+            assert!(allowed("one") && !allowed("two"));
+        }
+        std::fs::remove_file(&file).unwrap();
+        loaded.load(&file, "reloaded");
+        loaded.load(directory.path(), "reloaded");
+        assert!(allowed("one"));
+        // A readable file without rules is no mistake.
+        std::fs::write(&file, "version: 1").unwrap();
+        loaded.load(&file, "reloaded");
+        assert!(!allowed("one"));
+    }
+}
