@@ -63,17 +63,17 @@ impl Outcome {
     }
 
     /// It did not.
-    pub(super) fn failed(error: impl ToString) -> Self {
+    pub(super) fn failed(error: impl Into<String>) -> Self {
         Self {
             ok: false,
-            error: Some(error.to_string()),
+            error: Some(error.into()),
         }
     }
 }
 
 impl Answer {
     /// Nothing was changed.
-    pub(super) fn failed(error: impl ToString) -> Self {
+    pub(super) fn failed(error: impl Into<String>) -> Self {
         Self::Failed(Outcome::failed(error))
     }
 }
@@ -98,7 +98,7 @@ pub(super) async fn change(
         }
         Err(error) => {
             tracing::warn!(session_id = session_id.as_str(), %error, "approval settings not changed");
-            Answer::failed(error)
+            Answer::failed(error.to_string())
         }
     }
 }

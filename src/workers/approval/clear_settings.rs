@@ -51,7 +51,7 @@ impl Function for ClearSettings {
         // A stored null would make a later update of a field fail without a word, so the row goes.
         Ok(match cx.scope(SCOPE).delete(&session_id).await {
             Ok(_) => Outcome::done(),
-            Err(error) => Outcome::failed(error),
+            Err(error) => Outcome::failed(error.to_string()),
         })
     }
 }

@@ -3,7 +3,6 @@
 //!
 //! One task does it all, so that events, repeated reads and the debounce need no locks between them.
 
-use std::future::Future;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -130,12 +129,10 @@ impl<'a> Follower<'a> {
 }
 
 /// Resolves at the time, never without one.
-fn at(time: Option<Instant>) -> impl Future<Output = ()> {
-    async move {
-        match time {
-            Some(time) => sleep_until(time).await,
-            None => std::future::pending().await,
-        }
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

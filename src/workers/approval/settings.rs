@@ -89,20 +89,20 @@ mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
 
-    fn settings(stored: Value, default_mode: Mode) -> Value {
-        serde_json::to_value(Record::read(&stored).settings(default_mode)).unwrap()
+    fn settings(stored: &Value, default_mode: Mode) -> Value {
+        serde_json::to_value(Record::read(stored).settings(default_mode)).unwrap()
     }
 
     #[test]
     fn c03_case_21_a_partial_record_is_filled() {
         let list = json!([{"function_id": "f", "granted_at": 1, "granted_by": "user_click"}]);
         assert_eq!(
-            settings(json!({ "always_allow": list }), Mode::Manual),
+            settings(&json!({ "always_allow": list }), Mode::Manual),
             json!({"mode": "manual", "always_allow": list, "approved_always": [], "mode_set_at": 0})
         );
         assert_eq!(
             settings(
-                json!({"mode": "full", "approved_always": list, "mode_set_at": 5, "x": 1}),
+                &json!({"mode": "full", "approved_always": list, "mode_set_at": 5, "x": 1}),
                 Mode::Auto
             ),
             json!({"mode": "full", "always_allow": [], "approved_always": list, "mode_set_at": 5})
@@ -124,7 +124,7 @@ mod tests {
                 {"function_id": "f", "granted_at": 1, "granted_by": "agent"},
                 {"function_id": 1, "granted_at": 1, "granted_by": "user_click"}]}),
         ] {
-            assert_eq!(settings(stored, Mode::Auto), empty);
+            assert_eq!(settings(&stored, Mode::Auto), empty);
         }
     }
 

@@ -124,7 +124,7 @@ mod tests {
             "rules: [two, '!']".as_bytes(),
             b"rules: [two",
             b"rules: [two] # \xff",
-            &[b' '; 5 * 1024 * 1024],
+            &vec![b' '; 5 * 1024 * 1024],
         ] {
             std::fs::write(&file, broken).unwrap();
             loaded.load(&file, "reloaded");
