@@ -2,10 +2,11 @@
 
 pub mod approval;
 pub mod harness;
+pub mod turn;
 
 use crate::bus::WorkerDef;
 
 /// All workers, in start order.
 pub fn all() -> Vec<WorkerDef> {
-    vec![approval::worker(), harness::worker()]
+    vec![approval::worker(), harness::worker(), turn::worker()]
 }

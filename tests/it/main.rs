@@ -7,9 +7,18 @@ mod approval;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod engine_introspection;
+#[cfg(test)]
+mod engine_state;
+#[cfg(test)]
+mod engine_store;
+#[cfg(test)]
+mod engine_stream;
+#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod turn;
