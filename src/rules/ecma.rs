@@ -231,7 +231,17 @@ impl<'a> Translator<'a> {
                 repeatable: false,
             }
         } else if self.eat("?<") {
-            self.group_name()?;
+            let name = self.group_name()?;
+            if self
+                .names
+                .iter()
+                .flatten()
+                .filter(|other| **other == name)
+                .count()
+                > 1
+            {
+                return Err(format!("two groups are named `{name}`"));
+            }
             self.capturing()
         } else if self.peek() == Some('?') {
             return Err("unknown kind of group, or inline flags".into());
@@ -304,16 +314,15 @@ impl<'a> Translator<'a> {
                     }
                 }
             }
-            c => match set(c) {
-                Some((negated, members)) => {
+            c => {
+                if let Some((negated, members)) = set(c) {
                     let text = format!("[{}{members}]", if negated { "^" } else { "" });
                     self.atom(&text);
-                }
-                None => {
+                } else {
                     let unit = self.character_escape(c, false);
                     self.unit(unit);
                 }
-            },
+            }
         }
         Ok(())
     }
@@ -329,7 +338,7 @@ impl<'a> Translator<'a> {
             let text = format!(r"(?:(?({number})\{number}|))");
             self.atom(&text);
         } else {
-            self.atom("(?:)");
+            self.atom("(?:|)");
         }
     }
 
@@ -343,8 +352,8 @@ impl<'a> Translator<'a> {
             'r' => 0x0d,
             'b' if in_class => 0x08,
             '0'..='7' => self.legacy_octal(c),
-            'x' => self.hex(2).unwrap_or(u32::from('x')),
-            'u' => self.utf16().unwrap_or(u32::from('u')),
+            'x' => self.hex(2).unwrap_or('x' as u32),
+            'u' => self.utf16().unwrap_or('u' as u32),
             'c' => match self.peek() {
                 Some(letter)
                     if letter.is_ascii_alphabetic()
@@ -407,30 +416,11 @@ impl<'a> Translator<'a> {
         let negated = self.eat("^");
         let mut members = String::new();
         loop {
-            let Some(first) = self.member(&mut members)? else {
-                break;
-            };
-            let (Some(low), true) = (
-                first,
-                self.peek() == Some('-') && self.chars.get(self.at + 1) != Some(&']'),
-            ) else {
-                if let Some(unit) = first {
-                    push_range(&mut members, unit, unit);
-                }
-                continue;
-            };
-            self.at += 1;
-            let Some(second) = self.member(&mut members)? else {
-                return Err("a class is not closed".into());
-            };
-            match second {
-                Some(high) if low > high => return Err("a range of a class is out of order".into()),
-                Some(high) => push_range(&mut members, low, high),
-                // `a-\d` is the three of them.
-                None => {
-                    push_range(&mut members, low, low);
-                    push_range(&mut members, u32::from('-'), u32::from('-'));
-                }
+            match self.member(&mut members)? {
+                Member::End => break,
+                Member::Set => {}
+                Member::Unit(low) if self.range_follows() => self.range(&mut members, low)?,
+                Member::Unit(unit) => push_range(&mut members, unit, unit),
             }
         }
         match (members.is_empty(), negated) {
@@ -442,23 +432,52 @@ impl<'a> Translator<'a> {
         Ok(())
     }
 
-    /// The next member of a class: `None` at its end, `Some(None)` for a set, which is written at once.
-    fn member(&mut self, members: &mut String) -> Result<Option<Option<u32>>, String> {
+    /// A `-` that is not the last member.
+    fn range_follows(&self) -> bool {
+        self.peek() == Some('-') && self.chars.get(self.at + 1) != Some(&']')
+    }
+
+    fn range(&mut self, members: &mut String, low: u32) -> Result<(), String> {
+        self.at += 1;
+        match self.member(members)? {
+            Member::End => return Err("a class is not closed".into()),
+            Member::Unit(high) if low > high => return Err("a range of a class is out of order".into()),
+            Member::Unit(high) => push_range(members, low, high),
+            // `a-\d` is the three of them.
+            Member::Set => {
+                push_range(members, low, low);
+                push_range(members, DASH, DASH);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next member of a class; a set is written at once.
+    fn member(&mut self, members: &mut String) -> Result<Member, String> {
         match self.next().ok_or("a class is not closed")? {
-            ']' => Ok(None),
+            ']' => Ok(Member::End),
             '\\' => {
                 let c = self.next().ok_or("the pattern ends in `\\`")?;
                 let Some((negated, set)) = set(c) else {
-                    return Ok(Some(Some(self.character_escape(c, true))));
+                    return Ok(Member::Unit(self.character_escape(c, true)));
                 };
                 // Writing to a String cannot fail.
                 write!(members, "[{}{set}]", if negated { "^" } else { "" }).ok();
-                Ok(Some(None))
+                Ok(Member::Set)
             }
-            c => Ok(Some(Some(u32::from(c)))),
+            c => Ok(Member::Unit(u32::from(c))),
         }
     }
 }
+
+/// One step through a class.
+enum Member {
+    End,
+    Set,
+    Unit(u32),
+}
+
+const DASH: u32 = '-' as u32;
 
 /// Members of `\d`, `\s`, `\w` and whether the escape means all others.
 fn set(escape: char) -> Option<(bool, &'static str)> {

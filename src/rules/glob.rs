@@ -65,6 +65,17 @@ impl IdPattern {
         }
     }
 
+    /// What every id that fits begins with, as far as that is quick to tell.
+    pub(super) fn prefix(&self) -> &str {
+        match &self.0 {
+            Kind::Exact(text) => text,
+            Kind::Glob { lines, .. } => match lines.as_slice() {
+                [Line::Pieces { prefix, .. }] => prefix,
+                _ => "",
+            },
+        }
+    }
+
     /// The id, when the pattern has no `*`.
     pub(super) fn exact(&self) -> Option<&str> {
         match &self.0 {

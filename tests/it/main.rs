@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod approval;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod engine_introspection;
@@ -12,6 +14,10 @@ mod engine_state;
 mod engine_store;
 #[cfg(test)]
 mod engine_stream;
+#[cfg(test)]
+mod policy;
+#[cfg(test)]
+mod rig;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -1,0 +1,28 @@
+//! `policy::check_permissions`: what the rule file says about a call (contract 03 §2.9).
+
+use super::Harness;
+use crate::bus::{Cx, Function};
+use crate::error::{Error, Result};
+use crate::model::api::approval::{CheckRequest, Verdict};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct CheckPermissions;
+
+impl Function for CheckPermissions {
+    const ID: &'static str = "policy::check_permissions";
+    const DESCRIPTION: &'static str =
+        "Check a function call against iii-permissions.yaml; returns allow, deny, or needs_approval.";
+    const REQUIRED: &'static [&'static str] = &["function_id"];
+    type State = Harness;
+    type Request = CheckRequest;
+    type Response = Verdict;
+
+    async fn call(cx: &Cx<Harness>, CheckRequest { function_id, args }: CheckRequest) -> Result<Verdict> {
+        // A caller in this process skips the decoding, so it is checked here as well.
+        if function_id.is_empty() {
+            return Err(Error::missing_string("function_id"));
+        }
+        Ok(cx.state().policy.rules().check(&function_id, &args))
+    }
+}

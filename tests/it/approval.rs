@@ -1,0 +1,726 @@
+//! `approval::*` through the bus (contract 03 §2, acceptance cases 1 to 23).
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::join_all;
+use harness::bus::{CallContext, FunctionDef};
+use harness::error::Error;
+use harness::workers::approval;
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+
+use crate::rig::{NOW_MS, Rig};
+
+async fn rig() -> Rig {
+    Rig::embedded().host(approval::worker()).await
+}
+
+fn ok() -> Value {
+    json!({"ok": true})
+}
+
+fn failed(error: &str) -> Value {
+    json!({"ok": false, "error": error})
+}
+
+fn settings(mode: &str, always_allow: Value, approved_always: Value, mode_set_at: i64) -> Value {
+    json!({"mode": mode, "always_allow": always_allow, "approved_always": approved_always, "mode_set_at": mode_set_at})
+}
+
+fn grant(function_id: &str) -> Value {
+    json!({"function_id": function_id, "granted_at": NOW_MS, "granted_by": "user_click"})
+}
+
+impl Rig {
+    async fn resolve(&self, request: Value) -> Value {
+        self.ok("approval::resolve", request).await
+    }
+
+    async fn stored(&self, scope: &str, key: &str) -> Value {
+        self.ok("state::get", json!({"scope": scope, "key": key})).await
+    }
+
+    async fn settings(&self, session_id: &str) -> Value {
+        self.ok("approval::get_settings", json!({ "session_id": session_id }))
+            .await
+    }
+
+    async fn decisions(&self) -> Value {
+        self.ok("state::list", json!({"scope": "approvals"})).await
+    }
+
+    fn refuse(&self, id: &str) {
+        self.double(id, |_| Err(Error::coded("STATE_ERROR", "disk full")));
+    }
+}
+
+/// Records the payloads a function is called with.
+fn recorded(rig: &Rig, id: &str) -> Arc<Mutex<Vec<Value>>> {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&calls);
+    rig.double(id, move |payload| {
+        seen.lock().unwrap().push(payload);
+        Ok(json!({}))
+    });
+    calls
+}
+
+#[tokio::test]
+async fn c03_case_01_a_decision_is_stored() {
+    let rig = rig().await;
+    let request = json!({"session_id": "s1", "function_call_id": "fc-1", "decision": "deny", "reason": "no"});
+    assert_eq!(rig.resolve(request).await, ok());
+    assert_eq!(
+        rig.stored("approvals", "s1/fc-1").await,
+        json!({"decision": "deny", "reason": "no"})
+    );
+}
+
+#[tokio::test]
+async fn c03_case_02_a_missing_reason_is_null() {
+    let rig = rig().await;
+    let request = json!({"session_id": "s1", "function_call_id": "fc-1", "decision": "deny", "x": [1]});
+    assert_eq!(rig.resolve(request).await, ok());
+    assert_eq!(
+        rig.stored("approvals", "s1/fc-1").await,
+        json!({"decision": "deny", "reason": null})
+    );
+}
+
+#[tokio::test]
+async fn c03_cases_03_to_06_bad_payloads_write_nothing() {
+    let rig = rig().await;
+    let mut deep = Value::Null;
+    for _ in 0..100_000 {
+        deep = Value::Array(vec![deep]);
+    }
+    for request in [
+        json!({"session_id": "a/b", "function_call_id": "f", "decision": "allow"}),
+        json!({"session_id": "s", "function_call_id": "x/y", "decision": "allow"}),
+        json!({"session_id": "s", "function_call_id": "f", "decision": "maybe"}),
+        json!({"session_id": "s", "function_call_id": "f", "decision": "ALLOW"}),
+        json!({"session_id": "s", "function_call_id": "f", "decision": ["allow"]}),
+        json!({"session_id": "s", "function_call_id": "f", "decision": "allow", "reason": 7}),
+        json!({"session_id": "", "function_call_id": "f", "decision": "allow"}),
+        json!({"session_id": 1, "function_call_id": "f", "decision": "allow"}),
+        json!({"session_id": "s", "tool_call_id": "t", "decision": "allow"}),
+        json!({"body": {"session_id": "s", "function_call_id": "f", "decision": "allow"}}),
+        json!({}),
+        json!(null),
+        json!("allow"),
+        json!([]),
+        json!(7),
+        json!({"session_id": "s", "function_call_id": "f", "decision": "allow", "x": "y".repeat(17 * 1024 * 1024)}),
+        deep,
+    ] {
+        assert_eq!(rig.resolve(request).await, failed("invalid_payload"));
+    }
+    assert_eq!(rig.decisions().await, json!([]));
+}
+
+#[tokio::test]
+async fn c03_case_07_aborted_is_a_decision() {
+    let rig = rig().await;
+    let request =
+        json!({"session_id": "s1", "function_call_id": "fc-1", "decision": "aborted", "reason": null});
+    assert_eq!(rig.resolve(request).await, ok());
+    assert_eq!(
+        rig.stored("approvals", "s1/fc-1").await,
+        json!({"decision": "aborted", "reason": null})
+    );
+}
+
+#[tokio::test]
+async fn c03_case_08_a_refused_write_is_told() {
+    let rig = rig().await;
+    rig.refuse("state::set");
+    let request = json!({"session_id": "s1", "function_call_id": "fc-1", "decision": "allow"});
+    assert_eq!(rig.resolve(request).await, failed("resume_failed"));
+}
+
+#[tokio::test]
+async fn c03_case_09_unknown_ids_are_accepted_and_the_last_decision_wins() {
+    let rig = rig().await;
+    for decision in ["allow", "deny"] {
+        let request = json!({"session_id": "nobody", "function_call_id": "never", "decision": decision});
+        assert_eq!(rig.resolve(request).await, ok());
+    }
+    assert_eq!(
+        rig.decisions().await,
+        json!([{"decision": "deny", "reason": null}])
+    );
+}
+
+#[tokio::test]
+async fn c03_case_10_one_state_write_and_nothing_else() {
+    let rig = rig().await;
+    let (writes, events) = (recorded(&rig, "state::set"), recorded(&rig, "stream::set"));
+    let woken = recorded(&rig, "turn::function_awaiting_approval");
+    let request = json!({"session_id": "s", "function_call_id": "f", "decision": "allow"});
+    assert_eq!(rig.resolve(request).await, ok());
+    let write = json!({"scope": "approvals", "key": "s/f", "value": {"decision": "allow", "reason": null}});
+    assert_eq!(*writes.lock().unwrap(), [write]);
+    assert!(events.lock().unwrap().is_empty() && woken.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a1_every_decision_stays_with_its_call() {
+    let rig = rig().await;
+    let calls = [
+        ("s1", "a", "allow"),
+        ("s1", "b", "deny"),
+        ("s2", "a", "aborted"),
+        ("s2", "b", "allow"),
+    ];
+    for (session_id, call_id, decision) in calls {
+        rig.resolve(json!({"session_id": session_id, "function_call_id": call_id, "decision": decision}))
+            .await;
+    }
+    for (session_id, call_id, decision) in calls {
+        let row = rig.stored("approvals", &format!("{session_id}/{call_id}")).await;
+        assert_eq!(row["decision"], decision);
+    }
+}
+
+#[tokio::test]
+async fn c03_case_11_a_fresh_session_has_the_defaults() {
+    let rig = rig().await;
+    assert_eq!(
+        rig.settings("new").await,
+        settings("manual", json!([]), json!([]), 0)
+    );
+    assert_eq!(rig.stored("approval_settings", "new").await, Value::Null);
+}
+
+#[tokio::test]
+async fn c03_case_12_get_settings_rejects_bad_payloads() {
+    let rig = rig().await;
+    for (payload, message) in [
+        (json!({}), "missing required string field: session_id"),
+        (json!(null), "missing required string field: session_id"),
+        (
+            json!({"session_id": ""}),
+            "missing required string field: session_id",
+        ),
+        (
+            json!({"session_id": 7}),
+            "missing required string field: session_id",
+        ),
+        (json!({"session_id": "a/b"}), "session_id must not contain \"/\""),
+    ] {
+        let error = rig.call("approval::get_settings", payload).await.unwrap_err();
+        assert_eq!(error, Error::invalid(message));
+    }
+    assert!(rig.call("approval::get_settings", json!([])).await.is_err());
+}
+
+#[tokio::test]
+async fn c03_case_13_set_mode_leaves_the_lists() {
+    let rig = rig().await;
+    rig.ok(
+        "approval::add_always_allow",
+        json!({"session_id": "s", "function_id": "a"}),
+    )
+    .await;
+    rig.clock.advance(5);
+    let expected = settings("auto", json!([grant("a")]), json!([]), NOW_MS + 5);
+    let answer = rig
+        .ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"}))
+        .await;
+    assert_eq!(answer, expected);
+    assert_eq!(rig.settings("s").await, expected);
+    assert_eq!(rig.stored("approval_settings", "s").await, expected);
+}
+
+#[tokio::test]
+async fn c03_case_14_bad_changes_are_told_and_change_nothing() {
+    let rig = rig().await;
+    rig.ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"}))
+        .await;
+    let mode = "mode must be one of manual, auto, full";
+    let session = "session_id must be a non-empty string";
+    let slash = "session_id must not contain \"/\"";
+    let function = "function_id must be a non-empty string";
+    let object = "the payload must be an object";
+    for (id, payload, error) in [
+        (
+            "approval::set_mode",
+            json!({"session_id": "s", "mode": "root"}),
+            mode,
+        ),
+        (
+            "approval::set_mode",
+            json!({"session_id": "s", "mode": null}),
+            mode,
+        ),
+        ("approval::set_mode", json!({"session_id": "s"}), mode),
+        ("approval::set_mode", json!({"mode": "full"}), session),
+        (
+            "approval::set_mode",
+            json!({"session_id": "a/b", "mode": "full"}),
+            slash,
+        ),
+        ("approval::set_mode", json!("full"), object),
+        ("approval::set_mode", json!(null), session),
+        ("approval::add_always_allow", json!({"session_id": "s"}), function),
+        (
+            "approval::add_always_allow",
+            json!({"session_id": "s", "function_id": ""}),
+            function,
+        ),
+        (
+            "approval::remove_always_allow",
+            json!({"session_id": "s", "function_id": ["x"]}),
+            function,
+        ),
+        ("approval::approve_always", json!({"function_id": "x"}), session),
+        ("approval::approve_always", json!([]), object),
+        ("approval::clear_settings", json!({"session_id": "s/"}), slash),
+        ("approval::clear_settings", json!({}), session),
+    ] {
+        assert_eq!(rig.ok(id, payload).await, failed(error), "{id}");
+    }
+    assert_eq!(
+        rig.settings("s").await,
+        settings("auto", json!([]), json!([]), NOW_MS)
+    );
+}
+
+#[tokio::test]
+async fn c03_case_15_adding_twice_is_adding_once() {
+    let rig = rig().await;
+    let request = json!({"session_id": "s", "function_id": "shell::fs::ls"});
+    let expected = settings("manual", json!([grant("shell::fs::ls")]), json!([]), 0);
+    assert_eq!(
+        rig.ok("approval::add_always_allow", request.clone()).await,
+        expected
+    );
+    rig.clock.advance(1_000);
+    let writes = recorded(&rig, "state::set");
+    assert_eq!(rig.ok("approval::add_always_allow", request).await, expected);
+    assert!(writes.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn c03_case_16_approve_always_has_its_own_list() {
+    let rig = rig().await;
+    let request = json!({"session_id": "s", "function_id": "shell::exec"});
+    let expected = settings("manual", json!([]), json!([grant("shell::exec")]), 0);
+    assert_eq!(
+        rig.ok("approval::approve_always", request.clone()).await,
+        expected
+    );
+    assert_eq!(
+        rig.ok("approval::approve_always", request.clone()).await,
+        expected
+    );
+    // Taking it off the other list leaves it where it is.
+    assert_eq!(rig.ok("approval::remove_always_allow", request).await, expected);
+    assert_eq!(rig.decisions().await, json!([]));
+}
+
+#[tokio::test]
+async fn c03_case_17_remove_takes_one_id() {
+    let rig = rig().await;
+    for id in ["a/b", "b"] {
+        rig.ok(
+            "approval::add_always_allow",
+            json!({"session_id": "s", "function_id": id}),
+        )
+        .await;
+    }
+    let expected = settings("manual", json!([grant("b")]), json!([]), 0);
+    for id in ["a/b", "unknown", "B", "b::*"] {
+        let request = json!({"session_id": "s", "function_id": id});
+        assert_eq!(rig.ok("approval::remove_always_allow", request).await, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c03_case_18_three_changes_at_once_all_survive() {
+    let rig = rig().await;
+    tokio::join!(
+        rig.ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"})),
+        rig.ok(
+            "approval::add_always_allow",
+            json!({"session_id": "s", "function_id": "x"})
+        ),
+        rig.ok(
+            "approval::approve_always",
+            json!({"session_id": "s", "function_id": "y"})
+        ),
+    );
+    let expected = settings("auto", json!([grant("x")]), json!([grant("y")]), NOW_MS);
+    assert_eq!(rig.settings("s").await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c03_case_19_twenty_at_once_are_twenty() {
+    let rig = rig().await;
+    let requests = (0..40).map(|n| json!({"session_id": "s", "function_id": format!("f{}", n % 20)}));
+    join_all(requests.map(|request| rig.ok("approval::add_always_allow", request))).await;
+    let settings = rig.settings("s").await;
+    let mut ids: Vec<_> = settings["always_allow"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| e["function_id"].clone())
+        .collect();
+    ids.sort_by_key(ToString::to_string);
+    let mut expected: Vec<_> = (0..20).map(|n| json!(format!("f{n}"))).collect();
+    expected.sort_by_key(ToString::to_string);
+    assert_eq!(ids, expected);
+}
+
+#[tokio::test]
+async fn c03_case_20_clear_then_start_anew() {
+    let rig = rig().await;
+    rig.ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"}))
+        .await;
+    for _ in 0..2 {
+        assert_eq!(
+            rig.ok("approval::clear_settings", json!({"session_id": "s"}))
+                .await,
+            ok()
+        );
+    }
+    assert_eq!(
+        rig.settings("s").await,
+        settings("manual", json!([]), json!([]), 0)
+    );
+    assert_eq!(
+        rig.ok("state::list", json!({"scope": "approval_settings"})).await,
+        json!([])
+    );
+    rig.ok("approval::set_mode", json!({"session_id": "s", "mode": "full"}))
+        .await;
+    assert_eq!(rig.stored("approval_settings", "s").await["mode"], "full");
+}
+
+#[tokio::test]
+async fn c03_cases_21_and_22_odd_records() {
+    let rig = rig().await;
+    let list = json!([{"function_id": "f", "granted_at": 1, "granted_by": "user_click"}]);
+    for (key, value, expected) in [
+        (
+            "partial",
+            json!({ "always_allow": list }),
+            settings("manual", list.clone(), json!([]), 0),
+        ),
+        (
+            "garbage",
+            json!("garbage"),
+            settings("manual", json!([]), json!([]), 0),
+        ),
+    ] {
+        rig.ok(
+            "state::set",
+            json!({"scope": "approval_settings", "key": key, "value": value}),
+        )
+        .await;
+        assert_eq!(rig.settings(key).await, expected);
+    }
+}
+
+/// A configuration worker of one entry.
+#[derive(Clone)]
+struct Entry(Arc<Mutex<Result<Value, Error>>>);
+
+impl Entry {
+    fn new(rig: &Rig, answer: Result<Value, Error>) -> Self {
+        let entry = Self(Arc::new(Mutex::new(answer)));
+        let seen = entry.clone();
+        rig.double("configuration::get", move |request| {
+            assert_eq!(request["id"], "harness");
+            seen.answer(request["raw"] == true)
+        });
+        entry
+    }
+
+    /// Values under `raw` answer raw reads only.
+    fn answer(&self, raw: bool) -> Result<Value, Error> {
+        let value = self.0.lock().unwrap().clone()?;
+        match value.get("raw") {
+            Some(stored) if raw => Ok(json!({"id": "harness", "value": stored})),
+            Some(_) => Err(Error::coded("SCHEMA_INVALID", "providers/x: bad")),
+            None => Ok(json!({"id": "harness", "value": value})),
+        }
+    }
+
+    fn set(&self, answer: Result<Value, Error>) {
+        *self.0.lock().unwrap() = answer;
+    }
+}
+
+fn mode(mode: &str) -> Result<Value, Error> {
+    Ok(json!({"permissions": {"default_mode": mode}, "providers": {}}))
+}
+
+fn unreachable() -> Result<Value, Error> {
+    Err(Error::coded("TIMEOUT", "configuration::get timed out"))
+}
+
+async fn changed(rig: &Rig) {
+    // What the event carries does not matter.
+    let answer = rig
+        .ok(
+            "approval::on_harness_config",
+            json!({"new_value": {"permissions": 7}}),
+        )
+        .await;
+    assert_eq!(answer, Value::Null);
+}
+
+impl Rig {
+    /// State without an engine: nothing is stored.
+    fn without_state(&self) {
+        self.double("state::get", |_| Ok(Value::Null));
+    }
+
+    async fn default_mode(&self) -> String {
+        self.settings("fresh").await["mode"].as_str().unwrap().to_owned()
+    }
+
+    async fn default_mode_becomes(&self, mode: &str) {
+        self.eventually(async || (self.default_mode().await == mode).then_some(()))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn c03_case_23_the_default_mode_follows_the_configuration() {
+    let rig = Rig::embedded();
+    let entry = Entry::new(&rig, mode("manual"));
+    let rig = rig.host(approval::worker()).await;
+    rig.ok(
+        "approval::set_mode",
+        json!({"session_id": "own", "mode": "manual"}),
+    )
+    .await;
+    rig.ok(
+        "approval::add_always_allow",
+        json!({"session_id": "listed", "function_id": "f"}),
+    )
+    .await;
+    entry.set(mode("auto"));
+    changed(&rig).await;
+    rig.default_mode_becomes("auto").await;
+    assert_eq!(rig.settings("own").await["mode"], "manual");
+    assert_eq!(
+        rig.settings("listed").await,
+        settings("auto", json!([grant("f")]), json!([]), 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_default_mode_is_read_before_the_start() {
+    for (answer, expected) in [
+        (mode("full"), "full"),
+        (mode("yolo"), "manual"),
+        (Ok(Value::Null), "manual"),
+        (Err(Error::coded("NOT_FOUND", "no entry")), "manual"),
+        (
+            Err(Error::coded("invocation_failed", "NOT_FOUND: no entry")),
+            "manual",
+        ),
+        (unreachable(), "manual"),
+        (
+            Ok(json!({"raw": {"permissions": {"default_mode": "auto"}}})),
+            "auto",
+        ),
+        (
+            Ok(json!({"raw": {"permissions": {"default_mode": "${MODE}"}}})),
+            "manual",
+        ),
+    ] {
+        let rig = Rig::alone();
+        rig.without_state();
+        Entry::new(&rig, answer);
+        let rig = rig.host(approval::worker()).await;
+        assert_eq!(rig.default_mode().await, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_read_keeps_the_mode_and_is_repeated() {
+    let rig = Rig::alone();
+    rig.without_state();
+    let entry = Entry::new(&rig, mode("full"));
+    let rig = rig.host(approval::worker()).await;
+    entry.set(unreachable());
+    changed(&rig).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(rig.default_mode().await, "full");
+    // No further event: the repeated read finds it, within the longest pause.
+    entry.set(mode("auto"));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(rig.default_mode().await, "auto");
+    // "No entry" is an answer.
+    entry.set(Err(Error::coded("NOT_FOUND", "no entry")));
+    changed(&rig).await;
+    rig.default_mode_becomes("manual").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unreadable_entry_at_the_start_is_read_later() {
+    let rig = Rig::alone();
+    rig.without_state();
+    let entry = Entry::new(&rig, unreachable());
+    let rig = rig.host(approval::worker()).await;
+    assert_eq!(rig.default_mode().await, "manual");
+    entry.set(mode("auto"));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(rig.default_mode().await, "auto");
+}
+
+#[tokio::test(start_paused = true)]
+async fn weakness_5_an_unreadable_state_means_manual() {
+    let rig = Rig::alone();
+    Entry::new(&rig, mode("full"));
+    rig.refuse("state::get");
+    let rig = rig.host(approval::worker()).await;
+    assert_eq!(
+        rig.settings("s").await,
+        settings("manual", json!([]), json!([]), 0)
+    );
+    // A change that cannot see the record must not replace it.
+    let writes = recorded(&rig, "state::set");
+    let answer = rig
+        .ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"}))
+        .await;
+    assert_eq!(answer, failed("disk full"));
+    assert!(writes.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn refused_writes_are_told() {
+    let rig = rig().await;
+    for id in ["state::set", "state::delete"] {
+        rig.refuse(id);
+    }
+    let request = json!({"session_id": "s", "function_id": "f", "mode": "full"});
+    for id in [
+        "approval::set_mode",
+        "approval::add_always_allow",
+        "approval::approve_always",
+        "approval::clear_settings",
+    ] {
+        assert_eq!(rig.ok(id, request.clone()).await, failed("disk full"));
+    }
+    assert_eq!(
+        rig.settings("s").await,
+        settings("manual", json!([]), json!([]), 0)
+    );
+}
+
+#[tokio::test]
+async fn weakness_3_a_change_that_may_release_wakes_the_turn() {
+    let rig = rig().await;
+    let woken = recorded(&rig, "turn::function_awaiting_approval");
+    let request = |session_id: &str| json!({"session_id": session_id, "function_id": "f", "mode": "manual"});
+    // These release nothing, those do.
+    for id in [
+        "approval::set_mode",
+        "approval::add_always_allow",
+        "approval::clear_settings",
+    ] {
+        rig.ok(id, request("quiet")).await;
+    }
+    rig.ok("approval::approve_always", request("approved")).await;
+    rig.eventually(async || (!woken.lock().unwrap().is_empty()).then_some(()))
+        .await;
+    rig.ok(
+        "approval::set_mode",
+        json!({"session_id": "auto", "mode": "auto"}),
+    )
+    .await;
+    rig.eventually(async || (woken.lock().unwrap().len() == 2).then_some(()))
+        .await;
+    rig.ok("approval::add_always_allow", request("auto")).await;
+    rig.eventually(async || (woken.lock().unwrap().len() == 3).then_some(()))
+        .await;
+    let expected = ["approved", "auto", "auto"].map(|id| json!({ "session_id": id }));
+    assert_eq!(*woken.lock().unwrap(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c09_cases_24_to_26_changed_providers_are_asked_for_their_models() {
+    let rig = Rig::alone();
+    rig.without_state();
+    let value = |default_mode: &str, anthropic: &str, openai: &str| {
+        Ok(
+            json!({"permissions": {"default_mode": default_mode}, "providers": {
+            "anthropic": {"api_key": anthropic, "max_tokens": 1}, "openai": {"api_key": openai}, "mute": {"api_key": openai}}}),
+        )
+    };
+    let entry = Entry::new(&rig, value("manual", "a1", "o1"));
+    rig.double("harness::provider::list", |_| {
+        let row =
+            |id: &str, lists: bool| json!({"id": id, "display_name": id, "supports_model_listing": lists});
+        Ok(json!({"providers": [row("anthropic", true), row("openai", true), row("mute", false)]}))
+    });
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    for id in ["anthropic", "openai", "mute"] {
+        let asked = Arc::clone(&asked);
+        let handler = move |payload: Value, _: CallContext| {
+            asked.lock().unwrap().push((id, payload));
+            // One that never answers holds nobody up.
+            async { std::future::pending().await }
+        };
+        let function = FunctionDef::ad_hoc(format!("provider::{id}::refresh_models"), handler);
+        rig.bus.register(function).unwrap();
+    }
+    let rig = rig.host(approval::worker()).await;
+    let settled = async || {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let mut asked = std::mem::take(&mut *asked.lock().unwrap());
+        asked.sort_by_key(|(id, _)| *id);
+        asked
+    };
+    // Equal values, as after our own registration, and a change of the mode alone ask nobody.
+    changed(&rig).await;
+    assert_eq!(settled().await, []);
+    entry.set(value("auto", "a1", "o1"));
+    changed(&rig).await;
+    assert_eq!(settled().await, []);
+    assert_eq!(rig.default_mode().await, "auto");
+    entry.set(value("auto", "a1", "o2"));
+    changed(&rig).await;
+    assert_eq!(settled().await, [("openai", json!({}))]);
+    // A burst: each changed provider once.
+    entry.set(value("auto", "a2", "o2"));
+    changed(&rig).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    entry.set(value("auto", "a2", ""));
+    changed(&rig).await;
+    assert_eq!(settled().await, [("anthropic", json!({})), ("openai", json!({}))]);
+}
+
+#[tokio::test]
+async fn clients_can_tell_which_functions_are_for_them() {
+    let rig = rig().await;
+    let catalog = rig.bus.catalog();
+    let all: Vec<_> = catalog
+        .iter()
+        .map(|info| (info.id.as_str(), info.metadata.is_some()))
+        .collect();
+    assert_eq!(
+        all,
+        [
+            ("approval::add_always_allow", true),
+            ("approval::approve_always", true),
+            ("approval::clear_settings", true),
+            ("approval::get_settings", true),
+            ("approval::on_harness_config", false),
+            ("approval::remove_always_allow", true),
+            ("approval::resolve", true),
+            ("approval::set_mode", true),
+        ]
+    );
+    for info in catalog {
+        for schema in [info.request_schema.unwrap(), info.response_schema.unwrap()] {
+            jsonschema::validator_for(&schema).unwrap();
+        }
+    }
+}

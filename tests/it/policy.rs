@@ -1,0 +1,190 @@
+//! `policy::check_permissions` and its rule file (contract 03 §2.9, §3.1).
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use harness::bus::embedded::{Embedded, EmbeddedOptions};
+use harness::config::Config;
+use harness::workers::harness as worker;
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::rig::Rig;
+
+async fn rig(file: &Path) -> Rig {
+    let config = Config {
+        permissions_path: file.to_owned(),
+        ..Config::default()
+    };
+    let engine = Embedded::open(EmbeddedOptions::default()).unwrap();
+    Rig::over(engine, config).host(worker::worker()).await
+}
+
+async fn check(rig: &Rig, function_id: &str) -> Value {
+    rig.ok("policy::check_permissions", json!({ "function_id": function_id }))
+        .await
+}
+
+fn allow(rule_id: &str) -> Value {
+    json!({"decision": "allow", "rule_id": rule_id})
+}
+
+fn ask() -> Value {
+    json!({"decision": "needs_approval"})
+}
+
+#[tokio::test]
+async fn c03_case_33_bad_payloads_are_rejected() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("rules.yaml");
+    fs::write(&file, "rules: ['*']").unwrap();
+    let rig = rig(&file).await;
+    let missing = "missing required string field: function_id";
+    for (payload, message) in [
+        (json!({}), missing),
+        (json!(null), missing),
+        (json!({"function_id": ""}), missing),
+        (json!({"function_id": 7}), missing),
+        (
+            json!({"function_id": "f", "args": [1]}),
+            "args: invalid type: sequence, expected a map",
+        ),
+        (
+            json!({"function_id": "f", "args": null}),
+            "args: invalid type: null, expected a map",
+        ),
+        (
+            json!({"function_id": "f", "args": "x"}),
+            "args: invalid type: string \"x\", expected a map",
+        ),
+    ] {
+        let error = rig.call("policy::check_permissions", payload).await.unwrap_err();
+        assert_eq!(
+            (error.wire_code(), error.to_string().as_str()),
+            ("invocation_failed", message)
+        );
+    }
+    assert_eq!(check(&rig, "f").await, allow("*"));
+    assert_eq!(
+        rig.ok(
+            "policy::check_permissions",
+            json!({"function_id": "f", "args": {}, "x": 1})
+        )
+        .await,
+        allow("*")
+    );
+}
+
+#[tokio::test]
+async fn c03_case_34_one_bad_rule_at_the_start_means_no_rules() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("rules.yaml");
+    fs::write(&file, "rules: [a, b, c, d, e, '!', f, g, h, '*']").unwrap();
+    let rig = rig(&file).await;
+    for id in ["a", "h", "z"] {
+        assert_eq!(check(&rig, id).await, ask());
+    }
+}
+
+#[tokio::test]
+async fn without_a_file_everything_needs_a_person() {
+    let directory = TempDir::new().unwrap();
+    for path in ["none.yaml", ".", "no/such/directory/rules.yaml"] {
+        let rig = rig(&directory.path().join(path)).await;
+        assert_eq!(check(&rig, "state::get").await, ask(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn c03_case_35_the_file_is_followed() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("rules.yaml");
+    fs::write(&file, "rules: [one]").unwrap();
+    let rig = rig(&file).await;
+    assert_eq!(check(&rig, "one").await, allow("one"));
+    let follows = async |id: &str| {
+        rig.eventually(async || (check(&rig, id).await == allow(id)).then_some(()))
+            .await;
+    };
+
+    fs::write(&file, "rules: [one, '!']").unwrap();
+    assert_eq!(check(&rig, "one").await, allow("one"));
+    fs::write(&file, "rules: [two]").unwrap();
+    follows("two").await;
+    assert_eq!(check(&rig, "one").await, ask());
+
+    // Saved by rename.
+    let draft = directory.path().join("draft");
+    fs::write(&draft, "rules: [three]").unwrap();
+    fs::rename(&draft, &file).unwrap();
+    follows("three").await;
+
+    // Deleted: the rules stay. Back with others: they are taken.
+    fs::remove_file(&file).unwrap();
+    assert_eq!(check(&rig, "three").await, allow("three"));
+    fs::write(&file, "rules: [four]").unwrap();
+    follows("four").await;
+}
+
+#[tokio::test]
+async fn a_file_that_appears_later_is_taken() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("rules.yaml");
+    let rig = rig(&file).await;
+    assert_eq!(check(&rig, "late").await, ask());
+    fs::write(&file, "rules: [late]").unwrap();
+    rig.eventually(async || (check(&rig, "late").await == allow("late")).then_some(()))
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p8_a_file_replaced_meanwhile_gives_the_old_answer_or_the_new() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("rules.yaml");
+    let content = |n: usize| {
+        format!(
+            "rules: [{{rule_id: 'a{n}', function: f, action: allow, args: {{x: {{equals: {n}}}}}}}, {{rule_id: 'd{n}', function: f, action: deny}}]"
+        )
+    };
+    fs::write(&file, content(0)).unwrap();
+    let rig = Arc::new(rig(&file).await);
+    let done = Arc::new(AtomicBool::new(false));
+    let checker = tokio::task::spawn({
+        let (rig, done) = (Arc::clone(&rig), Arc::clone(&done));
+        async move {
+            let mut seen = 0;
+            while !done.load(Ordering::SeqCst) {
+                let args = json!({"function_id": "f", "args": {"x": seen}});
+                let verdict = rig.ok("policy::check_permissions", args).await;
+                if verdict == allow(&format!("a{seen}")) {
+                    continue;
+                }
+                // Not the old set any more, so wholly a later one.
+                let rule_id = verdict["rule_id"].as_str().unwrap().to_owned();
+                let later: usize = rule_id.strip_prefix('d').unwrap().parse().unwrap();
+                assert!(later > seen, "{later} after {seen}");
+                assert_eq!(
+                    verdict,
+                    json!({"decision": "deny", "rule_id": rule_id, "rule_action": "deny"})
+                );
+                seen = later;
+            }
+            seen
+        }
+    });
+    for n in 1..=3 {
+        fs::write(&file, content(n)).unwrap();
+        rig.eventually(async || {
+            let verdict = rig
+                .ok("policy::check_permissions", json!({"function_id": "f"}))
+                .await;
+            (verdict["rule_id"] == json!(format!("d{n}"))).then_some(())
+        })
+        .await;
+    }
+    done.store(true, Ordering::SeqCst);
+    assert!(checker.await.unwrap() >= 2);
+}
