@@ -94,11 +94,6 @@ impl Bridge {
     fn announced(&self) -> MutexGuard<'_, Announced> {
         self.announced.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    #[cfg(test)]
-    pub(super) fn is_empty(&self) -> bool {
-        self.browsers().is_empty()
-    }
 }
 
 /// Empties one lane, one push after the other.

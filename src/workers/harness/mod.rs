@@ -10,6 +10,8 @@
 mod agent_event_handler;
 mod announced;
 mod bridge;
+#[cfg(test)]
+mod bridge_tests;
 mod builtin;
 mod credential;
 mod entry;
@@ -17,6 +19,8 @@ mod list;
 mod queue;
 mod register;
 mod registry;
+#[cfg(test)]
+mod registry_tests;
 mod resolve;
 mod session_created;
 mod subscribe;

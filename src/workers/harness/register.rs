@@ -21,8 +21,13 @@ impl Function for Register {
     type Response = Ack;
 
     fn decode(payload: Value) -> Result<Declaration> {
+        // serde would read a list as the members of a struct in their order.
+        let is_list = |value: Option<&Value>| value.is_some_and(Value::is_array);
+        if is_list(Some(&payload)) || is_list(payload.get("defaults")) {
+            return Err(invalid("it and its defaults must be objects"));
+        }
         bus::decode(payload, Self::REQUIRED, Self::UNWRAP_BODY).map_err(|error| match error {
-            Error::Invalid(why) => Error::Invalid(format!("invalid provider declaration: {why}")),
+            Error::Invalid(why) => invalid(&why),
             other => other,
         })
     }
@@ -37,4 +42,8 @@ impl Function for Register {
         }
         Ok(Ack { ok: true })
     }
+}
+
+fn invalid(why: &str) -> Error {
+    Error::invalid(format!("invalid provider declaration: {why}"))
 }
