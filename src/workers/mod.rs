@@ -8,9 +8,5 @@ use crate::bus::WorkerDef;
 
 /// All workers, in start order.
 pub fn all() -> Vec<WorkerDef> {
-    vec![
-        harness::worker(),
-        turn::worker(),
-        models::worker(),
-    ]
+    vec![harness::worker(), turn::worker(), models::worker()]
 }

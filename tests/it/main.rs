@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod bridge_rig;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod engine_introspection;
@@ -13,6 +15,13 @@ mod engine_store;
 #[cfg(test)]
 mod engine_stream;
 #[cfg(test)]
-mod support;
+mod harness;
+#[cfg(test)]
+mod models;
+#[cfg(test)]
+mod registry;
+#[cfg(test)]
 #[cfg(test)]
 mod turn;
+#[cfg(test)]
+mod ui;

@@ -51,9 +51,9 @@ impl Bridge {
     /// Queues an event of a session for its listeners.
     pub(super) fn event(self: &Arc<Self>, bus: &Bus, session: &Id, event: Arc<Value>) {
         let limits = Limits::of(&bus.config());
-        let (starts, evicted) =
-            self.browsers()
-                .offer(session, &Event::new(event), limits, Instant::now());
+        let (starts, evicted) = self
+            .browsers()
+            .offer(session, &Event::new(event), limits, Instant::now());
         self.run(bus, starts, &evicted);
     }
 
@@ -133,7 +133,13 @@ async fn pump(bridge: Arc<Bridge>, bus: Bus, browser: Id, lane: Lane) {
             Effect::Removed => tracing::info!(%browser, "browser is gone, its subscriptions are dropped"),
             Effect::Suspended(number, until) => {
                 tracing::info!(%browser, "browser is not reachable, its subscriptions wait");
-                bus.spawn(expire(Arc::clone(&bridge), bus.clone(), Arc::clone(&browser), number, until));
+                bus.spawn(expire(
+                    Arc::clone(&bridge),
+                    bus.clone(),
+                    Arc::clone(&browser),
+                    number,
+                    until,
+                ));
             }
         }
         if outcome != Outcome::Delivered && bus.shutdown_token().is_cancelled() {

@@ -32,7 +32,11 @@ async fn c04_case_15_a_vanished_browser_is_not_counted_and_comes_back_without_a_
     let inbox = Inbox::browser(&bus, "b1");
     emit(&bus, "s1", numbered(2));
     settle(10).await;
-    assert_eq!(inbox.take(), Vec::<Value>::new(), "missed: a push was tried less than a second ago");
+    assert_eq!(
+        inbox.take(),
+        Vec::<Value>::new(),
+        "missed: a push was tried less than a second ago"
+    );
     settle(1_000).await;
     emit(&bus, "s1", numbered(3));
     emit(&bus, "s1", numbered(4));
@@ -125,7 +129,11 @@ async fn c04_case_17_order_is_kept_and_nobody_sees_what_is_not_his() {
     for n in 0..SESSIONS {
         let (browser, session) = (format!("b{n}"), format!("s{n}"));
         let inbox = Inbox::default();
-        inbox.listen(&bus, &format!("ui::session::event::{browser}"), Some(n as u64 % 7));
+        inbox.listen(
+            &bus,
+            &format!("ui::session::event::{browser}"),
+            Some(n as u64 % 7),
+        );
         subscribe(&bus, &browser, json!(session)).await;
         inboxes.push((session, inbox));
     }
@@ -138,9 +146,8 @@ async fn c04_case_17_order_is_kept_and_nobody_sees_what_is_not_his() {
         settle(u64::from(event % 3 == 0)).await;
     }
     settle(2_000).await;
-    let expected = |session: &str| -> Vec<Value> {
-        (0..EVENTS).map(|n| push(session, numbered(n))).collect()
-    };
+    let expected =
+        |session: &str| -> Vec<Value> { (0..EVENTS).map(|n| push(session, numbered(n))).collect() };
     let all = everything.take();
     assert_eq!(all.len(), SESSIONS * EVENTS);
     for (session, inbox) in inboxes {
@@ -231,12 +238,16 @@ async fn own_frames_that_come_back_are_not_pushed_again() {
         format!("s-1-{}-00000000", bus.epoch()),
         format!("s-1-{}.0001-00000000", bus.epoch()),
     ] {
-        call(&bus, "harness::fanout::agent_event_handler", frame(id)).await.unwrap();
+        call(&bus, "harness::fanout::agent_event_handler", frame(id))
+            .await
+            .unwrap();
     }
     settle(10).await;
     assert_eq!(inbox.take(), [push("s-1", numbered(1))]);
     let foreign = frame("s-1-another-00000000".to_owned());
-    call(&bus, "harness::fanout::agent_event_handler", foreign).await.unwrap();
+    call(&bus, "harness::fanout::agent_event_handler", foreign)
+        .await
+        .unwrap();
     settle(10).await;
     assert_eq!(inbox.take(), [push("s-1", numbered(2))]);
 }
@@ -256,16 +267,23 @@ async fn a_new_session_is_announced_once_and_a_removed_one_too() {
     let created = json!({"type": "state", "event_type": "state:created", "scope": "turn_state", "key": "s9",
                          "old_value": null, "new_value": {}});
     for _ in 0..2 {
-        call(&bus, "harness::fanout::session_created", created.clone()).await.unwrap();
+        call(&bus, "harness::fanout::session_created", created.clone())
+            .await
+            .unwrap();
     }
     settle(10).await;
     let added = json!({"added": ["s9"], "removed": []});
     assert_eq!(all.take(), [added.clone()]);
     assert_eq!(events.take(), [push("s9", first)]);
 
-    let deleted = json!({"event_type": "state:deleted", "key": "s9", "old_value": {"a": 1}, "new_value": null});
-    call(&bus, "harness::fanout::session_created", deleted).await.unwrap();
-    call(&bus, "harness::fanout::session_created", created).await.unwrap();
+    let deleted =
+        json!({"event_type": "state:deleted", "key": "s9", "old_value": {"a": 1}, "new_value": null});
+    call(&bus, "harness::fanout::session_created", deleted)
+        .await
+        .unwrap();
+    call(&bus, "harness::fanout::session_created", created)
+        .await
+        .unwrap();
     settle(10).await;
     assert_eq!(all.take(), [json!({"added": [], "removed": ["s9"]}), added]);
     assert_eq!(one.take(), Vec::<Value>::new());

@@ -59,7 +59,9 @@ impl Slice {
                 None => (None, None),
             },
         };
-        let defaults = declaration.and_then(|declaration| declaration.defaults.clone()).unwrap_or_default();
+        let defaults = declaration
+            .and_then(|declaration| declaration.defaults.clone())
+            .unwrap_or_default();
         Resolved {
             configured: key.is_some(),
             source: source.map(str::to_owned),
@@ -154,7 +156,8 @@ mod tests {
 
     #[test]
     fn c09_case_04_stored_values_win() {
-        let stored = object(json!({"api_key": " sk-1 ", "api_url": " http://h/v1/messages\n", "max_tokens": 5000}));
+        let stored =
+            object(json!({"api_key": " sk-1 ", "api_url": " http://h/v1/messages\n", "max_tokens": 5000}));
         assert_eq!(
             wire(Slice::expanded(&stored).resolve(Some(&foo()), &var)),
             json!({"configured": true, "source": "stored", "credential": {"type": "api_key", "key": "sk-1"},
@@ -205,7 +208,9 @@ mod tests {
         assert!(raw(json!({"api_key": "${HKEY:fallback}"})).api_key == Some("fallback".into()));
         assert!(raw(json!({"api_key": "${SET}"})).api_key == Some("007".into()));
         assert!(raw(json!({"api_key": "a${SET}-${NONE:}b"})).api_key == Some("a007-b".into()));
-        let partly = raw(json!({"api_key": "${NONE}", "api_url": "${NONE:http://h:1/x}", "max_tokens": "${NONE:4000}"}));
+        let partly = raw(
+            json!({"api_key": "${NONE}", "api_url": "${NONE:http://h:1/x}", "max_tokens": "${NONE:4000}"}),
+        );
         assert!(
             partly
                 == Slice {

@@ -105,7 +105,10 @@ fn slice_schema(declaration: &Declaration) -> Value {
 }
 
 fn default_of(defaults: &Defaults, name: &str) -> Option<Value> {
-    serde_json::to_value(defaults).ok()?.get_mut(name).map(Value::take)
+    serde_json::to_value(defaults)
+        .ok()?
+        .get_mut(name)
+        .map(Value::take)
 }
 
 /// Checks what a provider says about itself; the schema is checked as a part of the whole, where it will be used.
@@ -196,10 +199,7 @@ mod tests {
                          "description": "Output limit of one model call, tokens.",
                          "minimum": 1, "maximum": 1_048_576, "default": 8192}))
         );
-        assert_eq!(
-            slices.pointer("/kimi/title"),
-            Some(&json!("kimi (moonshot)"))
-        );
+        assert_eq!(slices.pointer("/kimi/title"), Some(&json!("kimi (moonshot)")));
         assert!(jsonschema::draft7::new(&schema).is_ok());
     }
 
@@ -209,7 +209,10 @@ mod tests {
         let with = |providers: Value, mode: &str| json!({"permissions": {"default_mode": mode}, "providers": providers});
         for good in [
             seed(),
-            with(json!({"anthropic": {"api_key": "${KEY:none}", "max_tokens": 1}}), "full"),
+            with(
+                json!({"anthropic": {"api_key": "${KEY:none}", "max_tokens": 1}}),
+                "full",
+            ),
             with(json!({"old": {"anything": [1]}}), "auto"),
         ] {
             assert!(schema.is_valid(&good), "{good}");
@@ -260,18 +263,30 @@ mod tests {
         ] {
             let error = check(&declaration(json!({"id": "foo", "config_schema": own}))).unwrap_err();
             assert!(
-                error.to_string().starts_with("invalid provider declaration: config_schema is not a JSON Schema: "),
+                error
+                    .to_string()
+                    .starts_with("invalid provider declaration: config_schema is not a JSON Schema: "),
                 "{own}: {error}"
             );
         }
         for tokens in [0, -5] {
-            assert!(check(&declaration(json!({"id": "foo", "defaults": {"max_tokens": tokens}}))).is_err());
+            assert!(
+                check(&declaration(
+                    json!({"id": "foo", "defaults": {"max_tokens": tokens}})
+                ))
+                .is_err()
+            );
         }
     }
 
     #[test]
     fn slices_of_odd_values() {
-        for value in [json!(null), json!([]), json!({"providers": []}), json!({"providers": {"a": "x"}})] {
+        for value in [
+            json!(null),
+            json!([]),
+            json!({"providers": []}),
+            json!({"providers": {"a": "x"}}),
+        ] {
             assert_eq!(slice(&value, "a"), None);
         }
         let value = json!({"providers": {"a": {"k": 1}, "b": 2}});

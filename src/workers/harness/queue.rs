@@ -154,7 +154,9 @@ mod tests {
     }
 
     fn drain(queue: &mut Queue) -> Vec<Value> {
-        std::iter::from_fn(|| queue.pop()).map(Waiting::into_json).collect()
+        std::iter::from_fn(|| queue.pop())
+            .map(Waiting::into_json)
+            .collect()
     }
 
     #[test]

@@ -13,8 +13,7 @@ pub(super) struct Register;
 
 impl Function for Register {
     const ID: &'static str = "harness::provider::register";
-    const DESCRIPTION: &'static str =
-        "Self-declare an LLM provider (id, config schema, defaults) into the dynamic harness configuration schema.";
+    const DESCRIPTION: &'static str = "Self-declare an LLM provider (id, config schema, defaults) into the dynamic harness configuration schema.";
     const REQUIRED: &'static [&'static str] = &["id"];
     type State = Harness;
     type Request = Declaration;

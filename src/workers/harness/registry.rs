@@ -80,7 +80,11 @@ impl Default for Registry {
 impl Registry {
     /// All declarations, in order.
     pub(super) fn all(&self, config: &Config) -> Vec<Declaration> {
-        self.rows().rows.iter().map(|row| row.declaration(config)).collect()
+        self.rows()
+            .rows
+            .iter()
+            .map(|row| row.declaration(config))
+            .collect()
     }
 
     /// One declaration.
@@ -234,7 +238,10 @@ impl Stored {
     fn unreadable(error: &Error) -> Self {
         if error.wire_code() != "NOT_FOUND" {
             // The message may quote a value of the entry; the code cannot.
-            tracing::warn!(code = error.wire_code(), "the configuration entry is not readable");
+            tracing::warn!(
+                code = error.wire_code(),
+                "the configuration entry is not readable"
+            );
         }
         Self {
             value: Value::Null,

@@ -23,7 +23,10 @@ struct Double {
 }
 
 impl Double {
-    fn install(bus: &Bus, answer: impl Fn(&str, &Value) -> Option<Result<Value>> + Send + Sync + 'static) -> Self {
+    fn install(
+        bus: &Bus,
+        answer: impl Fn(&str, &Value) -> Option<Result<Value>> + Send + Sync + 'static,
+    ) -> Self {
         let double = Self {
             calls: Arc::default(),
             answer: Arc::new(Mutex::new(Arc::new(answer))),
@@ -98,8 +101,10 @@ async fn c09_case_01_one_registration_with_the_seed_when_there_is_nothing() {
         let declared = cx(&bus).state().registry.all(&config);
         assert_eq!(
             double.registered(),
-            [json!({"id": "harness", "name": "harness", "description": entry::DESCRIPTION,
-                    "schema": entry::schema(&declared, []), "initial_value": entry::seed()})]
+            [
+                json!({"id": "harness", "name": "harness", "description": entry::DESCRIPTION,
+                    "schema": entry::schema(&declared, []), "initial_value": entry::seed()})
+            ]
         );
     }
 }
@@ -167,7 +172,11 @@ async fn a_lost_schema_is_registered_again_without_an_initial_value() {
     settle(31_000).await;
     let registered = double.registered();
     assert!(!registered.is_empty());
-    assert!(registered.iter().all(|request| request.get("initial_value").is_none()));
+    assert!(
+        registered
+            .iter()
+            .all(|request| request.get("initial_value").is_none())
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -195,10 +204,15 @@ async fn c09_case_09_11_declaring_and_declaring_again() {
     assert_eq!(register(foo).await, Ok(json!({"ok": true})));
     assert_eq!(double.registered(), Vec::<Value>::new(), "nothing changed");
 
-    for payload in [json!({"id": "bar"}), json!({"id": "foo", "display_name": "Foo 2"})] {
+    for payload in [
+        json!({"id": "bar"}),
+        json!({"id": "foo", "display_name": "Foo 2"}),
+    ] {
         assert_eq!(register(payload).await, Ok(json!({"ok": true})));
     }
-    let list = call(&bus, "harness::provider::list", json!("ignored")).await.unwrap();
+    let list = call(&bus, "harness::provider::list", json!("ignored"))
+        .await
+        .unwrap();
     let names: Vec<(&str, &str)> = list["providers"]
         .as_array()
         .unwrap()
@@ -242,7 +256,9 @@ async fn c09_case_11_hostile_declarations_change_nothing() {
         json!({"id": "foo", "defaults": {"max_tokens": 0}}),
         json!({"id": "foo", "supports_model_listing": "yes"}),
     ] {
-        let error = call(&bus, "harness::provider::register", payload.clone()).await.unwrap_err();
+        let error = call(&bus, "harness::provider::register", payload.clone())
+            .await
+            .unwrap_err();
         assert!(
             error.to_string().starts_with("invalid provider declaration: "),
             "{payload}: {error}"
@@ -254,7 +270,10 @@ async fn c09_case_11_hostile_declarations_change_nothing() {
 #[tokio::test(start_paused = true)]
 async fn c09_case_12_one_bad_slice_does_not_disable_the_others() {
     for code in ["EXPAND_FAILED", "SCHEMA_INVALID"] {
-        let bus = bare(Config::default(), MapEnv::from([("ANTHROPIC_API_KEY", "from-env"), ("HKEY", "0123")]));
+        let bus = bare(
+            Config::default(),
+            MapEnv::from([("ANTHROPIC_API_KEY", "from-env"), ("HKEY", "0123")]),
+        );
         let stored = json!({"permissions": {"default_mode": "manual"}, "providers": {
             "anthropic": {"api_key": "${UNSET}", "max_tokens": "x"},
             "openai": {"api_key": "${UNSET:fallback}"},
@@ -288,7 +307,11 @@ async fn c09_case_12_one_bad_slice_does_not_disable_the_others() {
 async fn a_key_that_became_a_number_is_read_as_it_was_written() {
     let bus = bare(Config::default(), MapEnv::from([("DIGITS", "000123")]));
     Double::install(&bus, |verb, request| {
-        let key = if request["raw"] == json!(true) { json!("${DIGITS}") } else { json!(123) };
+        let key = if request["raw"] == json!(true) {
+            json!("${DIGITS}")
+        } else {
+            json!(123)
+        };
         Some(Ok(match verb {
             "get" => json!({"id": "harness", "value": {"providers": {"foo": {"api_key": key}}}}),
             _ => json!({"id": "harness", "schema": {}}),

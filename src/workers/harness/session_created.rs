@@ -66,7 +66,8 @@ mod tests {
         let created = json!({"type": "state", "event_type": "state:created", "scope": "turn_state", "key": "s9",
                              "old_value": null, "new_value": {}});
         assert_eq!(read(&created), Some(News::Created("s9".into())));
-        let deleted = json!({"event_type": "state:deleted", "key": "s9", "old_value": {"a": 1}, "new_value": null});
+        let deleted =
+            json!({"event_type": "state:deleted", "key": "s9", "old_value": {"a": 1}, "new_value": null});
         assert_eq!(read(&deleted), Some(News::Deleted("s9".into())));
         for event in [
             json!(null),

@@ -97,10 +97,7 @@ impl Function for Subscribe {
             session = request.session_id.as_deref().unwrap_or("(all)"),
             "browser subscribes"
         );
-        let total_browsers = cx
-            .state()
-            .bridge
-            .subscribe(&request.browser_id, request.member());
+        let total_browsers = cx.state().bridge.subscribe(&request.browser_id, request.member());
         Ok(Response {
             ok: true,
             total_browsers,
@@ -126,10 +123,7 @@ mod tests {
             let payload = json!({"body": {"browser_id": "b1", "session_id": session}});
             assert_eq!(read(payload), Ok(("b1".into(), Member::All)));
         }
-        assert_eq!(
-            read(json!({"browser_id": "b1"})),
-            Ok(("b1".into(), Member::All))
-        );
+        assert_eq!(read(json!({"browser_id": "b1"})), Ok(("b1".into(), Member::All)));
     }
 
     #[test]

@@ -435,10 +435,7 @@ mod tests {
         browsers.subscribe(&id("b"), Member::All);
         browsers.subscribe(&id("b"), session("s"));
         assert_eq!(offer(&mut browsers, "s", "x"), vec![(id("b"), lane("s"))]);
-        assert_eq!(
-            next(&mut browsers, "b", &lane("s")),
-            Some(json!({"type": "x"}))
-        );
+        assert_eq!(next(&mut browsers, "b", &lane("s")), Some(json!({"type": "x"})));
         assert_eq!(next(&mut browsers, "b", &lane("s")), None);
     }
 
@@ -453,10 +450,7 @@ mod tests {
         browsers.subscribe(&id("b"), session("s"));
         // "1" is still in flight: its pump goes on with what came later, nobody starts a second one.
         assert_eq!(offer(&mut browsers, "s", "3"), vec![]);
-        assert_eq!(
-            next(&mut browsers, "b", &lane("s")),
-            Some(json!({"type": "3"}))
-        );
+        assert_eq!(next(&mut browsers, "b", &lane("s")), Some(json!({"type": "3"})));
         browsers.unsubscribe(&id("b"), &session("s"));
         assert_eq!(next(&mut browsers, "b", &lane("s")), None);
         assert!(browsers.is_empty());
@@ -482,15 +476,9 @@ mod tests {
 
         tokio::time::advance(TRY_EVERY).await;
         assert_eq!(offer(&mut browsers, "s", "4"), vec![(id("b"), lane("s"))]);
-        assert_eq!(
-            next(&mut browsers, "b", &lane("s")),
-            Some(json!({"type": "4"}))
-        );
+        assert_eq!(next(&mut browsers, "b", &lane("s")), Some(json!({"type": "4"})));
         assert_eq!(offer(&mut browsers, "t", "5"), vec![]);
-        assert_eq!(
-            finished(&mut browsers, &lane("s"), Outcome::Failed),
-            Effect::None
-        );
+        assert_eq!(finished(&mut browsers, &lane("s"), Outcome::Failed), Effect::None);
         assert_eq!(browsers.total(), 0);
         assert_eq!(next(&mut browsers, "b", &lane("s")), None);
 
@@ -503,10 +491,7 @@ mod tests {
             Effect::None
         );
         assert_eq!(browsers.total(), 1);
-        assert_eq!(
-            next(&mut browsers, "b", &lane("t")),
-            Some(json!({"type": "7"}))
-        );
+        assert_eq!(next(&mut browsers, "b", &lane("t")), Some(json!({"type": "7"})));
         assert!(!browsers.expire(&id("b"), 1));
     }
 
@@ -545,10 +530,7 @@ mod tests {
         offer(&mut browsers, "s", "1");
         finished(&mut browsers, &Lane::Changes, Outcome::NotFound);
         assert_eq!(browsers.total(), 0);
-        assert_eq!(
-            next(&mut browsers, "b", &lane("s")),
-            Some(json!({"type": "1"}))
-        );
+        assert_eq!(next(&mut browsers, "b", &lane("s")), Some(json!({"type": "1"})));
         finished(&mut browsers, &lane("s"), Outcome::Delivered);
         assert_eq!(browsers.total(), 1);
     }
@@ -563,13 +545,7 @@ mod tests {
             suspend: Duration::ZERO,
             ..LIMITS
         };
-        let effect = browsers.finished(
-            &id("b"),
-            &lane("s"),
-            Outcome::NotFound,
-            limits,
-            Instant::now(),
-        );
+        let effect = browsers.finished(&id("b"), &lane("s"), Outcome::NotFound, limits, Instant::now());
         assert_eq!(effect, Effect::Removed);
         assert_eq!(next(&mut browsers, "b", &lane("s")), None);
         assert!(browsers.is_empty());

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use super::{Harness, bridge, worker};
 use crate::bus::{
-    Bus, CallContext, CallFuture, CallOptions, Cx, EngineInfo, FunctionDef, Invocation, Ports, StreamItem, Transport,
-    TriggerSpec, Write,
+    Bus, CallContext, CallFuture, CallOptions, Cx, EngineInfo, FunctionDef, Invocation, Ports, StreamItem,
+    Transport, TriggerSpec, Write,
 };
 use crate::clock::ManualClock;
 use crate::config::{Config, MapEnv};
@@ -27,7 +27,9 @@ impl Transport for NoEngine {
     }
 
     fn call(&self, invocation: Invocation) -> CallFuture {
-        Box::pin(ready(Err(Error::FunctionNotFound(invocation.function_id.to_string()))))
+        Box::pin(ready(Err(Error::FunctionNotFound(
+            invocation.function_id.to_string(),
+        ))))
     }
 
     fn enqueue(&self, queue: &str, _: Invocation) -> CallFuture {
@@ -90,8 +92,13 @@ pub(super) fn cx(bus: &Bus) -> Cx<Harness> {
 
 /// Calls a function.
 pub(super) async fn call(bus: &Bus, id: &str, payload: Value) -> Result<Value> {
-    bus.invoke(&CallContext::default(), id, payload, CallOptions::timeout_ms(60_000))
-        .await
+    bus.invoke(
+        &CallContext::default(),
+        id,
+        payload,
+        CallOptions::timeout_ms(60_000),
+    )
+    .await
 }
 
 /// Subscribes and answers the number of browsers.

@@ -112,7 +112,10 @@ fn start_request(payload: Map<String, Value>) -> Result<StartRequest> {
         return Err(invalid_payload(&complaints.join(", ")));
     }
     // Optional members may be null here: browsers send what they have.
-    let payload: Map<String, Value> = payload.into_iter().filter(|(_, value)| !value.is_null()).collect();
+    let payload: Map<String, Value> = payload
+        .into_iter()
+        .filter(|(_, value)| !value.is_null())
+        .collect();
     serde_path_to_error::deserialize(Value::Object(payload)).map_err(|error| {
         let path = error.path().to_string();
         invalid_payload(&format!("{path} is not accepted ({})", error.into_inner()))
@@ -146,9 +149,9 @@ fn complaints(payload: &Map<String, Value>) -> Vec<String> {
     ) {
         complaints.push("max_turns must be a number".into());
     }
-    let known_mode = payload.get("mode").is_none_or(|mode| {
-        mode.is_null() || matches!(mode.as_str(), Some("plan" | "ask" | "agent"))
-    });
+    let known_mode = payload
+        .get("mode")
+        .is_none_or(|mode| mode.is_null() || matches!(mode.as_str(), Some("plan" | "ask" | "agent")));
     if !known_mode {
         complaints.push("mode must be plan, ask or agent".into());
     }
@@ -199,15 +202,19 @@ mod tests {
             "invalid run::start payload: session_id is missing, model is missing"
         );
         assert_eq!(
-            error(json!({"payload": {"session_id": "", "provider": 1, "model": null, "message_id": 4,
-                                     "system_prompt": [], "max_turns": "3", "mode": "fast", "messages": {}}})),
+            error(
+                json!({"payload": {"session_id": "", "provider": 1, "model": null, "message_id": 4,
+                                     "system_prompt": [], "max_turns": "3", "mode": "fast", "messages": {}}})
+            ),
             "invalid run::start payload: session_id is empty, provider must be a string, model is missing, \
              message_id must be a string, system_prompt must be a string, max_turns must be a number, \
              mode must be plan, ask or agent, messages must be an array"
         );
         assert_eq!(
-            error(json!({"payload": {"session_id": "s", "provider": "p", "model": "m",
-                                     "messages": [{"role": "user", "content": []}, {"role": "god", "content": []}]}})),
+            error(
+                json!({"payload": {"session_id": "s", "provider": "p", "model": "m",
+                                     "messages": [{"role": "user", "content": []}, {"role": "god", "content": []}]}})
+            ),
             "invalid run::start payload: messages[1] is not accepted (invalid message: unknown role `god`)"
         );
         for request in [
@@ -227,10 +234,7 @@ mod tests {
     #[test]
     fn the_body_form_is_accepted() {
         let plain = read(json!({ "payload": payload() })).unwrap();
-        assert_eq!(
-            read(json!({"body": {"payload": payload()}})).unwrap(),
-            plain
-        );
+        assert_eq!(read(json!({"body": {"payload": payload()}})).unwrap(), plain);
         assert_eq!(
             read(json!({"payload": payload(), "body": {"payload": {}}})).unwrap(),
             plain
@@ -242,10 +246,7 @@ mod tests {
         read(json!({"function_id": "run::start", "payload": payload()})).unwrap();
         for id in [json!("state::set"), json!(""), json!(7), json!({})] {
             let expected = format!("function_id can only be \"run::start\", not {id}");
-            assert_eq!(
-                error(json!({"function_id": id, "payload": payload()})),
-                expected
-            );
+            assert_eq!(error(json!({"function_id": id, "payload": payload()})), expected);
         }
     }
 

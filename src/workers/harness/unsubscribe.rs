@@ -13,7 +13,8 @@ pub(super) struct Unsubscribe;
 
 impl Function for Unsubscribe {
     const ID: &'static str = "ui::unsubscribe";
-    const DESCRIPTION: &'static str = "Remove a browser's subscription to a session (or its all-sessions sub if session_id is null).";
+    const DESCRIPTION: &'static str =
+        "Remove a browser's subscription to a session (or its all-sessions sub if session_id is null).";
     const CLIENT: bool = true;
     type State = Harness;
     type Request = Request;

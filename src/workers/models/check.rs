@@ -59,7 +59,14 @@ fn complaint(record: &Map<String, Value>) -> Option<String> {
         }
     }
     wrong("transports", is_texts, "an array of strings")
-        .or_else(|| numbers(record, "thinking_budgets", &[], &["minimal", "low", "medium", "high"]))
+        .or_else(|| {
+            numbers(
+                record,
+                "thinking_budgets",
+                &[],
+                &["minimal", "low", "medium", "high"],
+            )
+        })
         .or_else(|| {
             numbers(
                 record,
@@ -77,7 +84,12 @@ fn is_texts(value: &Value) -> bool {
 }
 
 /// An object of numbers.
-fn numbers(record: &Map<String, Value>, member: &str, required: &[&str], optional: &[&str]) -> Option<String> {
+fn numbers(
+    record: &Map<String, Value>,
+    member: &str,
+    required: &[&str],
+    optional: &[&str],
+) -> Option<String> {
     let value = record.get(member).filter(|value| !value.is_null())?;
     let Some(object) = value.as_object() else {
         return Some(format!("{member} must be an object"));
@@ -155,13 +167,33 @@ mod tests {
     fn a_member_of_a_wrong_type_is_named() {
         for (member, value, expected) in [
             ("context_window", json!("8192"), "context_window must be a number"),
-            ("max_output_tokens", json!([]), "max_output_tokens must be a number"),
+            (
+                "max_output_tokens",
+                json!([]),
+                "max_output_tokens must be a number",
+            ),
             ("display_name", json!(1), "display_name must be a string"),
-            ("supports_vision", json!("no"), "supports_vision must be true or false"),
-            ("transports", json!(["sse", 1]), "transports must be an array of strings"),
-            ("thinking_budgets", json!({"low": "1"}), "thinking_budgets.low must be a number"),
+            (
+                "supports_vision",
+                json!("no"),
+                "supports_vision must be true or false",
+            ),
+            (
+                "transports",
+                json!(["sse", 1]),
+                "transports must be an array of strings",
+            ),
+            (
+                "thinking_budgets",
+                json!({"low": "1"}),
+                "thinking_budgets.low must be a number",
+            ),
             ("pricing", json!([1, 2]), "pricing must be an object"),
-            ("pricing", json!({"input_per_1m": 1}), "pricing.output_per_1m must be a number"),
+            (
+                "pricing",
+                json!({"input_per_1m": 1}),
+                "pricing.output_per_1m must be a number",
+            ),
             (
                 "pricing",
                 json!({"input_per_1m": 1, "output_per_1m": 1, "cache_read_per_1m": true}),

@@ -34,7 +34,9 @@ impl Function for Get {
 
     async fn call(cx: &Cx<Catalog>, request: GetRequest) -> Result<Response> {
         let record = Catalog::get(cx, &request.provider, &request.model_id).await;
-        Ok(Response(record.map_or(Value::Null, |record| Value::clone(&record))))
+        Ok(Response(
+            record.map_or(Value::Null, |record| Value::clone(&record)),
+        ))
     }
 }
 
