@@ -21,6 +21,7 @@ mod models;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
+mod support;
 #[cfg(test)]
 mod turn;
 #[cfg(test)]
