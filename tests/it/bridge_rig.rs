@@ -102,5 +102,5 @@ impl Rig {
 
 /// What a browser gets for an event.
 pub(crate) fn push(session: &str, event: Value) -> Value {
-    json!({ "session_id": session, "event": event })
+    Value::from_iter([("session_id", Value::from(session)), ("event", event)])
 }

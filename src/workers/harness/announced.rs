@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::subscriptions::Id;
 
 /// The second sighting comes within moments; a later one is another creation.
-const REMEMBERED: Duration = Duration::from_secs(60);
+const REMEMBERED: Duration = Duration::from_mins(1);
 const MOST: usize = 4096;
 
 /// Sessions announced lately, oldest first.

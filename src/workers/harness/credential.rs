@@ -22,7 +22,10 @@ impl Slice {
         Self {
             api_key: slice.get("api_key").and_then(text),
             api_url: slice.get("api_url").filter(|url| url.is_string()).and_then(text),
-            max_tokens: slice.get("max_tokens").and_then(Value::as_f64).filter(usable),
+            max_tokens: slice
+                .get("max_tokens")
+                .and_then(Value::as_f64)
+                .filter(|tokens| usable(*tokens)),
         }
     }
 
@@ -41,7 +44,7 @@ impl Slice {
         // A template stays text here, where the configuration worker would have made it a number.
         read.max_tokens = read.max_tokens.or_else(|| {
             let text = slice.get("max_tokens")?.as_str()?.trim();
-            text.parse().ok().filter(usable)
+            text.parse().ok().filter(|tokens| usable(*tokens))
         });
         read
     }
@@ -84,8 +87,8 @@ pub(super) fn key_was_retyped(slice: &Map<String, Value>) -> bool {
     slice.get("api_key").is_some_and(Value::is_number)
 }
 
-fn usable(tokens: &f64) -> bool {
-    *tokens > 0.0 && tokens.is_finite()
+fn usable(tokens: f64) -> bool {
+    tokens > 0.0 && tokens.is_finite()
 }
 
 /// Trimmed text, not empty; a number is its decimal text.
@@ -147,7 +150,10 @@ mod tests {
     }
 
     fn object(value: Value) -> Map<String, Value> {
-        value.as_object().unwrap().clone()
+        match value {
+            Value::Object(object) => object,
+            other => panic!("{other}"),
+        }
     }
 
     fn wire(resolved: Resolved) -> Value {

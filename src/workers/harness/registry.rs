@@ -35,10 +35,8 @@ pub(super) struct Registry {
 #[derive(Debug)]
 struct Rows {
     rows: Vec<Row>,
-    /// Counts changes.
-    version: u64,
-    /// Version of the schema that the configuration worker has.
-    written: Option<u64>,
+    /// The declarations whose schema the configuration worker has.
+    written: Option<Vec<Declaration>>,
 }
 
 #[derive(Debug)]
@@ -68,7 +66,6 @@ impl Default for Registry {
         Self {
             rows: Mutex::new(Rows {
                 rows: BUILTIN.iter().map(Row::Builtin).collect(),
-                version: 0,
                 written: None,
             }),
             writing: tokio::sync::Mutex::default(),
@@ -97,14 +94,12 @@ impl Registry {
     /// Stores a declaration; a repeated id keeps its position.
     pub(super) fn declare(&self, declaration: Declaration, config: &Config) {
         let mut rows = self.rows();
-        let known = rows.rows.iter_mut().find(|row| row.id() == &*declaration.id);
-        match known {
-            // The same again: the schema stays as it is, and nobody is told of a change that is none.
-            Some(row) if row.declaration(config) == declaration => return,
+        match rows.rows.iter_mut().find(|row| row.id() == &*declaration.id) {
+            // One of ours that says the same stays as it is, and follows the settings.
+            Some(row) if row.declaration(config) == declaration => {}
             Some(row) => *row = Row::Declared(Box::new(declaration)),
             None => rows.rows.push(Row::Declared(Box::new(declaration))),
         }
-        rows.version += 1;
     }
 
     /// Asks the background work to write the schema soon.
@@ -112,9 +107,10 @@ impl Registry {
         self.failed.notify_one();
     }
 
-    fn is_written(&self) -> bool {
-        let rows = self.rows();
-        rows.written == Some(rows.version)
+    /// Whether the configuration worker has the schema of all declarations. A reload of the settings can change defaults.
+    fn is_written(&self, config: &Config) -> bool {
+        let declared = self.all(config);
+        self.rows().written.as_ref() == Some(&declared)
     }
 
     fn rows(&self) -> MutexGuard<'_, Rows> {
@@ -126,12 +122,12 @@ impl Registry {
 pub(super) async fn publish(cx: &Cx<Harness>) -> Result<()> {
     let registry = &cx.state().registry;
     let _writing = registry.writing.lock().await;
-    if registry.is_written() {
+    let declared = registry.all(&cx.config());
+    if registry.rows().written.as_ref() == Some(&declared) {
         return Ok(());
     }
-    let version = registry.rows().version;
-    write(cx, &registry.all(&cx.config())).await?;
-    registry.rows().written = Some(version);
+    write(cx, &declared).await?;
+    registry.rows().written = Some(declared);
     Ok(())
 }
 
@@ -165,13 +161,17 @@ pub(super) async fn keep_written(cx: Cx<Harness>) -> Result<()> {
     let registry = &cx.state().registry;
     let mut pause = FIRST_PAUSE;
     loop {
-        let wait = if registry.is_written() { CHECK_EVERY } else { pause };
+        let wait = if registry.is_written(&cx.config()) {
+            CHECK_EVERY
+        } else {
+            pause
+        };
         tokio::select! {
             () = cx.shutdown_token().cancelled() => return Ok(()),
             () = registry.failed.notified() => continue,
             () = tokio::time::sleep(wait) => {}
         }
-        if registry.is_written() {
+        if registry.is_written(&cx.config()) {
             pause = FIRST_PAUSE;
             if let Ok(false) = has_schema(&cx).await {
                 tracing::info!("the configuration entry has lost its schema, it is registered again");

@@ -73,11 +73,13 @@ fn holding(value: Value) -> impl Fn(&str, &Value) -> Option<Result<Value>> {
     }
 }
 
-fn empty(verb: &str, _: &Value) -> Option<Result<Value>> {
-    Some(match verb {
-        "get" => Err(Error::coded("NOT_FOUND", "no such entry")),
-        _ => Ok(json!({"id": "harness", "schema": {}})),
-    })
+fn empty() -> impl Fn(&str, &Value) -> Option<Result<Value>> {
+    |verb, _| {
+        Some(match verb {
+            "get" => Err(Error::coded("NOT_FOUND", "no such entry")),
+            _ => Ok(json!({"id": "harness", "schema": {}})),
+        })
+    }
 }
 
 async fn resolve(bus: &Bus, provider: &str) -> Value {
@@ -93,7 +95,7 @@ async fn c09_case_01_one_registration_with_the_seed_when_there_is_nothing() {
         let double = if nothing.is_null() {
             Double::install(&bus, holding(Value::Null))
         } else {
-            Double::install(&bus, empty)
+            Double::install(&bus, empty())
         };
         host(&bus).await;
         settle(1_000).await;
@@ -133,7 +135,7 @@ async fn a_failed_or_late_read_is_not_taken_for_an_empty_entry() {
     double.now(|_, _| Some(Err(Error::coded("ADAPTER_ERROR", "disk"))));
     settle(20_000).await;
     assert_eq!(double.registered(), Vec::<Value>::new());
-    double.now(empty);
+    double.now(empty());
     settle(31_000).await;
     assert_eq!(double.registered().len(), 1, "the background work got through");
     settle(120_000).await;

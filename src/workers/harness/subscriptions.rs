@@ -138,7 +138,7 @@ impl Browser {
 /// All browsers, with an index by session.
 #[derive(Debug, Default)]
 pub(super) struct Browsers {
-    browsers: HashMap<Id, Browser>,
+    known: HashMap<Id, Browser>,
     by_session: HashMap<Id, HashSet<Id>>,
     everywhere: HashSet<Id>,
     suspensions: u64,
@@ -155,7 +155,7 @@ impl Browsers {
                 .or_default()
                 .insert(Arc::clone(browser)),
         };
-        let entry = self.browsers.entry(Arc::clone(browser)).or_default();
+        let entry = self.known.entry(Arc::clone(browser)).or_default();
         entry.members.insert(member);
         entry.suspension = None;
         self.total()
@@ -163,7 +163,7 @@ impl Browsers {
 
     /// Takes one subscription away; answers how many browsers are left.
     pub(super) fn unsubscribe(&mut self, browser: &Id, member: &Member) -> usize {
-        if let Some(entry) = self.browsers.get_mut(browser) {
+        if let Some(entry) = self.known.get_mut(browser) {
             entry.members.remove(member);
             entry.drop_unwanted();
             self.forget_in_index(browser, member);
@@ -174,7 +174,7 @@ impl Browsers {
 
     /// Browsers with a subscription, suspended ones left out.
     pub(super) fn total(&self) -> usize {
-        self.browsers.values().filter(|browser| browser.counts()).count()
+        self.known.values().filter(|browser| browser.counts()).count()
     }
 
     /// Queues an event of a session for everybody who listens to it; answers the lanes to start, and the browsers given
@@ -217,7 +217,7 @@ impl Browsers {
     ) -> (Vec<Start>, Vec<Id>) {
         let (mut starts, mut evicted) = (Vec::new(), Vec::new());
         for id in listeners {
-            let Some(browser) = self.browsers.get_mut(&id) else {
+            let Some(browser) = self.known.get_mut(&id) else {
                 continue;
             };
             let running = browser.lanes.contains_key(lane);
@@ -241,7 +241,7 @@ impl Browsers {
 
     /// What to push next on a lane. `None` ends the lane; the next event starts it again.
     pub(super) fn next(&mut self, browser: &Id, lane: &Lane, now: Instant) -> Option<Waiting> {
-        let entry = self.browsers.get_mut(browser)?;
+        let entry = self.known.get_mut(browser)?;
         while let Some(waiting) = entry.lanes.get_mut(lane).and_then(Queue::pop) {
             let Some(suspension) = &mut entry.suspension else {
                 return Some(waiting);
@@ -265,7 +265,7 @@ impl Browsers {
         limits: Limits,
         now: Instant,
     ) -> Effect {
-        let Some(entry) = self.browsers.get_mut(browser) else {
+        let Some(entry) = self.known.get_mut(browser) else {
             return Effect::None;
         };
         match (outcome, &mut entry.suspension) {
@@ -299,7 +299,7 @@ impl Browsers {
     /// Forgets a browser whose suspension of that number was not lifted. True when it was forgotten.
     pub(super) fn expire(&mut self, browser: &Id, number: u64) -> bool {
         let due = self
-            .browsers
+            .known
             .get(browser)
             .and_then(|entry| entry.suspension.as_ref())
             .is_some_and(|suspension| suspension.number == number);
@@ -311,7 +311,7 @@ impl Browsers {
 
     /// Ends a lane with whatever still waits on it.
     pub(super) fn abandon(&mut self, browser: &Id, lane: &Lane) {
-        if let Some(entry) = self.browsers.get_mut(browser) {
+        if let Some(entry) = self.known.get_mut(browser) {
             entry.lanes.remove(lane);
             self.tidy(browser);
         }
@@ -320,12 +320,12 @@ impl Browsers {
     /// Whether nothing at all is remembered.
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.browsers.is_empty() && self.by_session.is_empty() && self.everywhere.is_empty()
+        self.known.is_empty() && self.by_session.is_empty() && self.everywhere.is_empty()
     }
 
     /// Drops all subscriptions of a browser.
     fn remove(&mut self, browser: &Id) {
-        let Some(entry) = self.browsers.get_mut(browser) else {
+        let Some(entry) = self.known.get_mut(browser) else {
             return;
         };
         let members = std::mem::take(&mut entry.members);
@@ -355,11 +355,11 @@ impl Browsers {
 
     fn tidy(&mut self, browser: &Id) {
         if self
-            .browsers
+            .known
             .get(browser)
             .is_some_and(|entry| entry.members.is_empty() && entry.lanes.is_empty())
         {
-            self.browsers.remove(browser);
+            self.known.remove(browser);
         }
     }
 }

@@ -8,12 +8,16 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::check::Target;
 use crate::bus::Cx;
 use crate::error::Result;
 use crate::model::catalog::SCOPE;
 
 /// A map older than this is read again before it answers.
 const FRESH: Duration = Duration::from_millis(500);
+
+/// Longest wait for the state before the last known map answers.
+const READ_LIMIT: Duration = Duration::from_secs(5);
 
 /// A record as it was registered.
 pub(super) type Record = Arc<Value>;
@@ -30,8 +34,8 @@ pub(super) struct Catalog {
 struct Map {
     records: BTreeMap<Name, Record>,
     read_at: Option<Instant>,
-    /// Our own writes since the read of the scope that is under way: it may have missed them.
-    since: Vec<(Name, Option<Record>)>,
+    /// While the scope is read: our own writes since then, which the read may have missed.
+    since: Option<Vec<(Name, Option<Record>)>>,
 }
 
 /// Provider and id: the order of lists. A record without a provider sorts first.
@@ -47,7 +51,20 @@ impl Map {
             Some(record) => self.records.insert(name.clone(), Arc::clone(record)),
             None => self.records.remove(&name),
         };
-        self.since.push((name, record));
+        if let Some(since) = &mut self.since {
+            since.push((name, record));
+        }
+    }
+
+    /// The scope is going to be read.
+    fn begin(&mut self) {
+        self.since = Some(Vec::new());
+    }
+
+    /// The scope could not be read; the next reader does not wait for the failure again at once.
+    fn give_up(&mut self, now: Instant) {
+        self.since = None;
+        self.read_at = Some(now);
     }
 
     fn replace(&mut self, rows: Vec<Value>, now: Instant) {
@@ -55,7 +72,7 @@ impl Map {
             .into_iter()
             .filter_map(|row| Some((name_of(&row)?, Arc::new(row))))
             .collect();
-        for (name, record) in std::mem::take(&mut self.since) {
+        for (name, record) in self.since.take().unwrap_or_default() {
             match record {
                 Some(record) => self.records.insert(name, record),
                 None => self.records.remove(&name),
@@ -67,19 +84,16 @@ impl Map {
 
 impl Catalog {
     /// Stores a record, or removes it; then shows it to the readers of this process.
-    pub(super) async fn write(cx: &Cx<Self>, key: &str, record: Value, removed: bool) -> Result<()> {
-        let scope = cx.scope(SCOPE);
-        let Some(name) = name_of(&record) else {
-            return Ok(());
-        };
-        let record = if removed {
-            scope.delete(key).await?;
+    pub(super) async fn write(cx: &Cx<Self>, target: Target, record: Value) -> Result<()> {
+        let (scope, key) = (cx.scope(SCOPE), target.key());
+        let record = if target.removed {
+            scope.delete(&key).await?;
             None
         } else {
-            scope.set(key, &record).await?;
+            scope.set(&key, &record).await?;
             Some(Arc::new(record))
         };
-        cx.state().map().apply(name, record);
+        cx.state().map().apply((target.provider, target.id), record);
         Ok(())
     }
 
@@ -117,17 +131,20 @@ impl Catalog {
             if map.read_at.is_some_and(|at| at >= asked) {
                 return false;
             }
-            map.since.clear();
+            map.begin();
         }
         let started = Instant::now();
-        let rows = cx.scope(SCOPE).list().await;
+        let rows = tokio::time::timeout(READ_LIMIT, cx.scope(SCOPE).list()).await;
         let mut map = catalog.map();
         match rows {
-            Ok(rows) => map.replace(rows, started),
-            Err(error) => {
+            Ok(Ok(rows)) => map.replace(rows, started),
+            Ok(Err(error)) => {
                 tracing::warn!(%error, "the model catalog is not readable, the last known one serves");
-                // The next reader does not wait for the failure again at once.
-                map.read_at = Some(started);
+                map.give_up(Instant::now());
+            }
+            Err(_) => {
+                tracing::warn!("the model catalog takes too long to read, the last known one serves");
+                map.give_up(Instant::now());
             }
         }
         false
@@ -179,6 +196,7 @@ mod tests {
         let name = |id: &str| ("p".to_owned(), id.to_owned());
         let mut map = Map::default();
         map.replace(vec![record("old"), record("kept")], Instant::now());
+        map.begin();
         map.apply(name("new"), Some(Arc::new(record("new"))));
         map.apply(name("old"), None);
         map.replace(vec![record("old"), record("kept")], Instant::now());

@@ -5,16 +5,24 @@ use serde_json::{Map, Value};
 use crate::error::{Error, Result};
 use crate::model::catalog;
 
-/// Provider and id of a record, and its state key.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Name {
-    pub(super) key: String,
+/// Which record a registration is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) provider: String,
+    pub(super) id: String,
     /// The record is to be removed.
     pub(super) removed: bool,
 }
 
+impl Target {
+    /// Its state key.
+    pub(super) fn key(&self) -> String {
+        catalog::key(&self.provider, &self.id)
+    }
+}
+
 /// Checks a record.
-pub(super) fn check(record: &Value) -> Result<Name> {
+pub(super) fn check(record: &Value) -> Result<Target> {
     let name = |member: &str| record.get(member)?.as_str().filter(|text| !text.is_empty());
     let (Some(object), Some(provider), Some(id)) = (record.as_object(), name("provider"), name("id")) else {
         return Err(Error::invalid(
@@ -25,8 +33,9 @@ pub(super) fn check(record: &Value) -> Result<Name> {
     if !removed && let Some(complaint) = complaint(object) {
         return Err(Error::invalid(format!("invalid Model payload: {complaint}")));
     }
-    Ok(Name {
-        key: catalog::key(provider, id),
+    Ok(Target {
+        provider: provider.to_owned(),
+        id: id.to_owned(),
         removed,
     })
 }
@@ -112,8 +121,8 @@ mod tests {
     use pretty_assertions::assert_eq;
     use serde_json::json;
 
-    fn error(record: Value) -> String {
-        check(&record).unwrap_err().to_string()
+    fn error(record: &Value) -> String {
+        check(record).unwrap_err().to_string()
     }
 
     #[test]
@@ -130,15 +139,13 @@ mod tests {
                 "models:lmstudio:qwen/qwen3:4b",
             ),
         ] {
-            let expected = Name {
-                key: key.to_owned(),
-                removed: false,
-            };
-            assert_eq!(check(&record), Ok(expected));
+            let target = check(&record).unwrap();
+            assert_eq!((target.key().as_str(), target.removed), (key, false));
         }
         let removal = json!({"id": "m1", "provider": "p1", "removed": true, "context_window": "odd"});
-        let expected = Name {
-            key: "models:p1:m1".into(),
+        let expected = Target {
+            provider: "p1".into(),
+            id: "m1".into(),
             removed: true,
         };
         assert_eq!(check(&removal), Ok(expected));
@@ -157,7 +164,7 @@ mod tests {
             json!([{"provider": "p", "id": "m"}]),
         ] {
             assert_eq!(
-                error(record),
+                error(&record),
                 "invalid Model payload: provider and id are required"
             );
         }
@@ -202,7 +209,7 @@ mod tests {
         ] {
             let mut record = json!({"id": "m", "provider": "p"});
             record[member] = value;
-            assert_eq!(error(record), format!("invalid Model payload: {expected}"));
+            assert_eq!(error(&record), format!("invalid Model payload: {expected}"));
         }
     }
 }

@@ -24,11 +24,12 @@ impl Function for Register {
     }
 
     async fn call(cx: &Cx<Catalog>, record: Value) -> Result<RegisterResponse> {
-        let name = check(&record)?;
-        Catalog::write(cx, &name.key, record, name.removed).await?;
-        Ok(RegisterResponse {
-            key: name.key,
-            registered: !name.removed,
-        })
+        let target = check(&record)?;
+        let response = RegisterResponse {
+            key: target.key(),
+            registered: !target.removed,
+        };
+        Catalog::write(cx, target, record).await?;
+        Ok(response)
     }
 }
