@@ -2,11 +2,17 @@
 
 pub mod approval;
 pub mod harness;
+pub mod models;
 pub mod turn;
 
 use crate::bus::WorkerDef;
 
 /// All workers, in start order.
 pub fn all() -> Vec<WorkerDef> {
-    vec![approval::worker(), harness::worker(), turn::worker()]
+    vec![
+        harness::worker(),
+        turn::worker(),
+        approval::worker(),
+        models::worker(),
+    ]
 }

@@ -5,6 +5,8 @@ mod admin;
 #[cfg(test)]
 mod approval;
 #[cfg(test)]
+mod bridge_rig;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod engine_introspection;
@@ -15,10 +17,18 @@ mod engine_store;
 #[cfg(test)]
 mod engine_stream;
 #[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod models;
+#[cfg(test)]
 mod policy;
+#[cfg(test)]
+mod registry;
 #[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
 mod turn;
+#[cfg(test)]
+mod ui;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::contract;
-use crate::model::{AgentFunction, ProviderId, RawMessage, ThinkingLevel, lenient};
+use crate::model::{AgentFunction, ProviderId, RawMessage, ThinkingLevel, catalog, lenient};
 
 contract!(
     /// `harness::provider::register` (09 B3).
@@ -138,7 +138,11 @@ pub struct Defaults {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_url: Option<String>,
     /// Output limit, tokens.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "catalog::whole"
+    )]
     pub max_tokens: Option<f64>,
 }
 
@@ -158,6 +162,9 @@ pub struct ProviderRow {
     pub display_name: String,
     /// Whether it has `refresh_models`.
     pub supports_model_listing: bool,
+    /// Additive: whether there is a credential, stored or in the environment (09 weakness 13).
+    #[serde(default)]
+    pub configured: bool,
 }
 
 /// Request of `harness::provider::resolve`.
@@ -179,6 +186,7 @@ pub struct Resolved {
     /// Endpoint: stored, else declared default.
     pub api_url: Option<String>,
     /// Output limit: stored, else declared default.
+    #[serde(serialize_with = "catalog::whole")]
     pub max_tokens: Option<f64>,
     /// Additive: true when `max_tokens` is the operator's own choice (the token clamp of 08 §4 needs to know).
     #[serde(default)]

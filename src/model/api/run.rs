@@ -10,6 +10,9 @@ use crate::model::{RawMessage, SessionId, ThinkingLevel, lenient};
 contract!(
     /// `run::start`.
     Start = "run::start", StartRequest => StartResponse);
+contract!(
+    /// `run::start` for a caller that passes the answer on exactly as it came (04 §1).
+    Kickoff = "run::start", StartRequest => Value);
 
 /// How the agent should work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

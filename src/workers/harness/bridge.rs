@@ -1,0 +1,179 @@
+//! From the events of sessions to the browsers (contract 04 §3): one ordered queue and one push in flight per browser
+//! and session. Whoever emits an event only queues it here.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::announced::Announced;
+use super::queue::Event;
+use super::subscriptions::{Browsers, Effect, Id, Lane, Limits, Member, Outcome, Start};
+use crate::bus::{Baggage, Bus, CallContext, CallOptions, StreamItem};
+use crate::error::Error;
+
+/// Stream of the agent events (contract 01 §7).
+pub(super) const EVENTS: &str = "agent::events";
+
+/// Subscriptions, queues and the tasks that empty them.
+#[derive(Debug, Default)]
+pub(super) struct Bridge {
+    browsers: Mutex<Browsers>,
+    announced: Mutex<Announced>,
+}
+
+impl Bridge {
+    /// Adds a subscription; answers the number of browsers.
+    pub(super) fn subscribe(&self, browser: &str, member: Member) -> usize {
+        self.browsers().subscribe(&Arc::from(browser), member)
+    }
+
+    /// Removes a subscription; answers the number of browsers.
+    pub(super) fn unsubscribe(&self, browser: &str, member: &Member) -> usize {
+        self.browsers().unsubscribe(&Arc::from(browser), member)
+    }
+
+    /// Shows this bridge everything that this process writes to `agent::events`.
+    pub(super) fn listen(self: &Arc<Self>, bus: &Bus) {
+        let (bridge, weak) = (Arc::clone(self), bus.downgrade());
+        bus.tap_stream(
+            EVENTS,
+            Arc::new(move |item: &StreamItem| {
+                let Some(bus) = weak.upgrade() else { return };
+                if is_first_state(&item.data) {
+                    bridge.session_created(&bus, &item.group);
+                }
+                bridge.event(&bus, &item.group, Arc::clone(&item.data));
+            }),
+        );
+    }
+
+    /// Queues an event of a session for its listeners.
+    pub(super) fn event(self: &Arc<Self>, bus: &Bus, session: &Id, event: Arc<Value>) {
+        let limits = Limits::of(&bus.config());
+        let (starts, evicted) = self
+            .browsers()
+            .offer(session, &Event::new(event), limits, Instant::now());
+        self.run(bus, starts, &evicted);
+    }
+
+    /// Tells all-sessions listeners of a new session, once.
+    pub(super) fn session_created(self: &Arc<Self>, bus: &Bus, session: &Id) {
+        if self.announced().is_news(session, Instant::now()) {
+            self.change(bus, json!({ "added": [&**session], "removed": [] }));
+        }
+    }
+
+    /// Tells all-sessions listeners that a session is gone.
+    pub(super) fn session_deleted(self: &Arc<Self>, bus: &Bus, session: &Id) {
+        self.announced().forget(session);
+        self.change(bus, json!({ "added": [], "removed": [&**session] }));
+    }
+
+    fn change(self: &Arc<Self>, bus: &Bus, news: Value) {
+        let limits = Limits::of(&bus.config());
+        let (starts, evicted) =
+            self.browsers()
+                .offer_change(&Event::new(Arc::new(news)), limits, Instant::now());
+        self.run(bus, starts, &evicted);
+    }
+
+    fn run(self: &Arc<Self>, bus: &Bus, starts: Vec<Start>, evicted: &[Id]) {
+        for browser in evicted {
+            tracing::warn!(%browser, "browser does not keep up, its subscriptions are dropped");
+        }
+        for (browser, lane) in starts {
+            bus.spawn(pump(Arc::clone(self), bus.clone(), browser, lane));
+        }
+    }
+
+    fn browsers(&self) -> MutexGuard<'_, Browsers> {
+        self.browsers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn announced(&self) -> MutexGuard<'_, Announced> {
+        self.announced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Empties one lane, one push after the other.
+async fn pump(bridge: Arc<Bridge>, bus: Bus, browser: Id, lane: Lane) {
+    let handler = match &lane {
+        Lane::Session(_) => format!("ui::session::event::{browser}"),
+        Lane::Changes => format!("ui::sessions::changed::{browser}"),
+    };
+    let context = CallContext {
+        baggage: Baggage {
+            session_id: match &lane {
+                Lane::Session(session) => Some(Arc::clone(session)),
+                Lane::Changes => None,
+            },
+            message_id: None,
+        },
+        ..CallContext::default()
+    };
+    loop {
+        let next = bridge.browsers().next(&browser, &lane, Instant::now());
+        let Some(waiting) = next else { return };
+        let payload = match &lane {
+            Lane::Session(session) => json!({ "session_id": &**session, "event": waiting.into_json() }),
+            Lane::Changes => waiting.into_json(),
+        };
+        let limit = CallOptions::timeout_ms(bus.config().ui.push_timeout_ms);
+        let outcome = match bus.invoke(&context, &handler, payload, limit).await {
+            Ok(_) => Outcome::Delivered,
+            Err(error) => failed(&browser, &error),
+        };
+        let limits = Limits::of(&bus.config());
+        let effect = bridge
+            .browsers()
+            .finished(&browser, &lane, outcome, limits, Instant::now());
+        match effect {
+            Effect::None => {}
+            Effect::Removed => tracing::info!(%browser, "browser is gone, its subscriptions are dropped"),
+            Effect::Suspended(number, until) => {
+                tracing::info!(%browser, "browser is not reachable, its subscriptions wait");
+                bus.spawn(expire(
+                    Arc::clone(&bridge),
+                    bus.clone(),
+                    Arc::clone(&browser),
+                    number,
+                    until,
+                ));
+            }
+        }
+        if outcome != Outcome::Delivered && bus.shutdown_token().is_cancelled() {
+            bridge.browsers().abandon(&browser, &lane);
+            return;
+        }
+    }
+}
+
+fn failed(browser: &str, error: &Error) -> Outcome {
+    tracing::debug!(browser, %error, "push failed");
+    if error.is_function_not_found() {
+        Outcome::NotFound
+    } else {
+        Outcome::Failed
+    }
+}
+
+/// Ends a suspension that no push and no subscription lifted.
+async fn expire(bridge: Arc<Bridge>, bus: Bus, browser: Id, number: u64, until: Instant) {
+    tokio::select! {
+        () = tokio::time::sleep_until(until) => {}
+        () = bus.shutdown_token().cancelled() => return,
+    }
+    let expired = bridge.browsers().expire(&browser, number);
+    if expired {
+        tracing::info!(%browser, "browser did not come back, its subscriptions are dropped");
+    }
+}
+
+/// The event that a session emits when its turn record is written for the first time (contract 02 §1.1).
+fn is_first_state(event: &Value) -> bool {
+    event.get("type").is_some_and(|kind| kind == "turn_state_changed")
+        && event
+            .get("event_type")
+            .is_some_and(|kind| kind == "state:created")
+}

@@ -1,0 +1,84 @@
+//! `harness::fanout::session_created`: sessions that come and go, told to the all-sessions browsers (contract 04 §3.2).
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Harness;
+use crate::bus::{self, Cx, Function};
+use crate::error::Result;
+
+/// `harness::fanout::session_created`.
+#[derive(Debug)]
+pub(super) struct SessionCreated;
+
+/// What a state event says about a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum News {
+    Created(String),
+    Deleted(String),
+}
+
+impl Function for SessionCreated {
+    const ID: &'static str = "harness::fanout::session_created";
+    const DESCRIPTION: &'static str =
+        "Internal: fans out a newly-created session id to ui::sessions::changed::<browser_id>.";
+    type State = Harness;
+    type Request = Value;
+    type Response = ();
+
+    fn decode(payload: Value) -> Result<Value> {
+        // Never rejects: what the guard refuses is as good as nothing.
+        Ok(bus::decode(payload, &[], false).unwrap_or_default())
+    }
+
+    async fn call(cx: &Cx<Harness>, event: Value) -> Result<()> {
+        let bridge = &cx.state().bridge;
+        match read(&event) {
+            Some(News::Created(session)) => bridge.session_created(cx.bus(), &Arc::from(session)),
+            Some(News::Deleted(session)) => bridge.session_deleted(cx.bus(), &Arc::from(session)),
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+fn read(event: &Value) -> Option<News> {
+    let session = event.get("key")?.as_str().filter(|key| !key.is_empty())?;
+    match event.get("event_type")?.as_str()? {
+        "state:created" => Some(News::Created(session.to_owned())),
+        // The engine also reports the deletion of keys that were not there.
+        "state:deleted" if event.get("old_value").is_some_and(|old| !old.is_null()) => {
+            Some(News::Deleted(session.to_owned()))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    #[test]
+    fn c04_case_19_only_creations_and_real_deletions_count() {
+        let created = json!({"type": "state", "event_type": "state:created", "scope": "turn_state", "key": "s9",
+                             "old_value": null, "new_value": {}});
+        assert_eq!(read(&created), Some(News::Created("s9".into())));
+        let deleted =
+            json!({"event_type": "state:deleted", "key": "s9", "old_value": {"a": 1}, "new_value": null});
+        assert_eq!(read(&deleted), Some(News::Deleted("s9".into())));
+        for event in [
+            json!(null),
+            json!("state:created"),
+            json!({"event_type": "state:updated", "key": "s9", "old_value": {}, "new_value": {}}),
+            json!({"event_type": "state:deleted", "key": "s9", "old_value": null}),
+            json!({"event_type": "state:created"}),
+            json!({"event_type": "state:created", "key": ""}),
+            json!({"event_type": "state:created", "key": 9}),
+        ] {
+            assert_eq!(read(&event), None);
+        }
+    }
+}

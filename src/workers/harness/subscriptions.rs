@@ -1,0 +1,571 @@
+//! Who listens to what, and what waits for whom (contract 04 §2, §3.1). No I/O and no clock of its own.
+//!
+//! A browser whose handlers vanished is suspended: not counted, tried at most once a second per kind of push, restored
+//! by the first push that succeeds, forgotten at the end.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::queue::{Event, Queue, Waiting};
+use crate::config::Config;
+
+/// Pause between two attempts to reach a suspended browser.
+const TRY_EVERY: Duration = Duration::from_secs(1);
+
+/// A browser or session id.
+pub(super) type Id = Arc<str>;
+
+/// What a browser can subscribe to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Member {
+    /// Every session, and the news of sessions that come and go.
+    All,
+    /// One session.
+    Session(Id),
+}
+
+/// A sequence of pushes to one browser that must stay in order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Lane {
+    /// Events of one session.
+    Session(Id),
+    /// Sessions that come and go.
+    Changes,
+}
+
+impl Lane {
+    /// Lanes that share a handler of the browser have the same number.
+    fn kind(&self) -> usize {
+        match self {
+            Self::Session(_) => 0,
+            Self::Changes => 1,
+        }
+    }
+}
+
+/// Settings of the pushes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// Events waiting per lane before deltas are merged.
+    pub(super) queue_len: usize,
+    /// Life of a suspended browser; zero drops it at once.
+    pub(super) suspend: Duration,
+}
+
+impl Limits {
+    pub(super) fn of(config: &Config) -> Self {
+        Self {
+            queue_len: config.ui.queue_len,
+            suspend: Duration::from_millis(config.ui.suspend_ms),
+        }
+    }
+}
+
+/// How a push ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The browser answered.
+    Delivered,
+    /// Nobody hosts the handler.
+    NotFound,
+    /// Timed out, or the handler failed: the browser is there all the same.
+    Failed,
+}
+
+/// What the outcome of a push did to a browser.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Nothing.
+    None,
+    /// Suspended until the given time; the number tells this suspension from later ones.
+    Suspended(u64, Instant),
+    /// Removed at once.
+    Removed,
+}
+
+/// A lane that needs somebody to empty it.
+pub(super) type Start = (Id, Lane);
+
+#[derive(Debug, Default)]
+struct Browser {
+    members: HashSet<Member>,
+    suspension: Option<Suspension>,
+    /// Only lanes with a push in flight or about to be; an idle lane takes no memory.
+    lanes: HashMap<Lane, Queue>,
+}
+
+#[derive(Debug)]
+struct Suspension {
+    number: u64,
+    tried: [Option<Instant>; 2],
+}
+
+impl Suspension {
+    fn may_try(&self, lane: &Lane, now: Instant) -> bool {
+        self.tried[lane.kind()].is_none_or(|at| now.duration_since(at) >= TRY_EVERY)
+    }
+}
+
+impl Browser {
+    fn wants(&self, lane: &Lane) -> bool {
+        self.members.contains(&Member::All)
+            || match lane {
+                Lane::Session(session) => self.members.contains(&Member::Session(Arc::clone(session))),
+                Lane::Changes => false,
+            }
+    }
+
+    fn counts(&self) -> bool {
+        !self.members.is_empty() && self.suspension.is_none()
+    }
+
+    /// Forgets what waits on lanes that are not subscribed any more. A push in flight keeps its lane, so that a new
+    /// subscription cannot start a second one beside it.
+    fn drop_unwanted(&mut self) {
+        let mut lanes = std::mem::take(&mut self.lanes);
+        for (lane, queue) in &mut lanes {
+            if !self.wants(lane) {
+                queue.clear();
+            }
+        }
+        self.lanes = lanes;
+    }
+}
+
+/// All browsers, with an index by session.
+#[derive(Debug, Default)]
+pub(super) struct Browsers {
+    known: HashMap<Id, Browser>,
+    by_session: HashMap<Id, HashSet<Id>>,
+    everywhere: HashSet<Id>,
+    suspensions: u64,
+}
+
+impl Browsers {
+    /// Adds a subscription; answers how many browsers there are. Asking again is proof of life: a suspension ends.
+    pub(super) fn subscribe(&mut self, browser: &Id, member: Member) -> usize {
+        match &member {
+            Member::All => self.everywhere.insert(Arc::clone(browser)),
+            Member::Session(session) => self
+                .by_session
+                .entry(Arc::clone(session))
+                .or_default()
+                .insert(Arc::clone(browser)),
+        };
+        let entry = self.known.entry(Arc::clone(browser)).or_default();
+        entry.members.insert(member);
+        entry.suspension = None;
+        self.total()
+    }
+
+    /// Takes one subscription away; answers how many browsers are left.
+    pub(super) fn unsubscribe(&mut self, browser: &Id, member: &Member) -> usize {
+        if let Some(entry) = self.known.get_mut(browser) {
+            entry.members.remove(member);
+            entry.drop_unwanted();
+            self.forget_in_index(browser, member);
+            self.tidy(browser);
+        }
+        self.total()
+    }
+
+    /// Browsers with a subscription, suspended ones left out.
+    pub(super) fn total(&self) -> usize {
+        self.known.values().filter(|browser| browser.counts()).count()
+    }
+
+    /// Queues an event of a session for everybody who listens to it; answers the lanes to start, and the browsers given
+    /// up because their queue was full for too long.
+    pub(super) fn offer(
+        &mut self,
+        session: &Id,
+        event: &Event,
+        limits: Limits,
+        now: Instant,
+    ) -> (Vec<Start>, Vec<Id>) {
+        let listeners: Vec<Id> = match self.by_session.get(session) {
+            Some(own) if self.everywhere.is_empty() => own.iter().cloned().collect(),
+            Some(own) => own.union(&self.everywhere).cloned().collect(),
+            None if self.everywhere.is_empty() => return (Vec::new(), Vec::new()),
+            None => self.everywhere.iter().cloned().collect(),
+        };
+        let lane = Lane::Session(Arc::clone(session));
+        self.offer_to(listeners, &lane, event, limits, now)
+    }
+
+    /// Queues news of sessions for everybody who listens to all of them.
+    pub(super) fn offer_change(
+        &mut self,
+        news: &Event,
+        limits: Limits,
+        now: Instant,
+    ) -> (Vec<Start>, Vec<Id>) {
+        let listeners = self.everywhere.iter().cloned().collect();
+        self.offer_to(listeners, &Lane::Changes, news, limits, now)
+    }
+
+    fn offer_to(
+        &mut self,
+        listeners: Vec<Id>,
+        lane: &Lane,
+        event: &Event,
+        limits: Limits,
+        now: Instant,
+    ) -> (Vec<Start>, Vec<Id>) {
+        let (mut starts, mut evicted) = (Vec::new(), Vec::new());
+        for id in listeners {
+            let Some(browser) = self.known.get_mut(&id) else {
+                continue;
+            };
+            let running = browser.lanes.contains_key(lane);
+            let unreachable = browser
+                .suspension
+                .as_ref()
+                .is_some_and(|suspension| !suspension.may_try(lane, now));
+            if unreachable && !running {
+                continue;
+            }
+            let queue = browser.lanes.entry(lane.clone()).or_default();
+            if !queue.offer(event.clone(), limits.queue_len, now) {
+                self.remove(&id);
+                evicted.push(id);
+            } else if !running {
+                starts.push((id, lane.clone()));
+            }
+        }
+        (starts, evicted)
+    }
+
+    /// What to push next on a lane. `None` ends the lane; the next event starts it again.
+    pub(super) fn next(&mut self, browser: &Id, lane: &Lane, now: Instant) -> Option<Waiting> {
+        let entry = self.known.get_mut(browser)?;
+        while let Some(waiting) = entry.lanes.get_mut(lane).and_then(Queue::pop) {
+            let Some(suspension) = &mut entry.suspension else {
+                return Some(waiting);
+            };
+            if suspension.may_try(lane, now) {
+                suspension.tried[lane.kind()] = Some(now);
+                return Some(waiting);
+            }
+        }
+        entry.lanes.remove(lane);
+        self.tidy(browser);
+        None
+    }
+
+    /// Takes note of how a push ended.
+    pub(super) fn finished(
+        &mut self,
+        browser: &Id,
+        lane: &Lane,
+        outcome: Outcome,
+        limits: Limits,
+        now: Instant,
+    ) -> Effect {
+        let Some(entry) = self.known.get_mut(browser) else {
+            return Effect::None;
+        };
+        match (outcome, &mut entry.suspension) {
+            (Outcome::Delivered, suspension) => {
+                *suspension = None;
+                Effect::None
+            }
+            (Outcome::Failed, _) => Effect::None,
+            (Outcome::NotFound, Some(suspension)) => {
+                suspension.tried[lane.kind()] = Some(now);
+                Effect::None
+            }
+            (Outcome::NotFound, None) if entry.members.is_empty() => Effect::None,
+            (Outcome::NotFound, None) if limits.suspend.is_zero() => {
+                self.remove(browser);
+                Effect::Removed
+            }
+            (Outcome::NotFound, None) => {
+                self.suspensions += 1;
+                let mut tried = [None; 2];
+                tried[lane.kind()] = Some(now);
+                entry.suspension = Some(Suspension {
+                    number: self.suspensions,
+                    tried,
+                });
+                Effect::Suspended(self.suspensions, now + limits.suspend)
+            }
+        }
+    }
+
+    /// Forgets a browser whose suspension of that number was not lifted. True when it was forgotten.
+    pub(super) fn expire(&mut self, browser: &Id, number: u64) -> bool {
+        let due = self
+            .known
+            .get(browser)
+            .and_then(|entry| entry.suspension.as_ref())
+            .is_some_and(|suspension| suspension.number == number);
+        if due {
+            self.remove(browser);
+        }
+        due
+    }
+
+    /// Ends a lane with whatever still waits on it.
+    pub(super) fn abandon(&mut self, browser: &Id, lane: &Lane) {
+        if let Some(entry) = self.known.get_mut(browser) {
+            entry.lanes.remove(lane);
+            self.tidy(browser);
+        }
+    }
+
+    /// Whether nothing at all is remembered.
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.by_session.is_empty() && self.everywhere.is_empty()
+    }
+
+    /// Drops all subscriptions of a browser.
+    fn remove(&mut self, browser: &Id) {
+        let Some(entry) = self.known.get_mut(browser) else {
+            return;
+        };
+        let members = std::mem::take(&mut entry.members);
+        entry.suspension = None;
+        entry.drop_unwanted();
+        for member in &members {
+            self.forget_in_index(browser, member);
+        }
+        self.tidy(browser);
+    }
+
+    fn forget_in_index(&mut self, browser: &Id, member: &Member) {
+        match member {
+            Member::All => {
+                self.everywhere.remove(browser);
+            }
+            Member::Session(session) => {
+                if let Some(listeners) = self.by_session.get_mut(session) {
+                    listeners.remove(browser);
+                    if listeners.is_empty() {
+                        self.by_session.remove(session);
+                    }
+                }
+            }
+        }
+    }
+
+    fn tidy(&mut self, browser: &Id) {
+        if self
+            .known
+            .get(browser)
+            .is_some_and(|entry| entry.members.is_empty() && entry.lanes.is_empty())
+        {
+            self.known.remove(browser);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use serde_json::{Value, json};
+
+    const LIMITS: Limits = Limits {
+        queue_len: 4,
+        suspend: Duration::from_secs(30),
+    };
+
+    fn id(text: &str) -> Id {
+        Arc::from(text)
+    }
+
+    fn session(text: &str) -> Member {
+        Member::Session(id(text))
+    }
+
+    fn event(text: &str) -> Event {
+        Event::new(Arc::new(json!({ "type": text })))
+    }
+
+    fn lane(text: &str) -> Lane {
+        Lane::Session(id(text))
+    }
+
+    fn next(browsers: &mut Browsers, browser: &str, lane: &Lane) -> Option<Value> {
+        browsers
+            .next(&id(browser), lane, Instant::now())
+            .map(Waiting::into_json)
+    }
+
+    fn offer(browsers: &mut Browsers, name: &str, text: &str) -> Vec<Start> {
+        let (starts, evicted) = browsers.offer(&id(name), &event(text), LIMITS, Instant::now());
+        assert_eq!(evicted, Vec::<Id>::new());
+        starts
+    }
+
+    fn finished(browsers: &mut Browsers, lane: &Lane, outcome: Outcome) -> Effect {
+        browsers.finished(&id("b"), lane, outcome, LIMITS, Instant::now())
+    }
+
+    #[test]
+    fn c04_case_06_idempotent_and_counted() {
+        let mut browsers = Browsers::default();
+        assert_eq!(browsers.subscribe(&id("b1"), session("s1")), 1);
+        assert_eq!(browsers.subscribe(&id("b1"), session("s1")), 1);
+        assert_eq!(browsers.subscribe(&id("b2"), Member::All), 2);
+        assert_eq!(browsers.unsubscribe(&id("b1"), &session("s1")), 1);
+        assert_eq!(browsers.unsubscribe(&id("b2"), &Member::All), 0);
+        assert!(browsers.is_empty());
+    }
+
+    #[test]
+    fn a_session_called_like_the_old_sentinel_is_only_a_session() {
+        let mut browsers = Browsers::default();
+        browsers.subscribe(&id("b"), session("__all__"));
+        assert_eq!(offer(&mut browsers, "s1", "x"), vec![]);
+        assert_eq!(
+            offer(&mut browsers, "__all__", "x"),
+            vec![(id("b"), lane("__all__"))]
+        );
+    }
+
+    #[test]
+    fn one_push_per_browser_with_both_subscriptions() {
+        let mut browsers = Browsers::default();
+        browsers.subscribe(&id("b"), Member::All);
+        browsers.subscribe(&id("b"), session("s"));
+        assert_eq!(offer(&mut browsers, "s", "x"), vec![(id("b"), lane("s"))]);
+        assert_eq!(next(&mut browsers, "b", &lane("s")), Some(json!({"type": "x"})));
+        assert_eq!(next(&mut browsers, "b", &lane("s")), None);
+    }
+
+    #[test]
+    fn unsubscribing_forgets_what_waits_but_not_the_push_in_flight() {
+        let mut browsers = Browsers::default();
+        browsers.subscribe(&id("b"), session("s"));
+        offer(&mut browsers, "s", "1");
+        offer(&mut browsers, "s", "2");
+        next(&mut browsers, "b", &lane("s"));
+        browsers.unsubscribe(&id("b"), &session("s"));
+        browsers.subscribe(&id("b"), session("s"));
+        // "1" is still in flight: its pump goes on with what came later, nobody starts a second one.
+        assert_eq!(offer(&mut browsers, "s", "3"), vec![]);
+        assert_eq!(next(&mut browsers, "b", &lane("s")), Some(json!({"type": "3"})));
+        browsers.unsubscribe(&id("b"), &session("s"));
+        assert_eq!(next(&mut browsers, "b", &lane("s")), None);
+        assert!(browsers.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspended_browser_is_tried_once_a_second_and_restored_by_success() {
+        let mut browsers = Browsers::default();
+        browsers.subscribe(&id("b"), session("s"));
+        browsers.subscribe(&id("b"), session("t"));
+        offer(&mut browsers, "s", "1");
+        offer(&mut browsers, "s", "2");
+        next(&mut browsers, "b", &lane("s"));
+        let until = Instant::now() + LIMITS.suspend;
+        assert_eq!(
+            finished(&mut browsers, &lane("s"), Outcome::NotFound),
+            Effect::Suspended(1, until)
+        );
+        assert_eq!(browsers.total(), 0);
+        // Missed, not replayed.
+        assert_eq!(next(&mut browsers, "b", &lane("s")), None);
+        assert_eq!(offer(&mut browsers, "s", "3"), vec![]);
+
+        tokio::time::advance(TRY_EVERY).await;
+        assert_eq!(offer(&mut browsers, "s", "4"), vec![(id("b"), lane("s"))]);
+        assert_eq!(next(&mut browsers, "b", &lane("s")), Some(json!({"type": "4"})));
+        assert_eq!(offer(&mut browsers, "t", "5"), vec![]);
+        assert_eq!(finished(&mut browsers, &lane("s"), Outcome::Failed), Effect::None);
+        assert_eq!(browsers.total(), 0);
+        assert_eq!(next(&mut browsers, "b", &lane("s")), None);
+
+        tokio::time::advance(TRY_EVERY).await;
+        offer(&mut browsers, "t", "6");
+        next(&mut browsers, "b", &lane("t"));
+        offer(&mut browsers, "t", "7");
+        assert_eq!(
+            finished(&mut browsers, &lane("t"), Outcome::Delivered),
+            Effect::None
+        );
+        assert_eq!(browsers.total(), 1);
+        assert_eq!(next(&mut browsers, "b", &lane("t")), Some(json!({"type": "7"})));
+        assert!(!browsers.expire(&id("b"), 1));
+    }
+
+    #[test]
+    fn the_end_of_a_suspension_drops_everything() {
+        let mut browsers = Browsers::default();
+        browsers.subscribe(&id("b"), session("s"));
+        browsers.subscribe(&id("b"), Member::All);
+        offer(&mut browsers, "s", "1");
+        next(&mut browsers, "b", &lane("s"));
+        finished(&mut browsers, &lane("s"), Outcome::NotFound);
+        assert!(browsers.expire(&id("b"), 1));
+        assert_eq!(next(&mut browsers, "b", &lane("s")), None);
+        assert!(browsers.is_empty());
+    }
+
+    #[test]
+    fn subscribing_again_ends_a_suspension_and_keeps_the_other_subscriptions() {
+        let mut browsers = Browsers::default();
+        browsers.subscribe(&id("b"), session("s"));
+        offer(&mut browsers, "s", "1");
+        next(&mut browsers, "b", &lane("s"));
+        finished(&mut browsers, &lane("s"), Outcome::NotFound);
+        next(&mut browsers, "b", &lane("s"));
+        assert_eq!(browsers.subscribe(&id("b"), session("t")), 1);
+        assert_eq!(offer(&mut browsers, "s", "2"), vec![(id("b"), lane("s"))]);
+        assert!(!browsers.expire(&id("b"), 1));
+    }
+
+    #[test]
+    fn a_missing_changes_handler_does_not_hold_up_session_events() {
+        let mut browsers = Browsers::default();
+        browsers.subscribe(&id("b"), Member::All);
+        browsers.offer_change(&event("news"), LIMITS, Instant::now());
+        next(&mut browsers, "b", &Lane::Changes);
+        offer(&mut browsers, "s", "1");
+        finished(&mut browsers, &Lane::Changes, Outcome::NotFound);
+        assert_eq!(browsers.total(), 0);
+        assert_eq!(next(&mut browsers, "b", &lane("s")), Some(json!({"type": "1"})));
+        finished(&mut browsers, &lane("s"), Outcome::Delivered);
+        assert_eq!(browsers.total(), 1);
+    }
+
+    #[test]
+    fn suspension_can_be_switched_off() {
+        let mut browsers = Browsers::default();
+        browsers.subscribe(&id("b"), session("s"));
+        offer(&mut browsers, "s", "1");
+        next(&mut browsers, "b", &lane("s"));
+        let limits = Limits {
+            suspend: Duration::ZERO,
+            ..LIMITS
+        };
+        let effect = browsers.finished(&id("b"), &lane("s"), Outcome::NotFound, limits, Instant::now());
+        assert_eq!(effect, Effect::Removed);
+        assert_eq!(next(&mut browsers, "b", &lane("s")), None);
+        assert!(browsers.is_empty());
+    }
+
+    #[test]
+    fn a_browser_far_too_slow_is_evicted_alone() {
+        let mut browsers = Browsers::default();
+        browsers.subscribe(&id("slow"), session("s"));
+        browsers.subscribe(&id("quick"), session("s"));
+        let mut evicted = Vec::new();
+        for n in 0..40 {
+            let (_, gone) = browsers.offer(&id("s"), &event(&n.to_string()), LIMITS, Instant::now());
+            evicted.extend(gone);
+            assert_eq!(
+                next(&mut browsers, "quick", &lane("s")),
+                Some(json!({"type": n.to_string()}))
+            );
+        }
+        assert_eq!(evicted, vec![id("slow")]);
+        assert_eq!(browsers.total(), 1);
+    }
+}

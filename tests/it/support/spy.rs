@@ -1,0 +1,118 @@
+//! A transport between the bus and the engine that counts, remembers and fails on request.
+
+use std::sync::{Arc, Mutex};
+
+use futures::future::BoxFuture;
+use harness::bus::{
+    Bus, CallFuture, ChannelReader, ChannelWriter, EngineInfo, Invocation, Transport, TriggerSpec, Write,
+};
+use harness::error::{Error, Result};
+use harness::model::api::provider::ChannelRef;
+
+/// What passes the spy.
+pub(crate) enum Op<'a> {
+    Call(&'a Invocation),
+    Commit(&'a [Write]),
+}
+
+type Judge = Box<dyn FnMut(&Op<'_>) -> bool + Send>;
+
+/// Handle for the test.
+#[derive(Clone, Default)]
+pub(crate) struct Spy {
+    fails: Arc<Mutex<Option<Judge>>>,
+    writes: Arc<Mutex<Vec<Write>>>,
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl Spy {
+    /// For [`super::TestOptions::wrap`].
+    pub(crate) fn wrap(&self) -> Box<dyn FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport> + Send> {
+        let spy = self.clone();
+        Box::new(move |inner| Arc::new(Wrapped { inner, spy }))
+    }
+
+    /// Fails, as if the store were away, whatever the judge says yes to.
+    pub(crate) fn fail_when(&self, judge: impl FnMut(&Op<'_>) -> bool + Send + 'static) {
+        *self.fails.lock().unwrap() = Some(Box::new(judge));
+    }
+
+    pub(crate) fn heal(&self) {
+        *self.fails.lock().unwrap() = None;
+    }
+
+    /// All writes of commits that were let through, in order.
+    pub(crate) fn writes(&self) -> Vec<Write> {
+        self.writes.lock().unwrap().clone()
+    }
+
+    /// Ids of engine functions that were called.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.calls.lock().unwrap().clone()
+    }
+
+    fn judge(&self, op: &Op<'_>) -> Result<()> {
+        let mut judge = self.fails.lock().unwrap();
+        if judge.as_mut().is_some_and(|judge| judge(op)) {
+            return Err(Error::store("test", "the store is away"));
+        }
+        match op {
+            Op::Call(invocation) => self.calls.lock().unwrap().push(invocation.function_id.to_string()),
+            Op::Commit(writes) => self.writes.lock().unwrap().extend(writes.iter().cloned()),
+        }
+        Ok(())
+    }
+}
+
+struct Wrapped {
+    inner: Arc<dyn Transport>,
+    spy: Spy,
+}
+
+impl Transport for Wrapped {
+    fn start(&self, bus: Bus) -> CallFuture<()> {
+        self.inner.start(bus)
+    }
+
+    fn call(&self, invocation: Invocation) -> CallFuture {
+        match self.spy.judge(&Op::Call(&invocation)) {
+            Ok(()) => self.inner.call(invocation),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+
+    fn enqueue(&self, queue: &str, invocation: Invocation) -> CallFuture {
+        self.inner.enqueue(queue, invocation)
+    }
+
+    fn bind(&self, trigger: TriggerSpec) -> CallFuture<()> {
+        self.inner.bind(trigger)
+    }
+
+    fn commit(&self, writes: Vec<Write>) -> CallFuture<()> {
+        match self.spy.judge(&Op::Commit(&writes)) {
+            Ok(()) => self.inner.commit(writes),
+            Err(error) => Box::pin(std::future::ready(Err(error))),
+        }
+    }
+
+    fn open_writer(&self, channel: &ChannelRef) -> CallFuture<ChannelWriter> {
+        self.inner.open_writer(channel)
+    }
+
+    fn open_reader(&self, channel: &ChannelRef) -> CallFuture<ChannelReader> {
+        self.inner.open_reader(channel)
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.inner.is_exclusive()
+    }
+
+    fn info(&self) -> EngineInfo {
+        self.inner.info()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'static, ()> {
+        self.inner.shutdown()
+    }
+}

@@ -1,0 +1,134 @@
+//! A provider that is a function: it answers with the frames a test gives it.
+
+use std::sync::{Arc, Mutex};
+
+use harness::bus::{CallContext, Frame, FunctionDef};
+use harness::error::Error;
+use harness::model::api::provider::ChannelRef;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+
+use super::TestBus;
+
+/// One thing the stub does.
+#[derive(Clone)]
+pub(crate) enum Out {
+    /// Sends an event.
+    Event(Value),
+    /// Sends text that is no event.
+    Garbage(&'static str),
+    /// Waits until the test lets it go on.
+    Wait(Door),
+    /// Fails the call.
+    Fail(&'static str),
+}
+
+/// Opened by a test, once per waiter.
+#[derive(Clone)]
+pub(crate) struct Door(Arc<Semaphore>);
+
+impl Door {
+    pub(crate) fn closed() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.add_permits(1);
+    }
+
+    pub(crate) async fn pass(&self) {
+        self.0.acquire().await.unwrap().forget();
+    }
+}
+
+/// Requests the stub has seen.
+#[derive(Clone, Default)]
+pub(crate) struct Stub(Arc<Mutex<Vec<Value>>>);
+
+impl Stub {
+    /// Registers `provider::stub::stream`; `answer` gets the number of the request, from 0, and the request.
+    pub(crate) fn register(t: &TestBus, answer: impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static) -> Self {
+        let stub = Self::default();
+        let seen = stub.clone();
+        let weak = t.bus().downgrade();
+        let answer = Arc::new(answer);
+        let handler = move |request: Value, _: CallContext| {
+            let (seen, weak, answer) = (seen.clone(), weak.clone(), Arc::clone(&answer));
+            async move {
+                let bus = weak.upgrade().ok_or(Error::Stopped)?;
+                let number = {
+                    let mut requests = seen.0.lock().unwrap();
+                    requests.push(request.clone());
+                    requests.len() - 1
+                };
+                let writer_ref: ChannelRef = serde_json::from_value(request["writer_ref"].clone()).unwrap();
+                let writer = bus.open_writer(&writer_ref).await?;
+                for out in answer(number, &request) {
+                    match out {
+                        Out::Event(event) => {
+                            if writer.send(Frame::Text(event.to_string())).await.is_err() {
+                                break;
+                            }
+                        }
+                        Out::Garbage(text) => writer.send(Frame::Text(text.to_owned())).await?,
+                        Out::Wait(door) => door.pass().await,
+                        Out::Fail(message) => return Err(Error::invalid(message)),
+                    }
+                }
+                Ok(json!({ "ok": true }))
+            }
+        };
+        t.bus().register(FunctionDef::ad_hoc("provider::stub::stream", handler)).unwrap();
+        stub
+    }
+
+    pub(crate) fn requests(&self) -> Vec<Value> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// An assistant message of the stub.
+pub(crate) fn message(content: Value, stop_reason: &str) -> Value {
+    json!({
+        "role": "assistant", "content": content, "stop_reason": stop_reason, "error_message": null, "error_kind": null,
+        "usage": { "input": 1, "output": 1 }, "model": "m", "provider": "stub", "timestamp": 5,
+    })
+}
+
+/// A turn that says something in deltas.
+pub(crate) fn says(deltas: &[&str]) -> Vec<Out> {
+    let whole = message(json!([{ "type": "text", "text": deltas.concat() }]), "end");
+    let mut out = vec![Out::Event(json!({ "type": "start", "partial": message(json!([]), "end") }))];
+    let mut so_far = String::new();
+    for delta in deltas {
+        so_far.push_str(delta);
+        let partial = message(json!([{ "type": "text", "text": so_far }]), "end");
+        out.push(Out::Event(json!({ "type": "text_delta", "delta": delta, "partial": partial })));
+    }
+    out.push(done(whole));
+    out
+}
+
+/// The terminal event.
+pub(crate) fn done(message: Value) -> Out {
+    Out::Event(json!({ "type": "done", "message": message }))
+}
+
+/// A turn that calls functions: id, target, payload.
+pub(crate) fn calls(calls: &[(&str, &str, Value)]) -> Vec<Out> {
+    let blocks: Vec<Value> = calls
+        .iter()
+        .map(|(id, target, payload)| {
+            json!({ "type": "function_call", "id": id, "function_id": "agent_trigger",
+                "arguments": { "function": target, "payload": payload } })
+        })
+        .collect();
+    vec![done(message(json!(blocks), "function_call"))]
+}
+
+/// Calls first, then a word once there are results.
+pub(crate) fn calls_then_ends(
+    list: Vec<(&'static str, &'static str, Value)>,
+) -> impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static {
+    move |number, _| if number == 0 { calls(&list) } else { says(&["done"]) }
+}

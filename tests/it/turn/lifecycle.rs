@@ -1,0 +1,175 @@
+//! Restart, concurrency, an unreliable store.
+
+use harness::bus::Write;
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Rig, lines, of_type, run, said};
+use crate::support::TestOptions;
+use crate::support::spy::{Op, Spy};
+use crate::support::stub::{calls, calls_then_ends, message, says};
+
+fn saves_record(op: &Op<'_>) -> bool {
+    matches!(op, Op::Commit(writes)
+        if writes.iter().any(|write| matches!(write, Write::StateSet { scope, .. } if scope == "turn_state")))
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_for_a_moment_costs_nothing() {
+    let spy = Spy::default();
+    let options = TestOptions { wrap: spy.wrap(), rules: Some("rules: ['*']"), ..TestOptions::default() };
+    let rig = Rig::new(options, calls_then_ends(vec![("A", "f", json!({}))])).await;
+    let target = rig.t.record("f", json!({}));
+    let mut n = 0;
+    spy.fail_when(move |op| {
+        n += usize::from(saves_record(op));
+        saves_record(op) && n.is_multiple_of(3) && n > 1
+    });
+    let events = rig.run("s1").await;
+    assert_eq!(target.count(), 1);
+    assert_eq!(rig.stub.requests().len(), 2);
+    assert_eq!(of_type(&events, "agent_end").len(), 1);
+    rig.t.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_stored_is_not_accepted() {
+    let spy = Spy::default();
+    let rig = Rig::new(TestOptions { wrap: spy.wrap(), ..TestOptions::default() }, |_, _| says(&["ok"])).await;
+    spy.fail_when(saves_record);
+    assert!(rig.t.call("run::start", run("s1")).await.is_err());
+    assert_eq!(rig.record("s1").await, Value::Null);
+    assert_eq!(rig.t.events("s1").await, Vec::<Value>::new());
+    spy.heal();
+    rig.run("s1").await;
+    rig.t.stop().await;
+}
+
+#[tokio::test]
+async fn c02_weakness_10_a_stored_answer_is_not_asked_for_again() {
+    let rig = Rig::allowing(|_, _| says(&["second"])).await;
+    let stored = message(json!([{ "type": "text", "text": "first" }]), "end");
+    let append = |message: Value, entry: &str| json!({ "session_id": "s1", "message": message, "entry_id": entry });
+    rig.t.ok("session-tree::append", append(super::user("hi"), "u")).await;
+    rig.t.ok("session-tree::append", append(stored, "r-t1-assistant")).await;
+    rig.t.set_state("run_request", "s1", json!({ "provider": "stub", "model": "m" })).await;
+    let record = json!({ "session_id": "s1", "state": "assistant_streaming", "turn_count": 0, "run_id": "r" });
+    rig.t.set_state("turn_state", "s1", record).await;
+    rig.t.ok("turn::assistant_streaming", json!({ "session_id": "s1" })).await;
+    rig.t.ended("s1", 1).await;
+    assert_eq!(rig.stub.requests().len(), 0);
+    assert_eq!(rig.transcript("s1").await.iter().map(said).collect::<Vec<_>>(), ["user hi", "assistant first"]);
+    rig.t.stop().await;
+}
+
+/// Every record of a scripted run becomes the state of a restarted program; each ends the run by itself.
+#[tokio::test]
+async fn every_stored_state_of_a_run_can_be_continued() {
+    let list = || vec![("A", "f", json!({})), ("B", "ask", json!({}))];
+    let rules = Some("rules: [f]");
+    let spy = Spy::default();
+    let rig = Rig::new(TestOptions { wrap: spy.wrap(), rules, ..TestOptions::default() }, calls_then_ends(list())).await;
+    rig.t.record("f", json!({}));
+    rig.t.record("ask", json!({}));
+    rig.start("s1").await;
+    rig.t.reaches("s1", "function_awaiting_approval").await;
+    rig.decide("s1", "B", "allow", None).await;
+    rig.t.ended("s1", 1).await;
+    let states: Vec<Value> = spy
+        .writes()
+        .into_iter()
+        .filter_map(|write| match write {
+            Write::StateSet { scope, value, .. } if scope == "turn_state" => Some(value.as_ref().clone()),
+            _ => None,
+        })
+        .collect();
+    let request = rig.t.state("run_request", "s1").await;
+    rig.t.stop().await;
+    assert!(states.len() >= 8, "{}", states.len());
+
+    for (n, record) in states.iter().enumerate() {
+        let dir = TempDir::new().unwrap();
+        let at = |dir: &TempDir| Some(dir.path().join("data"));
+        let before = Rig::new(TestOptions { data_dir: at(&dir), rules, ..TestOptions::default() }, |_, _| vec![]).await;
+        before.t.set_state("run_request", "s1", request.clone()).await;
+        before.t.ok("session-tree::append", json!({ "session_id": "s1", "message": super::user("hi") })).await;
+        before.t.set_state("approvals", "s1/B", json!({ "decision": "allow", "reason": null })).await;
+        before.t.stop().await;
+        // A second life on the same directory finds the record as an earlier one left it.
+        let seed = Rig::new(TestOptions { data_dir: at(&dir), rules, ..TestOptions::default() }, |_, _| vec![]).await;
+        seed.t.set_state("turn_state", "s1", record.clone()).await;
+        seed.t.stop().await;
+
+        let t = crate::support::TestBus::with(TestOptions {
+            data_dir: at(&dir),
+            rules,
+            workers: Vec::new(),
+            ..TestOptions::default()
+        })
+        .await;
+        t.stop().await;
+        let list = list();
+        let rig = Rig::new(TestOptions { data_dir: at(&dir), rules, ..TestOptions::default() }, move |_, request| {
+            let answered = request["messages"].as_array().unwrap().iter().any(|m| m["role"] == "function_result");
+            if answered { says(&["done"]) } else { calls(&list) }
+        })
+        .await;
+        rig.t.record("f", json!({}));
+        rig.t.record("ask", json!({}));
+        if record["state"] == "stopped" {
+            assert_eq!(rig.record("s1").await, *record, "state {n}");
+        } else {
+            let parked = rig.t.eventually(async || {
+                let state = rig.record("s1").await["state"].clone();
+                (state == "stopped" || state == "function_awaiting_approval").then_some(state)
+            });
+            if parked.await == "function_awaiting_approval" {
+                rig.decide("s1", "B", "allow", None).await;
+            }
+            let events = rig.t.ended("s1", 1).await;
+            assert_eq!(of_type(&events, "agent_end").len(), 1, "state {n}: {:?}", lines(&events));
+            assert_eq!(events.last().unwrap()["type"], "agent_end", "state {n}");
+        }
+        rig.t.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_sessions_do_not_mix() {
+    let answer = |_: usize, request: &Value| {
+        let messages = request["messages"].as_array().unwrap();
+        let name = messages[0]["content"][0]["text"].as_str().unwrap();
+        match messages.iter().find(|message| message["role"] == "function_result") {
+            Some(result) => says(&[name, " got ", result["content"][0]["text"].as_str().unwrap()]),
+            None => calls(&[("A", "echo", json!({ "who": name }))]),
+        }
+    };
+    let rig = Rig::allowing(answer).await;
+    rig.t.serve("echo", |payload| std::future::ready(Ok(payload["who"].clone())));
+    let sessions: Vec<String> = (0..200).map(|n| format!("s{n}")).collect();
+    let runs = sessions.iter().map(async |session| {
+        let mut request = run(session);
+        request["messages"] = json!([super::user(session)]);
+        assert_eq!(rig.t.ok("run::start", request).await["started"], true);
+        rig.t.ended(session, 1).await
+    });
+    let all = futures::future::join_all(runs).await;
+    let expected = lines(&all[0]);
+    assert_eq!(expected.last().unwrap(), "agent_end");
+    for (session, events) in sessions.iter().zip(&all) {
+        let own: Vec<String> = lines(events).iter().map(|line| line.replace(session.as_str(), "s0")).collect();
+        assert_eq!(own, expected, "{session}");
+        let transcript: Vec<String> = rig.transcript(session).await.iter().map(said).collect();
+        assert_eq!(
+            transcript,
+            [
+                format!("user {session}"),
+                "assistant calls echo".to_owned(),
+                format!("A {session}"),
+                format!("assistant {session} got {session}"),
+            ]
+        );
+    }
+    rig.t.stop().await;
+}
