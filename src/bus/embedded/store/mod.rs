@@ -1,4 +1,4 @@
-//! Storage of the embedded engine: SQLite behind one writer thread (design §3).
+//! Storage of the embedded engine: `SQLite` behind one writer thread (design §3).
 //!
 //! ```text
 //!  write(batch) ─► queue ─► writer thread: takes all that waits, one transaction, COMMIT ─► after-commit hooks ─► answers

@@ -690,7 +690,9 @@ fn check(store: &Store, model: &Model) {
         }
     }
     scopes.sort();
-    groups.values_mut().for_each(|groups| groups.sort());
+    for groups in groups.values_mut() {
+        groups.sort();
+    }
     assert_eq!(wait(store.state_scopes()).unwrap(), scopes);
     assert_eq!(
         wait(store.streams()).unwrap(),
