@@ -46,12 +46,26 @@ macro_rules! info {
 }
 
 pub(super) const FUNCTIONS: &[Builtin] = &[
-    list!("engine::functions::list", "List the registered functions", list_functions),
-    info!("engine::functions::info", "Describe one function, or several", function_info),
+    list!(
+        "engine::functions::list",
+        "List the registered functions",
+        list_functions
+    ),
+    info!(
+        "engine::functions::info",
+        "Describe one function, or several", function_info
+    ),
     list!("engine::triggers::list", "List the trigger types", list_types),
     info!("engine::triggers::info", "Describe a trigger type", type_info),
-    list!("engine::registered-triggers::list", "List the trigger bindings", list_bindings),
-    info!("engine::registered-triggers::info", "Describe a trigger binding", binding_info),
+    list!(
+        "engine::registered-triggers::list",
+        "List the trigger bindings",
+        list_bindings
+    ),
+    info!(
+        "engine::registered-triggers::info",
+        "Describe a trigger binding", binding_info
+    ),
     list!("engine::workers::list", "List the workers", list_workers),
     info!("engine::workers::info", "Describe a worker", worker_info),
 ];
@@ -366,8 +380,7 @@ fn binding_info(core: &Arc<Core>, request: ById) -> Result<Value> {
     let ById { id } = request;
     let bindings = core.triggers.bindings();
     let binding = bindings.iter().find(|binding| binding.spec.id == id);
-    let binding =
-        binding.ok_or_else(|| Error::coded("NOT_FOUND", format!("Trigger {} not found", id)))?;
+    let binding = binding.ok_or_else(|| Error::coded("NOT_FOUND", format!("Trigger {} not found", id)))?;
     Ok(binding_row(binding, &Owners::of(core)))
 }
 
