@@ -17,7 +17,22 @@ const PART: &str = "iii-engine";
 const MAX_INFO_BATCH: usize = 32;
 const MAX_SUMMARY_CHARS: usize = 120;
 
-macro_rules! query {
+/// A function that answers any well-formed question.
+macro_rules! list {
+    ($id:literal, $description:literal, $function:ident) => {
+        Builtin {
+            id: $id,
+            description: $description,
+            part: PART,
+            handler: |core, call: Invocation| {
+                answer(input($id, call.payload).map(|request| $function(core, request)))
+            },
+        }
+    };
+}
+
+/// A function that may not know what it is asked for.
+macro_rules! info {
     ($id:literal, $description:literal, $function:ident) => {
         Builtin {
             id: $id,
@@ -31,30 +46,28 @@ macro_rules! query {
 }
 
 pub(super) const FUNCTIONS: &[Builtin] = &[
-    query!(
+    list!(
         "engine::functions::list",
         "List the registered functions",
         list_functions
     ),
-    query!(
+    info!(
         "engine::functions::info",
-        "Describe one function, or several",
-        function_info
+        "Describe one function, or several", function_info
     ),
-    query!("engine::triggers::list", "List the trigger types", list_types),
-    query!("engine::triggers::info", "Describe a trigger type", type_info),
-    query!(
+    list!("engine::triggers::list", "List the trigger types", list_types),
+    info!("engine::triggers::info", "Describe a trigger type", type_info),
+    list!(
         "engine::registered-triggers::list",
         "List the trigger bindings",
         list_bindings
     ),
-    query!(
+    info!(
         "engine::registered-triggers::info",
-        "Describe a trigger binding",
-        binding_info
+        "Describe a trigger binding", binding_info
     ),
-    query!("engine::workers::list", "List the workers", list_workers),
-    query!("engine::workers::info", "Describe a worker", worker_info),
+    list!("engine::workers::list", "List the workers", list_workers),
+    info!("engine::workers::info", "Describe a worker", worker_info),
 ];
 
 /// A function with the worker it is shown under.
@@ -152,7 +165,7 @@ struct ListFunctions {
     include_internal: bool,
 }
 
-fn list_functions(core: &Arc<Core>, request: ListFunctions) -> Result<Value> {
+fn list_functions(core: &Arc<Core>, request: ListFunctions) -> Value {
     let ListFunctions {
         search,
         prefix,
@@ -177,7 +190,7 @@ fn list_functions(core: &Arc<Core>, request: ListFunctions) -> Result<Value> {
         // Stable: equal ranks stay in order of their ids.
         rows.sort_by_key(|row| Reverse(rank(row, &search)));
     }
-    Ok(json!({ "functions": rows.iter().map(Row::to_json).collect::<Vec<_>>() }))
+    json!({ "functions": rows.iter().map(Row::to_json).collect::<Vec<_>>() })
 }
 
 /// 3: a segment of the id begins with the text; 2: the id holds it; 1: the description does; 0: no hit.
@@ -263,7 +276,7 @@ struct ListTypes {
     worker: Option<String>,
 }
 
-fn list_types(core: &Arc<Core>, request: ListTypes) -> Result<Value> {
+fn list_types(core: &Arc<Core>, request: ListTypes) -> Value {
     let ListTypes {
         search,
         prefix,
@@ -280,7 +293,7 @@ fn list_types(core: &Arc<Core>, request: ListTypes) -> Result<Value> {
     let rows = types.map(|(id, offered)| {
         json!({ "id": id, "worker_name": type_worker(&id), "description": offered.description })
     });
-    Ok(json!({ "triggers": rows.collect::<Vec<_>>() }))
+    json!({ "triggers": rows.collect::<Vec<_>>() })
 }
 
 /// The part of the engine that offers a trigger type.
@@ -331,7 +344,7 @@ struct ListBindings {
     include_internal: bool,
 }
 
-fn list_bindings(core: &Arc<Core>, request: ListBindings) -> Result<Value> {
+fn list_bindings(core: &Arc<Core>, request: ListBindings) -> Value {
     let ListBindings {
         search,
         trigger_type,
@@ -360,14 +373,14 @@ fn list_bindings(core: &Arc<Core>, request: ListBindings) -> Result<Value> {
             })
     });
     let rows: Vec<_> = found.map(|binding| binding_row(&binding, &workers)).collect();
-    Ok(json!({ "registered_triggers": rows }))
+    json!({ "registered_triggers": rows })
 }
 
 fn binding_info(core: &Arc<Core>, request: ById) -> Result<Value> {
+    let ById { id } = request;
     let bindings = core.triggers.bindings();
-    let binding = bindings.iter().find(|binding| binding.spec.id == request.id);
-    let binding =
-        binding.ok_or_else(|| Error::coded("NOT_FOUND", format!("Trigger {} not found", request.id)))?;
+    let binding = bindings.iter().find(|binding| binding.spec.id == id);
+    let binding = binding.ok_or_else(|| Error::coded("NOT_FOUND", format!("Trigger {} not found", id)))?;
     Ok(binding_row(binding, &Owners::of(core)))
 }
 
@@ -452,7 +465,7 @@ struct ListWorkers {
     status: Option<String>,
 }
 
-fn list_workers(core: &Arc<Core>, request: ListWorkers) -> Result<Value> {
+fn list_workers(core: &Arc<Core>, request: ListWorkers) -> Value {
     let ListWorkers {
         search,
         runtime,
@@ -473,7 +486,7 @@ fn list_workers(core: &Arc<Core>, request: ListWorkers) -> Result<Value> {
                     || text(worker, "description").to_lowercase().contains(search)
             })
     });
-    Ok(json!({ "workers": workers }))
+    json!({ "workers": workers })
 }
 
 /// The parts of the engine, the program and the outside workers that said who they are, sorted by name.

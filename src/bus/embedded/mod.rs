@@ -24,7 +24,7 @@ mod write;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -80,7 +80,6 @@ pub(in crate::bus::embedded) struct Core {
     pub(in crate::bus::embedded) peers: Peers,
     functions: HashMap<&'static str, &'static Builtin>,
     bus: OnceLock<WeakBus>,
-    problem: RwLock<Option<String>>,
     /// Set while an `engine::functions-available` event waits for its interval.
     functions_event_pending: AtomicBool,
 }
@@ -170,7 +169,6 @@ impl Core {
             peers: Peers::default(),
             functions: builtins().map(|builtin| (builtin.id, builtin)).collect(),
             bus: OnceLock::new(),
-            problem: RwLock::new(None),
             functions_event_pending: AtomicBool::new(false),
         }
     }
@@ -262,12 +260,7 @@ impl Transport for Embedded {
         EngineInfo {
             mode: "embedded",
             place: self.0.store.place().to_owned(),
-            problem: self
-                .0
-                .problem
-                .read()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone(),
+            problem: self.0.store.problem(),
         }
     }
 

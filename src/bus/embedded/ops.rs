@@ -279,15 +279,13 @@ fn append(root: &mut Value, path: Option<&Path>, value: &Value) -> Outcome {
         }
         target = fields(place, "append")?;
     }
-    match target.get_mut(*leaf) {
-        Some(place) => push(place, value, parents.is_empty()),
-        None => {
-            let mut place = Value::Null;
-            push(&mut place, value, parents.is_empty())?;
-            target.insert((*leaf).to_owned(), place);
-            Ok(())
-        }
+    if let Some(place) = target.get_mut(*leaf) {
+        return push(place, value, parents.is_empty());
     }
+    let mut place = Value::Null;
+    push(&mut place, value, parents.is_empty())?;
+    target.insert((*leaf).to_owned(), place);
+    Ok(())
 }
 
 /// A string that meets nothing stays a string only where `keep_string` says so; elsewhere it opens an array.

@@ -83,7 +83,7 @@ pub(super) fn send(
         let timestamp = now_ms(&hook_core);
         let event = Event::new(context, move || {
             let event = json!({ "type": "event", "event": event });
-            Ok(stream_payload(timestamp, &stream, &group, id.as_deref(), event))
+            Ok(stream_payload(timestamp, &stream, &group, id.as_deref(), &event))
         });
         deliver(&hook_core, &watchers, &key, &event);
     };
@@ -179,11 +179,11 @@ fn stream_event(timestamp: i64, written: &Written) -> Result<Value> {
         place.name(),
         place.group(),
         Some(key),
-        event,
+        &event,
     ))
 }
 
-fn stream_payload(timestamp: i64, stream: &str, group: &str, id: Option<&str>, event: Value) -> Value {
+fn stream_payload(timestamp: i64, stream: &str, group: &str, id: Option<&str>, event: &Value) -> Value {
     json!({
         "type": "stream",
         "timestamp": timestamp,

@@ -1,4 +1,4 @@
-//! Storage of the embedded engine: SQLite behind one writer thread (design §3).
+//! Storage of the embedded engine: `SQLite` behind one writer thread (design §3).
 //!
 //! ```text
 //!  write(batch) ─► queue ─► writer thread: takes all that waits, one transaction, COMMIT ─► after-commit hooks ─► answers
@@ -22,6 +22,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
@@ -81,8 +82,25 @@ struct Inner {
     reads: Option<Arc<Queue<ReadJob>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     place: String,
+    health: Arc<Health>,
     // Held until the threads have ended.
     lock: Mutex<Option<lock::DirectoryLock>>,
+}
+
+/// How the last group of writes went.
+#[derive(Debug, Default)]
+struct Health {
+    problem: Mutex<Option<String>>,
+    /// Spares the lock while all goes well.
+    failing: AtomicBool,
+}
+
+impl Health {
+    fn failed(&self, error: Option<&Error>) {
+        if self.failing.swap(error.is_some(), Ordering::AcqRel) || error.is_some() {
+            *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = error.map(ToString::to_string);
+        }
+    }
 }
 
 type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
@@ -155,7 +173,12 @@ impl Store {
         lock: Option<lock::DirectoryLock>,
     ) -> Result<Self> {
         let writes = Arc::new(Queue::new(MAX_WAITING_WRITES));
-        let writer = writer::Writer::new(connection, options.stream_items_per_group.max(1));
+        let health = Arc::new(Health::default());
+        let writer = writer::Writer::new(
+            connection,
+            options.stream_items_per_group.max(1),
+            Arc::clone(&health),
+        );
         let queue = Arc::clone(&writes);
         threads.push(spawn("store-writer".to_owned(), move || writer.run(&queue))?);
         Ok(Self(Arc::new(Inner {
@@ -163,6 +186,7 @@ impl Store {
             reads,
             threads: Mutex::new(threads),
             place,
+            health,
             lock: Mutex::new(lock),
         })))
     }
@@ -256,6 +280,16 @@ impl Store {
     /// The directory, or `memory`.
     pub fn place(&self) -> &str {
         &self.0.place
+    }
+
+    /// Why the last group of writes was lost, while the next one has not gone well.
+    pub fn problem(&self) -> Option<String> {
+        self.0
+            .health
+            .problem
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Writes out what is queued and closes the file. Later calls are refused. Idempotent; blocks until done.

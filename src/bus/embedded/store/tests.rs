@@ -399,6 +399,67 @@ fn a_hook_that_panics_does_not_stop_the_store() {
     });
 }
 
+/// A full disk, played by a cap on the file's size.
+#[test]
+fn a_full_disk_is_an_error_and_not_the_end() {
+    let cap = |store: &Store, pages: i64| {
+        wait(store.transact(move |connection| {
+            let set = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+            connection
+                .query_row(&format!("PRAGMA max_page_count = {pages}"), [], set)
+                .map_err(|error| Error::store("test", error))
+        }))
+        .unwrap()
+    };
+    both(|store| {
+        one(store, set(Address::state("d", "k"), json!(1)));
+        cap(store, 40);
+        let (release, held) = hold(store);
+        let small = store.write(vec![set(Address::state("d", "small"), json!(2))]);
+        let large = store.write(vec![set(
+            Address::state("d", "large"),
+            json!("x".repeat(1 << 20)),
+        )]);
+        drop(release);
+        wait(held).unwrap();
+        let error = wait(large).unwrap_err();
+        assert_eq!(error, Error::store("store", "database or disk is full"));
+        // What shared the transaction is either there and acknowledged, or neither.
+        let expected = wait(small).is_ok().then(|| json!(2));
+        assert_eq!(value_at(store, Address::state("d", "small")), expected);
+        cap(store, 1_000_000);
+        one(
+            store,
+            set(Address::state("d", "large"), json!("x".repeat(1 << 20))),
+        );
+        assert_eq!(value_at(store, Address::state("d", "k")), Some(json!(1)));
+        assert_eq!(store.problem(), None);
+    });
+}
+
+#[test]
+fn a_lost_group_is_reported_until_the_next_one_goes_well() {
+    both(|store| {
+        // A task that fails for a reason of its own says nothing about the store.
+        assert_eq!(
+            wait(store.transact(fail())),
+            Err(Error::store("test", "on purpose"))
+        );
+        assert_eq!(store.problem(), None);
+        // Ends the transaction under the writer's feet: COMMIT has nothing to commit, the group is lost.
+        let lost = store.transact(|connection| {
+            connection
+                .execute_batch("ROLLBACK")
+                .map_err(|error| Error::store("test", error))?;
+            Err::<(), _>(Error::store("test", "lost"))
+        });
+        assert_eq!(wait(lost), Err(Error::store("test", "lost")));
+        assert_eq!(store.problem(), Some("test: lost".to_owned()));
+        one(store, set(Address::state("d", "k"), json!(1)));
+        assert_eq!(store.problem(), None);
+    });
+}
+
 #[test]
 fn c00_case_32_an_acknowledged_write_is_there_after_a_reopen() {
     for durability in [Durability::Full, Durability::Normal] {
@@ -690,7 +751,9 @@ fn check(store: &Store, model: &Model) {
         }
     }
     scopes.sort();
-    groups.values_mut().for_each(|groups| groups.sort());
+    for groups in groups.values_mut() {
+        groups.sort();
+    }
     assert_eq!(wait(store.state_scopes()).unwrap(), scopes);
     assert_eq!(
         wait(store.streams()).unwrap(),

@@ -1,11 +1,13 @@
 //! The writer thread: group commit.
 
+use std::sync::Arc;
+
 use rusqlite::Connection;
 
 use super::queue::Queue;
 use super::rows::Rows;
 use super::task::{Task, guarded};
-use super::{ReadJob, WriterJob};
+use super::{Health, ReadJob, WriterJob};
 use crate::error::{Error, Result};
 
 /// Most tasks per transaction: bounds how long the first one waits for the last.
@@ -14,15 +16,17 @@ const MAX_GROUP: usize = 1024;
 pub(super) struct Writer {
     connection: Connection,
     rows: Rows,
+    health: Arc<Health>,
 }
 
 type Ran = (Box<dyn Task>, Result<()>);
 
 impl Writer {
-    pub(super) fn new(connection: Connection, stream_items_per_group: u64) -> Self {
+    pub(super) fn new(connection: Connection, stream_items_per_group: u64, health: Arc<Health>) -> Self {
         Self {
             connection,
             rows: Rows::new(stream_items_per_group),
+            health,
         }
     }
 
@@ -78,7 +82,11 @@ impl Writer {
     /// gave up the whole transaction: then they failed too.
     fn run_task(&mut self, task: &mut dyn Task, alone: bool, before: &mut [Ran]) -> Result<()> {
         if self.connection.is_autocommit() {
-            self.execute("BEGIN IMMEDIATE")?;
+            let begun = self.execute("BEGIN IMMEDIATE");
+            if let Err(error) = begun {
+                self.health.failed(Some(&error));
+                return Err(error);
+            }
         }
         if !alone {
             self.execute("SAVEPOINT task")?;
@@ -95,6 +103,10 @@ impl Writer {
 
     fn undo(&mut self, error: &Error, alone: bool, before: &mut [Ran]) {
         self.rows.forget();
+        if self.connection.is_autocommit() {
+            // Given up by `SQLite` itself: the disk, or memory.
+            self.health.failed(Some(error));
+        }
         if !alone && !self.connection.is_autocommit() {
             let undone = self
                 .execute("ROLLBACK TO task")
@@ -109,9 +121,12 @@ impl Writer {
 
     fn commit(&mut self, ran: &mut [Ran]) {
         if self.connection.is_autocommit() {
+            // Nothing was begun, or everything was undone.
             return;
         }
-        if let Err(error) = self.execute("COMMIT") {
+        let outcome = self.execute("COMMIT");
+        self.health.failed(outcome.as_ref().err());
+        if let Err(error) = outcome {
             tracing::error!(%error, "a write group was not committed");
             self.roll_back();
             self.rows.forget();

@@ -121,14 +121,12 @@ async fn call(core: &Arc<Core>, binding: &Binding, function: &FunctionId, event:
         },
     };
     let timeout = binding.lanes.timeout;
-    match tokio::time::timeout(timeout, core.invoke(invocation)).await {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            tracing::warn!(trigger = %binding.spec.id, %function, "event handler is late, the next event is sent");
-            Err(Error::Timeout {
-                function: function.to_string(),
-                after_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
-            })
-        }
+    if let Ok(outcome) = tokio::time::timeout(timeout, core.invoke(invocation)).await {
+        return outcome;
     }
+    tracing::warn!(trigger = %binding.spec.id, %function, "event handler is late, the next event is sent");
+    Err(Error::Timeout {
+        function: function.to_string(),
+        after_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+    })
 }
