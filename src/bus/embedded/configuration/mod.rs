@@ -1,0 +1,3 @@
+//! Configuration.
+mod template;
+mod validation;
