@@ -86,8 +86,8 @@ pub(super) struct DeadLetter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Counts {
     /// Waiting, running or without a subscriber.
-    pub(super) live: u64,
-    pub(super) dead: u64,
+    pub(super) live: i64,
+    pub(super) dead: i64,
 }
 
 fn unusable(error: rusqlite::Error) -> Error {
@@ -269,7 +269,7 @@ pub(super) fn topics(connection: &Connection) -> Result<Vec<String>> {
 }
 
 /// Queues and topics with dead letters, and how many, sorted.
-pub(super) fn dead_lines(connection: &Connection) -> Result<Vec<(String, u64)>> {
+pub(super) fn dead_lines(connection: &Connection) -> Result<Vec<(String, i64)>> {
     let mut statement = connection
         .prepare_cached("SELECT line, COUNT(*) FROM jobs WHERE state = 2 GROUP BY line ORDER BY line")
         .map_err(unusable)?;
