@@ -104,25 +104,16 @@ fn scalar(text: String) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::MapEnv;
     use pretty_assertions::assert_eq;
     use serde_json::json;
 
-    struct Fixed;
-
-    impl Env for Fixed {
-        fn var(&self, name: &str) -> Option<String> {
-            match name {
-                "PORT" => Some("8080".into()),
-                "ON" => Some("true".into()),
-                "NAME" => Some("box".into()),
-                "TRICK" => Some("${PORT}".into()),
-                _ => None,
-            }
-        }
+    fn env() -> MapEnv {
+        MapEnv::from([("PORT", "8080"), ("ON", "true"), ("NAME", "box"), ("TRICK", "${PORT}"), ("EMPTY", "")])
     }
 
     fn value(raw: &Value) -> Value {
-        let expanded = expand(raw, &Fixed);
+        let expanded = expand(raw, &env());
         assert_eq!(expanded.missing, []);
         expanded.value
     }
@@ -130,11 +121,11 @@ mod tests {
     #[test]
     fn a_lone_placeholder_takes_the_type_of_its_text() {
         let raw = json!({"a": "${PORT}", "b": "${ON}", "c": "${NAME}", "d": "${X:1.5}", "e": "${X:}", "f": "${X:null}",
-            "g": "${X:[1]}", "h": "${X: 7 }", "i": "${X:a:b}", "j": "${X:#p}", "k": "${X:7 #p}", "l": "${X:.inf}"});
+            "g": "${X:[1]}", "h": "${X: 7 }", "i": "${X:a:b}", "j": "${X:#p}", "k": "${X:7 #p}", "l": "${X:.inf}", "m": "${EMPTY:9}"});
         assert_eq!(
             value(&raw),
             json!({"a": 8080, "b": true, "c": "box", "d": 1.5, "e": "", "f": null, "g": "[1]", "h": 7, "i": "a:b",
-                "j": "#p", "k": "7 #p", "l": ".inf"})
+                "j": "#p", "k": "7 #p", "l": ".inf", "m": 9})
         );
     }
 
@@ -154,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_with_its_place() {
-        let expanded = expand(&json!({"a/b": [1, "x${NOPE}${PORT}"], "p": "${PORT}"}), &Fixed);
+        let expanded = expand(&json!({"a/b": [1, "x${NOPE}${PORT}"], "p": "${PORT}"}), &env());
         assert_eq!(
             expanded,
             Expanded {
