@@ -22,12 +22,10 @@ fn payload(job: &str, seconds: u32) -> Value {
 }
 
 async fn engine() -> Engine {
-    let engine = timed_engine(EmbeddedOptions::default(), MapEnv::default()).await;
-    tokio::time::pause();
-    engine
+    timed_engine(EmbeddedOptions::default(), MapEnv::default()).await
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_job_runs_at_its_times_with_its_metadata() {
     let engine = engine().await;
     let mut calls = engine.record("t::f");
@@ -40,7 +38,7 @@ async fn a_job_runs_at_its_times_with_its_metadata() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_slow_handler_skips_runs_and_a_hanging_one_does_not_stop_the_job() {
     let engine = engine().await;
     let (sender, mut calls) = mpsc::channel(10);
@@ -70,17 +68,22 @@ async fn a_slow_handler_skips_runs_and_a_hanging_one_does_not_stop_the_job() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_far_run_is_waited_for_in_steps_and_a_job_without_runs_ends() {
     let engine = engine().await;
-    let mut calls = engine.watch("t::f", "cron", json!({"expression": "0 29 20 * * *"})).await;
-    assert_eq!(calls.next().await, payload("t::f", 140));
+    let (sender, mut calls) = mpsc::channel(10);
+    engine.serve("t::f", move |payload, _| {
+        sender.try_send(payload).unwrap();
+        std::future::ready(Ok(Value::Null))
+    });
+    engine.bind("far", "cron", "t::f", json!({"expression": "0 29 20 * * *"})).await.unwrap();
+    assert_eq!(calls.recv().await, Some(payload("far", 140)));
     engine.bind("past", "cron", "t::f", json!({"expression": "0 0 0 1 1 * 2020"})).await.unwrap();
     tokio::time::advance(Duration::from_secs(3_600)).await;
     assert!(calls.is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_condition_blocks_a_replaced_job_is_replaced_and_an_unbound_one_ends() {
     let engine = engine().await;
     engine.serve("t::no", |_, _| std::future::ready(Ok(json!(false))));
@@ -99,14 +102,14 @@ async fn a_condition_blocks_a_replaced_job_is_replaced_and_an_unbound_one_ends()
     assert!(blocked.is_empty() && old.is_empty() && new.is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_job_ends_with_the_process() {
     let engine = engine().await;
     engine.bind("job", "cron", "t::f", json!({"expression": "0 0 0 1 1 *"})).await.unwrap();
     assert!(engine.bus.shutdown(Duration::from_secs(1)).await);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_no_expression_is_refused() {
     let engine = engine().await;
     for (config, text) in [

@@ -70,6 +70,15 @@ async fn messages_before_any_subscription_stay_under_the_bare_topic() {
 }
 
 #[tokio::test]
+async fn what_nobody_will_ever_get_is_bounded() {
+    let engine = Engine::memory().await;
+    for n in 0..1_003 {
+        publish(&engine, json!(n)).await;
+    }
+    assert_eq!(stats(&engine).await["depth"], 1_000);
+}
+
+#[tokio::test]
 async fn a_fifo_subscriber_gets_messages_in_order_and_failed_ones_first() {
     let engine = Engine::memory().await;
     let (sender, mut seen) = tokio::sync::mpsc::channel(100);

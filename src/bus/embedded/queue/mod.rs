@@ -81,6 +81,9 @@ impl Queues {
         for stored in &waiting {
             self.line_of(stored).push(line::job(stored, self.ticker, now_ms));
         }
+        for line in self.all_lines().iter().filter(|line| line.is_open()) {
+            self.run(core, line);
+        }
         let registration = Registration {
             id: CONFIGURATION_ID.to_owned(),
             name: "Queues".to_owned(),
@@ -116,11 +119,15 @@ impl Queues {
 
     /// A function was registered somewhere: jobs may be waiting for it.
     pub(super) fn targets_changed(&self) {
-        let lines = self.read();
-        let topics = lines.topics.values().flat_map(HashMap::values);
-        for line in lines.named.values().chain(topics).filter(|line| line.depth() > 0) {
+        for line in self.all_lines().iter().filter(|line| line.depth() > 0) {
             line.targets_changed();
         }
+    }
+
+    fn all_lines(&self) -> Vec<Arc<Line>> {
+        let lines = self.read();
+        let topics = lines.topics.values().flat_map(HashMap::values);
+        lines.named.values().chain(topics).cloned().collect()
     }
 
     fn open_named(&self, core: &Arc<Core>, name: &str, policy: Policy) {

@@ -76,7 +76,7 @@ impl Policy {
         Ok(Self {
             discipline,
             concurrency: concurrency(declared.concurrency)?,
-            max_attempts: declared.max_retries.unwrap_or(MAX_ATTEMPTS).max(1),
+            max_attempts: attempts(declared.max_retries)?,
             backoff_ms: declared.backoff_ms.unwrap_or(BACKOFF_MS),
             timeout_ms: declared.timeout_ms.unwrap_or(TIMEOUT_MS).max(1),
             group_field,
@@ -182,8 +182,16 @@ fn read<'a, T: Deserialize<'a>>(config: &'a Value) -> Result<T> {
 fn concurrency(declared: Option<usize>) -> Result<usize> {
     match declared {
         None => Ok(CONCURRENCY),
-        Some(0) => Err(Error::invalid("concurrency: must be at least 1")),
-        Some(some) => Ok(some.min(MAX_CONCURRENCY)),
+        Some(some) if (1..=MAX_CONCURRENCY).contains(&some) => Ok(some),
+        Some(_) => Err(Error::invalid(format!("concurrency: must be between 1 and {MAX_CONCURRENCY}"))),
+    }
+}
+
+fn attempts(declared: Option<u32>) -> Result<u32> {
+    match declared {
+        None => Ok(MAX_ATTEMPTS),
+        Some(0) => Err(Error::invalid("max_retries: counts all attempts, must be at least 1")),
+        Some(some) => Ok(some),
     }
 }
 
@@ -255,7 +263,9 @@ mod tests {
         let cases = [
             (json!({"type": "fifo"}), "message_group_field: required for a fifo queue"),
             (json!({"type": "lifo"}), "type: unknown queue type 'lifo'"),
-            (json!({"concurrency": 0}), "concurrency: must be at least 1"),
+            (json!({"concurrency": 0}), "concurrency: must be between 1 and 1024"),
+            (json!({"concurrency": 1025}), "concurrency: must be between 1 and 1024"),
+            (json!({"max_retries": 0}), "max_retries: counts all attempts, must be at least 1"),
             (json!({"max_retries": "x"}), "max_retries: invalid type: string \"x\", expected u32"),
             (json!([]), "queue config must be an object"),
         ];
