@@ -15,6 +15,7 @@ pub mod config;
 pub mod error;
 pub mod ids;
 pub mod model;
+pub mod rules;
 pub mod telemetry;
 pub mod watch;
 pub mod workers;

@@ -16,6 +16,7 @@ mod cx;
 mod decode;
 pub mod embedded;
 mod function;
+mod hold;
 mod registry;
 mod scope;
 mod stream;
@@ -44,6 +45,7 @@ pub use context::{Baggage, CallContext, CallOptions};
 pub use cx::Cx;
 pub use decode::{MAX_DEPTH, MAX_PAYLOAD_BYTES, decode, dismantle, unwrap_body};
 pub use function::{Function, FunctionDef, FunctionInfo, Payload};
+pub use hold::Hold;
 pub use scope::Scope;
 pub use stream::{StreamItem, StreamTap};
 pub use transport::{EngineInfo, Invocation, Transport, TriggerSpec, Write};
@@ -84,6 +86,7 @@ struct Inner {
     transport: Arc<dyn Transport>,
     channels: channel::Channels,
     taps: stream::Taps,
+    holds: hold::Holds,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     runtime: Handle,
@@ -98,6 +101,7 @@ impl Bus {
             registry: registry::Registry::new(Arc::clone(&ports.recorder)),
             channels: channel::Channels::default(),
             taps: stream::Taps::default(),
+            holds: hold::Holds::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             runtime: Handle::current(),

@@ -145,6 +145,23 @@ impl AssistantEvent {
         }
     }
 
+    /// The accumulated message, when the event carries one.
+    pub fn partial(&self) -> Option<&Arc<AssistantMessage>> {
+        match self {
+            Self::Start { partial }
+            | Self::TextStart { partial }
+            | Self::TextDelta { partial, .. }
+            | Self::TextEnd { partial }
+            | Self::ThinkingStart { partial }
+            | Self::ThinkingDelta { partial, .. }
+            | Self::ThinkingEnd { partial }
+            | Self::FunctioncallStart { partial }
+            | Self::FunctioncallDelta { partial, .. }
+            | Self::FunctioncallEnd { partial } => partial.as_ref(),
+            Self::Usage { .. } | Self::Stop { .. } | Self::Done { .. } | Self::Error { .. } => None,
+        }
+    }
+
     /// The slot of the accumulated message; `None` for kinds that never carry one.
     pub fn partial_mut(&mut self) -> Option<&mut Partial> {
         match self {

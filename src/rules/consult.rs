@@ -122,7 +122,12 @@ mod tests {
         ] {
             let verdict = |id| settings_verdict(&settings(mode), id, &Map::new(), &floor);
             assert_eq!(
-                [verdict("approved"), verdict("listed"), verdict("other"), verdict("floor::x")],
+                [
+                    verdict("approved"),
+                    verdict("listed"),
+                    verdict("other"),
+                    verdict("floor::x")
+                ],
                 [approved, listed, other, None]
             );
             // No globs and no prefixes in the lists.

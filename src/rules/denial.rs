@@ -145,10 +145,34 @@ mod tests {
     #[test]
     fn a_person_refuses_in_their_own_words() {
         for (refusal, given, decision, reason, shown) in [
-            (Refusal::Denied, Some("not now"), "deny", "not now", "Permission denied by user: not now"),
-            (Refusal::Denied, None, "deny", "denied", "Permission denied by user: denied"),
-            (Refusal::Aborted, Some("stop"), "aborted", "stop", "Function call aborted: stop"),
-            (Refusal::Aborted, None, "aborted", "session_aborted", "Function call aborted: session_aborted"),
+            (
+                Refusal::Denied,
+                Some("not now"),
+                "deny",
+                "not now",
+                "Permission denied by user: not now",
+            ),
+            (
+                Refusal::Denied,
+                None,
+                "deny",
+                "denied",
+                "Permission denied by user: denied",
+            ),
+            (
+                Refusal::Aborted,
+                Some("stop"),
+                "aborted",
+                "stop",
+                "Function call aborted: stop",
+            ),
+            (
+                Refusal::Aborted,
+                None,
+                "aborted",
+                "session_aborted",
+                "Function call aborted: session_aborted",
+            ),
         ] {
             let denied = by_user("f", &json!({"token": 1}), refusal, given);
             let expected = json!({

@@ -27,8 +27,7 @@ const ANYTHING: &str = r"[\s\S]";
 const BOUNDARY: &str = r"(?-u:\b)";
 const NO_BOUNDARY: &str = r"(?-u:\B)";
 /// The same without inline flags, which the backtracking engine lacks.
-const BOUNDARY_BY_LOOKING: &str =
-    "(?:(?<=[0-9A-Z_a-z])(?![0-9A-Z_a-z])|(?<![0-9A-Z_a-z])(?=[0-9A-Z_a-z]))";
+const BOUNDARY_BY_LOOKING: &str = "(?:(?<=[0-9A-Z_a-z])(?![0-9A-Z_a-z])|(?<![0-9A-Z_a-z])(?=[0-9A-Z_a-z]))";
 const NO_BOUNDARY_BY_LOOKING: &str =
     "(?:(?<=[0-9A-Z_a-z])(?=[0-9A-Z_a-z])|(?<![0-9A-Z_a-z])(?![0-9A-Z_a-z]))";
 
@@ -219,12 +218,18 @@ impl<'a> Translator<'a> {
         let look = ["?=", "?!", "?<=", "?<!"];
         let group = if self.eat("?:") {
             self.out.push_str("(?:");
-            Group { number: None, repeatable: true }
+            Group {
+                number: None,
+                repeatable: true,
+            }
         } else if let Some(text) = look.into_iter().find(|text| self.eat(text)) {
             self.needs_backtracking = true;
             self.out.push('(');
             self.out.push_str(text);
-            Group { number: None, repeatable: false }
+            Group {
+                number: None,
+                repeatable: false,
+            }
         } else if self.eat("?<") {
             self.group_name()?;
             self.capturing()
@@ -241,7 +246,10 @@ impl<'a> Translator<'a> {
     fn capturing(&mut self) -> Group {
         self.out.push('(');
         self.begun += 1;
-        Group { number: Some(self.begun), repeatable: true }
+        Group {
+            number: Some(self.begun),
+            repeatable: true,
+        }
     }
 
     fn group_name(&mut self) -> Result<String, String> {
@@ -261,7 +269,11 @@ impl<'a> Translator<'a> {
         if let Some(closed) = group.number.and_then(|number| self.closed.get_mut(number - 1)) {
             *closed = true;
         }
-        self.before = if group.repeatable { Before::Atom } else { Before::Nothing };
+        self.before = if group.repeatable {
+            Before::Atom
+        } else {
+            Before::Nothing
+        };
         Ok(())
     }
 
@@ -398,8 +410,10 @@ impl<'a> Translator<'a> {
             let Some(first) = self.member(&mut members)? else {
                 break;
             };
-            let (Some(low), true) = (first, self.peek() == Some('-') && self.chars.get(self.at + 1) != Some(&']'))
-            else {
+            let (Some(low), true) = (
+                first,
+                self.peek() == Some('-') && self.chars.get(self.at + 1) != Some(&']'),
+            ) else {
                 if let Some(unit) = first {
                     push_range(&mut members, unit, unit);
                 }

@@ -53,7 +53,9 @@ pub(super) fn entries(document: &Value) -> Result<Vec<Rule>, RuleFileError> {
 /// Entries of the deny floor: as in a rule file, without an action, all of them denials.
 pub(super) fn floor_entries(entries: &[Value]) -> Result<Vec<Rule>, RuleFileError> {
     each(entries, |entry| match entry {
-        Value::String(text) if text.starts_with('!') => Err("entries are denials already, without `!`".into()),
+        Value::String(text) if text.starts_with('!') => {
+            Err("entries are denials already, without `!`".into())
+        }
         Value::String(text) => plain(text, Action::Deny),
         Value::Object(object) if object.get("action").is_some_and(|action| action != "deny") => {
             Err("entries have no action, they are denials".into())

@@ -47,8 +47,14 @@ mod tests {
     #[test]
     fn what_is_no_entry_is_refused() {
         for entry in [
-            json!("!a"), json!(""), json!(null), json!(1), json!([]), json!({}),
-            json!({"function": "f", "action": "allow"}), json!({"function": "f", "args": {"x": {"matches": "("}}}),
+            json!("!a"),
+            json!(""),
+            json!(null),
+            json!(1),
+            json!([]),
+            json!({}),
+            json!({"function": "f", "action": "allow"}),
+            json!({"function": "f", "args": {"x": {"matches": "("}}}),
         ] {
             assert!(Floor::compile(std::slice::from_ref(&entry)).is_err(), "{entry}");
         }

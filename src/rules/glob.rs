@@ -171,10 +171,7 @@ mod tests {
         match pattern.split_first() {
             None => id.is_empty(),
             Some(('*', rest)) => {
-                let run = id
-                    .iter()
-                    .take_while(|c| !LINE_TERMINATORS.contains(c))
-                    .count();
+                let run = id.iter().take_while(|c| !LINE_TERMINATORS.contains(c)).count();
                 (0..=run).any(|skip| naive(rest, id.get(skip..).unwrap_or_default()))
             }
             Some((c, rest)) => id

@@ -88,7 +88,9 @@ mod tests {
     use pretty_assertions::assert_eq;
 
     fn found(pattern: &str, text: &str) -> Found {
-        Pattern::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}")).search(text)
+        Pattern::new(pattern)
+            .unwrap_or_else(|error| panic!("{pattern}: {error}"))
+            .search(text)
     }
 
     /// Pattern, texts it is found in, texts it is not found in; the answers are those of an ECMAScript engine.
@@ -110,7 +112,11 @@ mod tests {
         check(&[
             (r"^\d$", &["0", "9"], &["\u{661}", "\u{ff11}", "a", ""]),
             (r"^\D$", &["\u{661}", "a", "\n"], &["5"]),
-            (r"^\w$", &["a", "Z", "_", "7"], &["é", "ß", "\u{17f}", "\u{212a}", "-"]),
+            (
+                r"^\w$",
+                &["a", "Z", "_", "7"],
+                &["é", "ß", "\u{17f}", "\u{212a}", "-"],
+            ),
             (r"^\W$", &["é", "-", " "], &["a", "_"]),
             (
                 r"^\s$",
@@ -126,7 +132,11 @@ mod tests {
             (r"^[\D]$", &["a"], &["1"]),
             (r"^[^\D]$", &["1"], &["a"]),
             (r"^[\W_]$", &["_", "é"], &["a"]),
-            (r"^.$", &["x", "\u{85}", "\u{b}"], &["\n", "\r", "\u{2028}", "\u{2029}"]),
+            (
+                r"^.$",
+                &["x", "\u{85}", "\u{b}"],
+                &["\n", "\r", "\u{2028}", "\u{2029}"],
+            ),
             (r"\bcat\b", &["a cat!", "écaté", "cat"], &["cats", "_cat"]),
             (r"a\Bb", &["ab"], &["a b"]),
             (r"^\B$", &[""], &["a"]),
@@ -179,7 +189,11 @@ mod tests {
     #[test]
     fn lookaround_and_references_work() {
         check(&[
-            (r"^(?!.*--force)git push", &["git push origin"], &["git push --force"]),
+            (
+                r"^(?!.*--force)git push",
+                &["git push origin"],
+                &["git push --force"],
+            ),
             (r"(?<!sudo )rm", &["rm x"], &["sudo rm x"]),
             (r"(?<=a+)b$", &["aab"], &["b"]),
             (r"^(?=.*\d)(?=.*[a-z&-]).+$", &["a1", "&1"], &["a", "1"]),
@@ -200,9 +214,36 @@ mod tests {
     #[test]
     fn what_ecmascript_refuses_is_refused() {
         for pattern in [
-            "(", ")", "a)", "[", "[a", "*", "+a", "a**", "a++", "a?+", "^*", r"\b+", "|*", "(*)", "(?<=a)+", "a{2,1}",
-            "a{2}{3}", "{2}", "[b-a]", "[a--]", "\\", "[\\", "(?i)a", "(?P<n>a)", "(?>a)", "(?#c)", "(?<>a)", r"(?<n>a)\k<m>",
-            r"(?<n>a)\k", "(?",
+            "(",
+            ")",
+            "a)",
+            "[",
+            "[a",
+            "*",
+            "+a",
+            "a**",
+            "a++",
+            "a?+",
+            "^*",
+            r"\b+",
+            "|*",
+            "(*)",
+            "(?<=a)+",
+            "a{2,1}",
+            "a{2}{3}",
+            "{2}",
+            "[b-a]",
+            "[a--]",
+            "\\",
+            "[\\",
+            "(?i)a",
+            "(?P<n>a)",
+            "(?>a)",
+            "(?#c)",
+            "(?<>a)",
+            r"(?<n>a)\k<m>",
+            r"(?<n>a)\k",
+            "(?",
         ] {
             assert!(Pattern::new(pattern).is_err(), "/{pattern}/");
         }

@@ -184,16 +184,57 @@ mod tests {
     #[test]
     fn secrets_go_and_lookalikes_stay() {
         for name in [
-            "password", "PASSWORD", "token", "api_key", "apikey", "secret", "auth", "Authorization", "access_key",
-            "access_token", "refresh_token", "private_key", "db_password", "GITHUB_TOKEN", "accessToken", "x-api-key",
-            "X-Api-Key", "cookie", "Set-Cookie", "passwd", "bearer", "credentials", "clientSecret", "pass-word", "api-key",
-            "APIKey", "_token", "user.password", "-token-", "myAccessKey",
+            "password",
+            "PASSWORD",
+            "token",
+            "api_key",
+            "apikey",
+            "secret",
+            "auth",
+            "Authorization",
+            "access_key",
+            "access_token",
+            "refresh_token",
+            "private_key",
+            "db_password",
+            "GITHUB_TOKEN",
+            "accessToken",
+            "x-api-key",
+            "X-Api-Key",
+            "cookie",
+            "Set-Cookie",
+            "passwd",
+            "bearer",
+            "credentials",
+            "clientSecret",
+            "pass-word",
+            "api-key",
+            "APIKey",
+            "_token",
+            "user.password",
+            "-token-",
+            "myAccessKey",
         ] {
-            assert_eq!(redact(&json!({ name: {"a": [1]} })), json!({ name: "<redacted>" }), "{name}");
+            assert_eq!(
+                redact(&json!({ name: {"a": [1]} })),
+                json!({ name: "<redacted>" }),
+                "{name}"
+            );
         }
         for name in [
-            "tokenizer", "authority", "secretary", "passwordless", "max_tokens", "author", "tokens", "key", "keyboard",
-            "password_hint", "monkey", "cookies_enabled", "",
+            "tokenizer",
+            "authority",
+            "secretary",
+            "passwordless",
+            "max_tokens",
+            "author",
+            "tokens",
+            "key",
+            "keyboard",
+            "password_hint",
+            "monkey",
+            "cookies_enabled",
+            "",
         ] {
             let args = json!({ name: {"a": [1, null, true, "x"]} });
             assert_eq!(redact(&args), args, "{name}");
@@ -211,7 +252,10 @@ mod tests {
         };
         assert_eq!(redact(&nested(64)), nested(64));
         let cut = redact(&nested(65)).to_string();
-        assert_eq!(cut, format!("{}\"<max-depth>\"{}", "[".repeat(64), "]".repeat(64)));
+        assert_eq!(
+            cut,
+            format!("{}\"<max-depth>\"{}", "[".repeat(64), "]".repeat(64))
+        );
         let mut deep = json!(null);
         for _ in 0..200_000 {
             deep = Value::Array(vec![deep]);
@@ -223,7 +267,9 @@ mod tests {
 
     #[test]
     fn the_excerpt_is_capped_and_says_so() {
-        let many: Map<String, Value> = (0..1_000).map(|n| (format!("k{n}"), json!("é\u{1}".repeat(100)))).collect();
+        let many: Map<String, Value> = (0..1_000)
+            .map(|n| (format!("k{n}"), json!("é\u{1}".repeat(100))))
+            .collect();
         for args in [
             Value::Object(many),
             json!(vec![json!({"a\"": ["x\\\n"]}); 2_000]),

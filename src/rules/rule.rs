@@ -90,9 +90,7 @@ fn equal(expected: &Value, value: &Value) -> bool {
         (Value::Number(a), Value::Number(b)) => equal_numbers(a, b),
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b)),
         (Value::Object(a), Value::Object(b)) => {
-            a.len() == b.len()
-                && a.iter()
-                    .all(|(key, a)| b.get(key).is_some_and(|b| equal(a, b)))
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| equal(a, b)))
         }
         (Value::Null, Value::Null) => true,
         (Value::Bool(a), Value::Bool(b)) => a == b,
@@ -123,8 +121,16 @@ mod tests {
             (json!(0), json!(false), false),
             (json!(null), json!(null), true),
             (json!(u64::MAX), json!(-1), false),
-            (json!(9_007_199_254_740_993_u64), json!(9_007_199_254_740_992_u64), false),
-            (json!({"a": 1, "b": [1, {"c": 2}]}), json!({"b": [1.0, {"c": 2}], "a": 1}), true),
+            (
+                json!(9_007_199_254_740_993_u64),
+                json!(9_007_199_254_740_992_u64),
+                false,
+            ),
+            (
+                json!({"a": 1, "b": [1, {"c": 2}]}),
+                json!({"b": [1.0, {"c": 2}], "a": 1}),
+                true,
+            ),
             (json!([1, 2]), json!([2, 1]), false),
             (json!([1]), json!([1, 1]), false),
             (json!({"a": null}), json!({}), false),

@@ -120,7 +120,10 @@ mod tests {
     }
 
     fn decision(rules: &RuleSet, function_id: &str, args: Value) -> String {
-        check(rules, function_id, args)["decision"].as_str().unwrap().to_owned()
+        check(rules, function_id, args)["decision"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     fn allow(rule_id: &str) -> Value {
@@ -146,8 +149,14 @@ mod tests {
 
     #[test]
     fn c03_case_25_first_match_wins() {
-        assert_eq!(check(&rules("rules: ['*','!state::set']"), "state::set", json!({})), allow("*"));
-        assert_eq!(check(&rules("rules: ['!state::set','*']"), "state::set", json!({})), deny("state::set"));
+        assert_eq!(
+            check(&rules("rules: ['*','!state::set']"), "state::set", json!({})),
+            allow("*")
+        );
+        assert_eq!(
+            check(&rules("rules: ['!state::set','*']"), "state::set", json!({})),
+            deny("state::set")
+        );
         // An exact rule whose constraint fails does not hide the wildcard rules after it.
         let mixed = rules("rules: [{function: a, action: deny, args: {x: {equals: 1}}}, 'b*', '*', a]");
         assert_eq!(check(&mixed, "a", json!({"x": 2})), allow("*"));
@@ -179,7 +188,8 @@ mod tests {
         ] {
             assert_eq!(check(&rules, "f", args), expected);
         }
-        let null = RuleSet::parse("rules: [{function: f, action: allow, args: {n: {equals: null}}}]").unwrap();
+        let null =
+            RuleSet::parse("rules: [{function: f, action: allow, args: {n: {equals: null}}}]").unwrap();
         assert_eq!(check(&null, "f", json!({"n": null})), allow("f"));
         assert_eq!(check(&null, "f", json!({})), ask());
     }
@@ -198,9 +208,30 @@ mod tests {
         let rules = rules(
             "rules: [{function: state::get, action: allow, args: {scope: {equals: agent}, key: {matches: '^session/[a-z]+/notes$'}}}]",
         );
-        assert_eq!(check(&rules, "state::get", json!({"scope": "agent", "key": "session/ab/notes"})), allow("state::get"));
-        assert_eq!(check(&rules, "state::get", json!({"scope": "other", "key": "session/ab/notes"})), ask());
-        assert_eq!(check(&rules, "state::get", json!({"scope": "agent", "key": "session/ab/notes\n"})), ask());
+        assert_eq!(
+            check(
+                &rules,
+                "state::get",
+                json!({"scope": "agent", "key": "session/ab/notes"})
+            ),
+            allow("state::get")
+        );
+        assert_eq!(
+            check(
+                &rules,
+                "state::get",
+                json!({"scope": "other", "key": "session/ab/notes"})
+            ),
+            ask()
+        );
+        assert_eq!(
+            check(
+                &rules,
+                "state::get",
+                json!({"scope": "agent", "key": "session/ab/notes\n"})
+            ),
+            ask()
+        );
     }
 
     #[test]
@@ -211,8 +242,18 @@ mod tests {
         let mut expected = deny("shell::exec");
         expected["matched_constraint"] =
             json!({"field": "command", "operator": "matches", "value": "^git push --force"});
-        assert_eq!(check(&rules, "shell::exec", json!({"command": "git push --force origin"})), expected);
-        assert_eq!(check(&rules, "shell::exec", json!({"command": "git status"})), ask());
+        assert_eq!(
+            check(
+                &rules,
+                "shell::exec",
+                json!({"command": "git push --force origin"})
+            ),
+            expected
+        );
+        assert_eq!(
+            check(&rules, "shell::exec", json!({"command": "git status"})),
+            ask()
+        );
     }
 
     #[test]
@@ -243,8 +284,14 @@ mod tests {
             ("{function: '', action: allow}", "rule 2: no function id"),
             ("{function: 7, action: allow}", "rule 2: function must be a text"),
             ("{function: f}", "rule 2 (`f`): action must be `allow` or `deny`"),
-            ("{function: f, action: ask}", "rule 2 (`f`): action must be `allow` or `deny`"),
-            ("{function: f, action: allow, args: [1]}", "rule 2 (`f`): args must be an object of constraints"),
+            (
+                "{function: f, action: ask}",
+                "rule 2 (`f`): action must be `allow` or `deny`",
+            ),
+            (
+                "{function: f, action: allow, args: [1]}",
+                "rule 2 (`f`): args must be an object of constraints",
+            ),
             (
                 "{rule_id: r, function: f, action: allow, args: {p: {matches: '('}}}",
                 "rule 2 (`r`): args.p: matches: a group is not closed",
@@ -261,21 +308,41 @@ mod tests {
                 "{function: f, action: allow, args: {p: x}}",
                 "rule 2 (`f`): args.p: a constraint needs `equals` or `matches`",
             ),
-            ("~", "rule 2: a rule is a text or an object, this is empty, or a text beginning with `!` that needs quotes"),
+            (
+                "~",
+                "rule 2: a rule is a text or an object, this is empty, or a text beginning with `!` that needs quotes",
+            ),
             ("7", "rule 2: a rule is a text or an object, this is a number"),
-            ("true", "rule 2: a rule is a text or an object, this is a truth value"),
+            (
+                "true",
+                "rule 2: a rule is a text or an object, this is a truth value",
+            ),
             ("[a]", "rule 2: a rule is a text or an object, this is a list"),
         ] {
             let text = format!("rules: [good, {bad}, '*']");
             assert_eq!(RuleSet::parse(&text).unwrap_err().to_string(), message, "{bad}");
         }
         assert!(RuleSet::parse("rules:\n  - !state::set\n").is_err());
-        assert!(RuleSet::parse("rules: [a").unwrap_err().to_string().starts_with("not readable as YAML: "));
+        assert!(
+            RuleSet::parse("rules: [a")
+                .unwrap_err()
+                .to_string()
+                .starts_with("not readable as YAML: ")
+        );
     }
 
     #[test]
     fn p7_no_rules_means_ask_for_everything() {
-        for text in ["", "# only a comment", "version: 1", "rules: x", "rules: {a: b}", "- a", "rules: []", "rules:"] {
+        for text in [
+            "",
+            "# only a comment",
+            "version: 1",
+            "rules: x",
+            "rules: {a: b}",
+            "- a",
+            "rules: []",
+            "rules:",
+        ] {
             let rules = rules(text);
             assert!(rules.is_empty(), "{text:?}");
             assert_eq!(check(&rules, "state::get", json!({})), ask());
@@ -304,25 +371,63 @@ mod tests {
         let shipped = rules(include_str!("../../iii-permissions.example.yaml"));
         assert_eq!(shipped.repeated_ids(), Vec::<&str>::new());
         for id in [
-            "approval::resolve", "policy::check_permissions", "hook-fanout::publish_collect", "state::set",
-            "state::update", "state::delete", "stream::set", "iii::durable::publish", "harness::provider::resolve",
-            "harness::provider::register", "configuration::get", "configuration::set", "configuration::register",
-            "oauth::anthropic::login", "oauth::openai-codex::login", "run::start", "router::stream_assistant",
-            "run::abort", "harness::trigger", "models::register",
+            "approval::resolve",
+            "policy::check_permissions",
+            "hook-fanout::publish_collect",
+            "state::set",
+            "state::update",
+            "state::delete",
+            "stream::set",
+            "iii::durable::publish",
+            "harness::provider::resolve",
+            "harness::provider::register",
+            "configuration::get",
+            "configuration::set",
+            "configuration::register",
+            "oauth::anthropic::login",
+            "oauth::openai-codex::login",
+            "run::start",
+            "router::stream_assistant",
+            "run::abort",
+            "harness::trigger",
+            "models::register",
         ] {
             assert_eq!(check(&shipped, id, json!({})), deny(id));
         }
-        assert_eq!(check(&shipped, "provider::openai::stream", json!({})), deny("provider::*"));
+        assert_eq!(
+            check(&shipped, "provider::openai::stream", json!({})),
+            deny("provider::*")
+        );
         for id in [
-            "state::get", "state::list", "models::list", "models::get", "models::supports", "oauth::anthropic::status",
-            "oauth::openai-codex::status", "directory::engine::functions::list", "directory::engine::functions::info",
-            "directory::engine::triggers::list", "directory::engine::triggers::info",
-            "directory::engine::workers::list", "directory::engine::workers::info",
-            "directory::engine::registered_triggers::list", "directory::engine::registered_triggers::info",
-            "directory::skills::list", "directory::skills::get", "directory::skills::download",
-            "directory::prompts::list", "directory::prompts::get", "directory::prompts::download",
-            "engine::functions::list", "engine::functions::info", "engine::workers::list", "engine::workers::info",
-            "engine::triggers::list", "engine::triggers::info", "engine::registered-triggers::list", "worker::list",
+            "state::get",
+            "state::list",
+            "models::list",
+            "models::get",
+            "models::supports",
+            "oauth::anthropic::status",
+            "oauth::openai-codex::status",
+            "directory::engine::functions::list",
+            "directory::engine::functions::info",
+            "directory::engine::triggers::list",
+            "directory::engine::triggers::info",
+            "directory::engine::workers::list",
+            "directory::engine::workers::info",
+            "directory::engine::registered_triggers::list",
+            "directory::engine::registered_triggers::info",
+            "directory::skills::list",
+            "directory::skills::get",
+            "directory::skills::download",
+            "directory::prompts::list",
+            "directory::prompts::get",
+            "directory::prompts::download",
+            "engine::functions::list",
+            "engine::functions::info",
+            "engine::workers::list",
+            "engine::workers::info",
+            "engine::triggers::list",
+            "engine::triggers::info",
+            "engine::registered-triggers::list",
+            "worker::list",
         ] {
             assert_eq!(check(&shipped, id, json!({})), allow(id));
         }

@@ -73,6 +73,11 @@ impl Metrics {
         self.0.register_histogram(&key(name, labels), &METADATA)
     }
 
+    /// The recorder itself, for those who know only the trait.
+    pub fn recorder(&self) -> Arc<dyn metrics::Recorder + Send + Sync> {
+        Arc::clone(&self.0) as _
+    }
+
     /// Everything in the Prometheus text format.
     pub fn render(&self) -> String {
         self.0.handle().render()

@@ -156,6 +156,11 @@ pub struct InboxRef {
     pub session_id: SessionId,
 }
 
+/// Name that is held while a session's inboxes change, so that the end of a run and a push never pass each other.
+pub fn inbox_hold(session: &str) -> String {
+    format!("inbox/{session}")
+}
+
 /// Items of an inbox in push order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct InboxItems {

@@ -21,9 +21,15 @@ const MAILBOX: usize = 64;
 /// An input of a session.
 pub(super) enum Input {
     /// `run::start`.
-    Start { request: Box<StartRequest>, reply: oneshot::Sender<Result<StartResponse>> },
+    Start {
+        request: Box<StartRequest>,
+        reply: oneshot::Sender<Result<StartResponse>>,
+    },
     /// `turn::<state>`.
-    Step { state: TurnState, reply: oneshot::Sender<Result<StepReply>> },
+    Step {
+        state: TurnState,
+        reply: oneshot::Sender<Result<StepReply>>,
+    },
     /// A decision may have been made, or the session is to be continued after a restart.
     Resume,
 }
@@ -66,7 +72,10 @@ impl Actors {
 
     /// Whether an actor of this process is awake for the session.
     pub(super) fn is_awake(&self, session: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(session)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(session)
     }
 }
 
@@ -103,8 +112,14 @@ fn send<T>(reply: oneshot::Sender<T>, answer: T) {
 fn spawn(cx: &Cx<Turns>, session: &SessionId) -> Handle {
     let (mailbox, inputs) = mpsc::channel(MAILBOX);
     let status = Arc::new(Status::default());
-    let baggage = Baggage { session_id: Some(Arc::from(session.as_str())), message_id: None };
-    let cx = cx.with_context(CallContext { baggage, ..CallContext::default() });
+    let baggage = Baggage {
+        session_id: Some(Arc::from(session.as_str())),
+        message_id: None,
+    };
+    let cx = cx.with_context(CallContext {
+        baggage,
+        ..CallContext::default()
+    });
     let actor = Actor {
         session: Session::new(cx.clone(), session.clone(), Arc::clone(&status.recheck)),
         inputs,
@@ -202,6 +217,12 @@ impl Actor {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Handle>> {
-        self.session.cx.state().actors.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.session
+            .cx
+            .state()
+            .actors
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

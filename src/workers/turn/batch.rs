@@ -5,11 +5,9 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
+use super::prompt::AGENT_TRIGGER;
 use super::record::{PreparedCall, Work};
 use crate::model::{AssistantMessage, CallId, ContentBlock, FunctionCall, FunctionResult, StopReason};
-
-/// Name of the one tool that models are given.
-pub(super) const AGENT_TRIGGER: &str = "agent_trigger";
 
 /// Makes call ids usable as keys: unique within the message, not empty, without `/`. Replaced in the stored message, so
 /// that provider, transcript, approvals and results all speak of the same id.
@@ -17,7 +15,9 @@ pub(super) fn repair_call_ids(message: &mut AssistantMessage, turn: u64) {
     let mut seen: HashSet<CallId> = HashSet::new();
     let mut position = 0;
     for block in &mut message.content {
-        let ContentBlock::FunctionCall { id, .. } = block else { continue };
+        let ContentBlock::FunctionCall { id, .. } = block else {
+            continue;
+        };
         position += 1;
         let base = match id.as_str() {
             "" => format!("call-{turn}-{position}"),
@@ -40,12 +40,19 @@ pub(super) fn prepare(message: &AssistantMessage) -> Work {
         .calls()
         .map(|(id, name, arguments)| prepare_call(id, name, arguments, message.stop_reason))
         .collect();
-    Work { prepared, ..Work::default() }
+    Work {
+        prepared,
+        ..Work::default()
+    }
 }
 
 fn prepare_call(id: &CallId, name: &str, arguments: &Value, stop_reason: StopReason) -> PreparedCall {
     let synthetic = |target: &str, payload: Value, result| PreparedCall::Synthetic {
-        call: FunctionCall { id: id.clone(), function_id: target.into(), arguments: payload },
+        call: FunctionCall {
+            id: id.clone(),
+            function_id: target.into(),
+            arguments: payload,
+        },
         result,
     };
     if name != AGENT_TRIGGER {
@@ -65,7 +72,13 @@ fn prepare_call(id: &CallId, name: &str, arguments: &Value, stop_reason: StopRea
     if target.is_empty() {
         return synthetic(AGENT_TRIGGER, payload, missing_function());
     }
-    PreparedCall::Dispatch { call: FunctionCall { id: id.clone(), function_id: target.into(), arguments: payload } }
+    PreparedCall::Dispatch {
+        call: FunctionCall {
+            id: id.clone(),
+            function_id: target.into(),
+            arguments: payload,
+        },
+    }
 }
 
 /// Models sometimes send an object as its JSON text; such a string stands for what it encodes, any other is itself.
@@ -101,14 +114,18 @@ fn unreadable_arguments(stop_reason: StopReason) -> FunctionResult {
 impl Work {
     /// Whether every call has its result.
     pub(super) fn is_complete(&self) -> bool {
-        self.prepared.iter().all(|prepared| self.executed.contains_key(&prepared.call().id))
+        self.prepared
+            .iter()
+            .all(|prepared| self.executed.contains_key(&prepared.call().id))
     }
 
     /// Whether every result asks to end the run; an empty batch does not.
     pub(super) fn all_terminate(&self) -> bool {
         !self.prepared.is_empty()
             && self.prepared.iter().all(|prepared| {
-                self.executed.get(&prepared.call().id).is_some_and(|executed| executed.result.terminate)
+                self.executed
+                    .get(&prepared.call().id)
+                    .is_some_and(|executed| executed.result.terminate)
             })
     }
 }
@@ -146,9 +163,16 @@ mod tests {
 
     #[test]
     fn c02_case_16_a_wrapped_call_is_unwrapped() {
-        let call = FunctionCall { id: "c".into(), function_id: "shell::run".into(), arguments: json!({"x": 1}) };
+        let call = FunctionCall {
+            id: "c".into(),
+            function_id: "shell::run".into(),
+            arguments: json!({"x": 1}),
+        };
         assert_eq!(
-            one("agent_trigger", json!({"function": "shell::run", "payload": {"x": 1}})),
+            one(
+                "agent_trigger",
+                json!({"function": "shell::run", "payload": {"x": 1}})
+            ),
             PreparedCall::Dispatch { call }
         );
     }
@@ -178,7 +202,10 @@ mod tests {
         assert_eq!(payload(json!(" [1] ")), json!([1]));
         assert_eq!(payload(json!("hello")), json!("hello"));
         assert_eq!(payload(json!("{broken")), json!("{broken"));
-        let whole = one("agent_trigger", json!("{\"function\":\"f\",\"payload\":{\"a\":1}}"));
+        let whole = one(
+            "agent_trigger",
+            json!("{\"function\":\"f\",\"payload\":{\"a\":1}}"),
+        );
         assert_eq!(whole.call().arguments, json!({"a": 1}));
     }
 
@@ -189,7 +216,12 @@ mod tests {
         message.stop_reason = StopReason::Length;
         match &prepare(&message).prepared[0] {
             PreparedCall::Synthetic { result, .. } => {
-                assert!(result.details["message"].as_str().unwrap().contains("output limit"));
+                assert!(
+                    result.details["message"]
+                        .as_str()
+                        .unwrap()
+                        .contains("output limit")
+                );
             }
             other => panic!("{other:?}"),
         }
@@ -197,8 +229,12 @@ mod tests {
 
     #[test]
     fn call_ids_become_usable_keys() {
-        let mut message =
-            assistant(&[("", "f", json!({})), ("a/b", "f", json!({})), ("a", "f", json!({})), ("a", "f", json!({}))]);
+        let mut message = assistant(&[
+            ("", "f", json!({})),
+            ("a/b", "f", json!({})),
+            ("a", "f", json!({})),
+            ("a", "f", json!({})),
+        ]);
         repair_call_ids(&mut message, 3);
         let ids: Vec<_> = message.calls().map(|(id, ..)| id.to_string()).collect();
         assert_eq!(ids, ["call-3-1", "a_b", "a", "a-2"]);

@@ -25,7 +25,11 @@ struct Held {
 impl Coalescer {
     /// `interval_ms` 0 passes every delta through at once.
     pub(super) fn new(interval_ms: u64, max_chars: usize) -> Self {
-        Self { interval: Duration::from_millis(interval_ms), max_chars, held: None }
+        Self {
+            interval: Duration::from_millis(interval_ms),
+            max_chars,
+            held: None,
+        }
     }
 
     /// Takes an event; answers what is to be emitted now, in order.
@@ -63,7 +67,12 @@ impl Coalescer {
 
     /// Gives out what is held.
     pub(super) fn flush(&mut self) -> Option<AssistantEvent> {
-        let Held { kind, text: delta, partial, .. } = self.held.take()?;
+        let Held {
+            kind,
+            text: delta,
+            partial,
+            ..
+        } = self.held.take()?;
         Some(match kind {
             DeltaKind::Text => AssistantEvent::TextDelta { partial, delta },
             DeltaKind::Thinking => AssistantEvent::ThinkingDelta { partial, delta },
@@ -83,13 +92,22 @@ mod tests {
     use proptest::prelude::*;
 
     fn text(delta: &str) -> AssistantEvent {
-        AssistantEvent::TextDelta { partial: None, delta: delta.into() }
+        AssistantEvent::TextDelta {
+            partial: None,
+            delta: delta.into(),
+        }
     }
     fn thinking(delta: &str) -> AssistantEvent {
-        AssistantEvent::ThinkingDelta { partial: None, delta: delta.into() }
+        AssistantEvent::ThinkingDelta {
+            partial: None,
+            delta: delta.into(),
+        }
     }
     fn call(delta: &str) -> AssistantEvent {
-        AssistantEvent::FunctioncallDelta { partial: None, delta: delta.into() }
+        AssistantEvent::FunctioncallDelta {
+            partial: None,
+            delta: delta.into(),
+        }
     }
     fn end() -> AssistantEvent {
         AssistantEvent::TextEnd { partial: None }
@@ -97,7 +115,10 @@ mod tests {
 
     fn run(mut coalescer: Coalescer, events: Vec<AssistantEvent>) -> Vec<AssistantEvent> {
         let now = Instant::now();
-        let mut out: Vec<_> = events.into_iter().flat_map(|event| coalescer.push(event, now)).collect();
+        let mut out: Vec<_> = events
+            .into_iter()
+            .flat_map(|event| coalescer.push(event, now))
+            .collect();
         out.extend(coalescer.flush());
         out
     }
@@ -108,7 +129,10 @@ mod tests {
 
     #[test]
     fn c01_case_13_one_update() {
-        assert_eq!(run(sixty(), vec![text("Hel"), text("lo, "), text("world")]), [text("Hello, world")]);
+        assert_eq!(
+            run(sixty(), vec![text("Hel"), text("lo, "), text("world")]),
+            [text("Hello, world")]
+        );
     }
 
     #[test]

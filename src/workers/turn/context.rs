@@ -1,8 +1,6 @@
 //! What the model sees of a session (contract 02 §5.1), and which messages of a `run::start` are new (contract 02 §3,
 //! history form). Pure.
 
-use serde_json::json;
-
 use crate::model::api::session::{CompactionRow, CompactionsResponse, MessageRow, MessagesResponse};
 use crate::model::{AgentMessage, AssistantMessage, ContentBlock, RawMessage, UserMessage};
 
@@ -10,13 +8,19 @@ use crate::model::{AgentMessage, AssistantMessage, ContentBlock, RawMessage, Use
 const STOPPED_NOTE: &str = "The user stopped the previous turn. Do not continue it unless asked to.";
 
 /// The messages for the model, oldest first.
-pub(super) fn view(rows: &MessagesResponse, compactions: &CompactionsResponse, now_ms: i64) -> Vec<RawMessage> {
+pub(super) fn view(
+    rows: &MessagesResponse,
+    compactions: &CompactionsResponse,
+    now_ms: i64,
+) -> Vec<RawMessage> {
     let rows = rows.messages.as_slice();
     let Some(compaction) = newest(compactions) else {
         return with_stop_notes(rows.iter(), now_ms);
     };
     let summary = std::iter::once(summary_message(&compaction.summary));
-    summary.chain(with_stop_notes(tail(rows, compaction), now_ms)).collect()
+    summary
+        .chain(with_stop_notes(tail(rows, compaction), now_ms))
+        .collect()
 }
 
 /// The newest compaction on the active path. Rows of session workers that do not tell count as on it.
@@ -25,11 +29,20 @@ fn newest(compactions: &CompactionsResponse) -> Option<&CompactionRow> {
         .entries
         .iter()
         .filter(|row| row.on_path.unwrap_or(true))
-        .reduce(|newest, row| if row.timestamp >= newest.timestamp { row } else { newest })
+        .reduce(|newest, row| {
+            if row.timestamp >= newest.timestamp {
+                row
+            } else {
+                newest
+            }
+        })
 }
 
 /// The rows that stay verbatim beside the summary.
-fn tail<'a>(rows: &'a [MessageRow], compaction: &CompactionRow) -> Box<dyn Iterator<Item = &'a MessageRow> + 'a> {
+fn tail<'a>(
+    rows: &'a [MessageRow],
+    compaction: &CompactionRow,
+) -> Box<dyn Iterator<Item = &'a MessageRow> + 'a> {
     let start = compaction
         .tail_start_id
         .as_ref()
@@ -37,16 +50,30 @@ fn tail<'a>(rows: &'a [MessageRow], compaction: &CompactionRow) -> Box<dyn Itera
     if let Some(start) = start {
         return Box::new(rows.iter().skip(start));
     }
-    let Some(before) = compaction.messages_before else { return Box::new(rows.iter()) };
+    let Some(before) = compaction.messages_before else {
+        return Box::new(rows.iter());
+    };
     let (old, recent) = rows.split_at(before.min(rows.len()));
     // The question that the compaction interrupted must stay visible while it has no answer.
-    let open_question = old.iter().rev().find(|row| row.message.role() != "function_result");
+    let open_question = old
+        .iter()
+        .rev()
+        .find(|row| row.message.role() != "function_result");
     let open_question = open_question.filter(|row| row.message.role() == "user");
     let answered = recent.iter().any(|row| row.message.role() == "assistant");
     let nudge = move |row: &&MessageRow| {
-        open_question.is_some() && !answered && row.metadata.as_ref().is_some_and(|m| m["compaction_continue"] == true)
+        open_question.is_some()
+            && !answered
+            && row
+                .metadata
+                .as_ref()
+                .is_some_and(|m| m["compaction_continue"] == true)
     };
-    Box::new(open_question.into_iter().chain(recent.iter().filter(move |row| !nudge(row))))
+    Box::new(
+        open_question
+            .into_iter()
+            .chain(recent.iter().filter(move |row| !nudge(row))),
+    )
 }
 
 /// Leaves out failed messages; after a stopped turn a note says so.
@@ -73,7 +100,10 @@ fn with_stop_notes<'a>(rows: impl Iterator<Item = &'a MessageRow>, now_ms: i64) 
 }
 
 fn user(text: &str, timestamp: i64) -> RawMessage {
-    RawMessage::from(&AgentMessage::User(UserMessage { content: vec![ContentBlock::text(text)], timestamp }))
+    RawMessage::from(&AgentMessage::User(UserMessage {
+        content: vec![ContentBlock::text(text)],
+        timestamp,
+    }))
 }
 
 fn summary_message(summary: &str) -> RawMessage {
@@ -115,19 +145,26 @@ pub(super) fn first_new(
     compactions: &CompactionsResponse,
     given: &[RawMessage],
 ) -> usize {
-    let Some(history) = given.len().checked_sub(1).map(|last| given.iter().take(last)) else { return 0 };
+    let Some(history) = given.len().checked_sub(1).map(|last| given.iter().take(last)) else {
+        return 0;
+    };
     let summary = newest(compactions).map(|compaction| wrap_summary(&compaction.summary));
     let mut from = 0;
     let mut first_new = 0;
     for (index, message) in history.enumerate() {
         let text = joined(message);
-        if message.role() == "assistant" && summary.as_deref().is_some_and(|summary| summary.trim() == text.trim()) {
+        if message.role() == "assistant"
+            && summary
+                .as_deref()
+                .is_some_and(|summary| summary.trim() == text.trim())
+        {
             first_new = index + 1;
             continue;
         }
-        let found = path.iter().skip(from).position(|row| {
-            row.message.role() == message.role() && joined(&row.message) == text
-        });
+        let found = path
+            .iter()
+            .skip(from)
+            .position(|row| row.message.role() == message.role() && joined(&row.message) == text);
         if let Some(offset) = found {
             from += offset + 1;
             first_new = index + 1;
@@ -142,27 +179,37 @@ fn joined(message: &RawMessage) -> String {
 
 /// The id of the last user message, for a compaction; `""` when there is none.
 pub(super) fn last_user_entry(rows: &MessagesResponse) -> String {
-    let last = rows.messages.iter().rev().find(|row| row.message.role() == "user");
+    let last = rows
+        .messages
+        .iter()
+        .rev()
+        .find(|row| row.message.role() == "user");
     last.map(|row| row.entry_id.to_string()).unwrap_or_default()
-}
-
-/// A row as tests and callers write it by hand.
-#[cfg(test)]
-fn row(id: &str, role: &str, text: &str) -> MessageRow {
-    let mut value = json!({ "role": role, "content": [{ "type": "text", "text": text }], "timestamp": 1 });
-    if role == "assistant" {
-        value["stop_reason"] = json!("end");
-    }
-    MessageRow { entry_id: id.into(), message: RawMessage::new(value).unwrap(), metadata: None }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    fn row(id: &str, role: &str, text: &str) -> MessageRow {
+        let mut value =
+            json!({ "role": role, "content": [{ "type": "text", "text": text }], "timestamp": 1 });
+        if role == "assistant" {
+            value["stop_reason"] = json!("end");
+        }
+        MessageRow {
+            entry_id: id.into(),
+            message: RawMessage::new(value).unwrap(),
+            metadata: None,
+        }
+    }
 
     fn path(rows: &[(&str, &str, &str)]) -> MessagesResponse {
-        MessagesResponse { messages: rows.iter().map(|(id, role, text)| row(id, role, text)).collect() }
+        MessagesResponse {
+            messages: rows.iter().map(|(id, role, text)| row(id, role, text)).collect(),
+        }
     }
 
     fn texts(messages: &[RawMessage]) -> Vec<String> {
@@ -187,53 +234,96 @@ mod tests {
 
     #[test]
     fn without_a_compaction_all_messages_are_seen_but_failed_ones() {
-        let mut rows = path(&[("1", "user", "a"), ("2", "assistant", "bad"), ("3", "assistant", "b")]);
+        let mut rows = path(&[
+            ("1", "user", "a"),
+            ("2", "assistant", "bad"),
+            ("3", "assistant", "b"),
+        ]);
         let mut failed = rows.messages[1].message.to_value();
         failed["stop_reason"] = json!("error");
         rows.messages[1].message = RawMessage::new(failed).unwrap();
-        assert_eq!(texts(&view(&rows, &CompactionsResponse::default(), 0)), ["a", "b"]);
+        assert_eq!(
+            texts(&view(&rows, &CompactionsResponse::default(), 0)),
+            ["a", "b"]
+        );
     }
 
     #[test]
     fn after_a_stopped_turn_and_its_results_a_note_follows() {
-        let mut rows = path(&[("1", "user", "a"), ("2", "assistant", "x"), ("3", "function_result", "r"), ("4", "user", "b")]);
+        let mut rows = path(&[
+            ("1", "user", "a"),
+            ("2", "assistant", "x"),
+            ("3", "function_result", "r"),
+            ("4", "user", "b"),
+        ]);
         let mut stopped = rows.messages[1].message.to_value();
         stopped["stop_reason"] = json!("aborted");
         rows.messages[1].message = RawMessage::new(stopped).unwrap();
-        assert_eq!(texts(&view(&rows, &CompactionsResponse::default(), 0)), ["a", "x", "r", STOPPED_NOTE, "b"]);
+        assert_eq!(
+            texts(&view(&rows, &CompactionsResponse::default(), 0)),
+            ["a", "x", "r", STOPPED_NOTE, "b"]
+        );
     }
 
     #[test]
     fn a_compaction_replaces_what_stands_before_its_tail() {
         let rows = path(&[("1", "user", "a"), ("2", "assistant", "b"), ("3", "user", "c")]);
-        assert_eq!(texts(&view(&rows, &compaction(Some("3"), Some(2)), 0)), [SUMMARY, "c"]);
-        assert_eq!(texts(&view(&rows, &compaction(Some("gone"), Some(2)), 0)), [SUMMARY, "c"]);
-        assert_eq!(texts(&view(&rows, &compaction(None, None), 0)), [SUMMARY, "a", "b", "c"]);
+        assert_eq!(
+            texts(&view(&rows, &compaction(Some("3"), Some(2)), 0)),
+            [SUMMARY, "c"]
+        );
+        assert_eq!(
+            texts(&view(&rows, &compaction(Some("gone"), Some(2)), 0)),
+            [SUMMARY, "c"]
+        );
+        assert_eq!(
+            texts(&view(&rows, &compaction(None, None), 0)),
+            [SUMMARY, "a", "b", "c"]
+        );
     }
 
     #[test]
     fn an_open_question_survives_a_compaction_without_a_tail() {
-        let mut rows = path(&[("1", "user", "a"), ("2", "assistant", "b"), ("3", "user", "q"), ("4", "user", "go on")]);
+        let mut rows = path(&[
+            ("1", "user", "a"),
+            ("2", "assistant", "b"),
+            ("3", "user", "q"),
+            ("4", "user", "go on"),
+        ]);
         rows.messages[3].metadata = Some(json!({ "compaction_continue": true }));
         assert_eq!(texts(&view(&rows, &compaction(None, Some(3)), 0)), [SUMMARY, "q"]);
         rows.messages.push(row("5", "assistant", "answer"));
-        assert_eq!(texts(&view(&rows, &compaction(None, Some(3)), 0)), [SUMMARY, "q", "go on", "answer"]);
+        assert_eq!(
+            texts(&view(&rows, &compaction(None, Some(3)), 0)),
+            [SUMMARY, "q", "go on", "answer"]
+        );
     }
 
     #[test]
     fn the_history_form_appends_only_what_is_new() {
         let rows = path(&[("1", "user", "a"), ("2", "assistant", "b"), ("3", "user", "a")]);
         let given = |texts: &[(&str, &str)]| -> Vec<RawMessage> {
-            texts.iter().map(|(role, text)| row("x", role, text).message).collect()
+            texts
+                .iter()
+                .map(|(role, text)| row("x", role, text).message)
+                .collect()
         };
-        let new = |texts: &[(&str, &str)]| first_new(&rows.messages, &CompactionsResponse::default(), &given(texts));
+        let new = |texts: &[(&str, &str)]| {
+            first_new(&rows.messages, &CompactionsResponse::default(), &given(texts))
+        };
         assert_eq!(new(&[]), 0);
         assert_eq!(new(&[("user", "a")]), 0);
-        assert_eq!(new(&[("user", "a"), ("assistant", "b"), ("user", "a"), ("user", "d")]), 3);
+        assert_eq!(
+            new(&[("user", "a"), ("assistant", "b"), ("user", "a"), ("user", "d")]),
+            3
+        );
         assert_eq!(new(&[("user", "z"), ("assistant", "b"), ("user", "d")]), 2);
         assert_eq!(new(&[("user", "z"), ("user", "d")]), 0);
         let with_summary = given(&[("assistant", SUMMARY), ("user", "d")]);
-        assert_eq!(first_new(&rows.messages, &compaction(None, Some(3)), &with_summary), 1);
+        assert_eq!(
+            first_new(&rows.messages, &compaction(None, Some(3)), &with_summary),
+            1
+        );
     }
 
     #[test]

@@ -46,11 +46,20 @@ impl Lease {
             let row = row_write(bus, session, &nonce)?;
             return Ok(Some(Self::hold(bus, session, nonce, Some(row))));
         }
-        if scope.get(session).await?.is_some_and(|row| is_alive(&row, bus.now_ms())) {
+        if scope
+            .get(session)
+            .await?
+            .is_some_and(|row| is_alive(&row, bus.now_ms()))
+        {
             return Ok(None);
         }
-        let row = to_json(&Row { nonce: nonce.clone(), ts: bus.now_ms() })?;
-        let reply = scope.update(session, json!([{ "type": "set", "path": "", "value": row }])).await?;
+        let row = to_json(&Row {
+            nonce: nonce.clone(),
+            ts: bus.now_ms(),
+        })?;
+        let reply = scope
+            .update(session, json!([{ "type": "set", "path": "", "value": row }]))
+            .await?;
         let old = reply.get("old_value").cloned().unwrap_or_default();
         if is_alive(&old, bus.now_ms()) {
             scope.set(session, &old).await?;
@@ -65,7 +74,11 @@ impl Lease {
             return Ok(false);
         }
         let context = CallContext::default();
-        Ok(bus.scope(&context, LEASES).get(session).await?.is_some_and(|row| is_alive(&row, bus.now_ms())))
+        Ok(bus
+            .scope(&context, LEASES)
+            .get(session)
+            .await?
+            .is_some_and(|row| is_alive(&row, bus.now_ms())))
     }
 
     /// What the next commit must write for the lease.
@@ -76,9 +89,10 @@ impl Lease {
     /// Gives the row back within a commit, where nobody else can have taken it meanwhile.
     pub(super) fn release_write(&mut self, bus: &Bus) -> Option<Write> {
         self.unwritten = None;
-        bus.transport()
-            .is_exclusive()
-            .then(|| Write::StateDelete { scope: LEASES.into(), key: self.session.to_string() })
+        bus.transport().is_exclusive().then(|| Write::StateDelete {
+            scope: LEASES.into(),
+            key: self.session.to_string(),
+        })
     }
 
     /// Gives the lease back, if the row is still ours.
@@ -97,7 +111,11 @@ impl Lease {
         let (task_bus, task_session, task_nonce, stopped) =
             (bus.clone(), session.clone(), nonce.clone(), stop.clone());
         bus.spawn(async move {
-            while stopped.run_until_cancelled(tokio::time::sleep(RENEW_EVERY)).await.is_some() {
+            while stopped
+                .run_until_cancelled(tokio::time::sleep(RENEW_EVERY))
+                .await
+                .is_some()
+            {
                 let renewed = match row_write(&task_bus, &task_session, &task_nonce) {
                     Ok(write) => task_bus.transport().commit(vec![write]).await,
                     Err(error) => Err(error),
@@ -107,13 +125,25 @@ impl Lease {
                 }
             }
         });
-        Self { session: session.clone(), nonce, unwritten, _renewal: stop.drop_guard() }
+        Self {
+            session: session.clone(),
+            nonce,
+            unwritten,
+            _renewal: stop.drop_guard(),
+        }
     }
 }
 
 fn row_write(bus: &Bus, session: &SessionId, nonce: &str) -> Result<Write> {
-    let row = to_json(&Row { nonce: nonce.to_owned(), ts: bus.now_ms() })?;
-    Ok(Write::StateSet { scope: LEASES.into(), key: session.to_string(), value: row.into() })
+    let row = to_json(&Row {
+        nonce: nonce.to_owned(),
+        ts: bus.now_ms(),
+    })?;
+    Ok(Write::StateSet {
+        scope: LEASES.into(),
+        key: session.to_string(),
+        value: row.into(),
+    })
 }
 
 fn is_alive(row: &Value, now_ms: i64) -> bool {

@@ -50,12 +50,16 @@ mod tests {
 
     #[test]
     fn c02_case_29_only_decisions_wake() {
-        let event = |event_type: &str, key: &str, value: Value| {
-            json!({ "event_type": event_type, "scope": "approvals", "key": key, "new_value": value })
-        };
+        let event = |event_type: &str, key: &str, value: Value| json!({ "event_type": event_type, "scope": "approvals", "key": key, "new_value": value });
         let allow = json!({ "decision": "allow" });
-        assert_eq!(decided_session(&event("state:created", "s1/C", allow.clone())), Some("s1".into()));
-        assert_eq!(decided_session(&event("state:updated", "s1/C", allow.clone())), Some("s1".into()));
+        assert_eq!(
+            decided_session(&event("state:created", "s1/C", allow.clone())),
+            Some("s1".into())
+        );
+        assert_eq!(
+            decided_session(&event("state:updated", "s1/C", allow.clone())),
+            Some("s1".into())
+        );
         for nothing in [
             event("state:created", "s1/C", json!({ "reason": "x" })),
             event("state:created", "s1", allow.clone()),

@@ -32,14 +32,23 @@ pub(super) struct Outbox {
 #[derive(Debug)]
 enum Item {
     Event(AgentEvent),
-    Commit { writes: Vec<Write>, events: Vec<AgentEvent>, done: oneshot::Sender<Result<()>> },
+    Commit {
+        writes: Vec<Write>,
+        events: Vec<AgentEvent>,
+        done: oneshot::Sender<Result<()>>,
+    },
 }
 
 impl Outbox {
     /// Starts the task that owns the order.
     pub(super) fn start(bus: &Bus, session: &SessionId, emitter: &Emitter) -> Self {
         let (queue, items) = mpsc::channel(QUEUE);
-        let task = Task { bus: bus.clone(), numbering: Numbering::new(session, emitter), items, pending: Vec::new() };
+        let task = Task {
+            bus: bus.clone(),
+            numbering: Numbering::new(session, emitter),
+            items,
+            pending: Vec::new(),
+        };
         bus.spawn(task.run());
         Self { queue }
     }
@@ -75,7 +84,12 @@ impl Numbering {
             0 => emitter.epoch.clone(),
             wake => format!("{}.{wake:04}", emitter.epoch),
         };
-        Self { session: Arc::from(session.as_str()), prefix: format!("{session}-{epoch}"), next: 0, events: EVENTS.into() }
+        Self {
+            session: Arc::from(session.as_str()),
+            prefix: format!("{session}-{epoch}"),
+            next: 0,
+            events: EVENTS.into(),
+        }
     }
 
     /// The item of an event and its writes; one step of the counter.
@@ -93,7 +107,12 @@ impl Numbering {
         if matches!(event, AgentEvent::TurnEnd { .. }) {
             writes.push(write(TURN_END));
         }
-        let shown = StreamItem { stream: Arc::clone(&self.events), group: Arc::clone(&self.session), item, data };
+        let shown = StreamItem {
+            stream: Arc::clone(&self.events),
+            group: Arc::clone(&self.session),
+            item,
+            data,
+        };
         Ok((shown, writes))
     }
 
@@ -146,7 +165,12 @@ impl Task {
         }
         settle(&mut in_flight).await;
         if !self.pending.is_empty() {
-            report(self.bus.transport().commit(std::mem::take(&mut self.pending)).await);
+            report(
+                self.bus
+                    .transport()
+                    .commit(std::mem::take(&mut self.pending))
+                    .await,
+            );
         }
     }
 

@@ -6,7 +6,7 @@ use super::prompt::{self, Voice};
 use super::record::TurnRecord;
 use super::runner::{self, StepReply, StepRequest};
 use super::session::{Outcome, Session};
-use super::{Turns, routing};
+use super::{Turns, provider_turn};
 use crate::bus::{Cx, Function, to_json};
 use crate::error::Result;
 use crate::model::TurnState;
@@ -32,18 +32,28 @@ impl Function for Provisioning {
 
 pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Result<Outcome> {
     let mut request = session.request().await?.as_ref().clone();
-    let provider = routing::provider_of(session, &request).await;
-    request.system_prompt =
-        prompt::build(&request.system_prompt, request.mode, Voice::for_provider(provider.name()));
+    let provider = provider_turn::route_of(session, &request).await;
+    request.system_prompt = prompt::build(
+        &request.system_prompt,
+        request.mode,
+        Voice::for_provider(provider.name()),
+    );
     request.function_schemas = vec![to_json(&prompt::agent_trigger())?];
     record.model_meta = catalog_record(session, provider.name(), &request.model).await;
     let stored = session.set_request(request)?;
     record.go(TurnState::AssistantStreaming, session.cx.now_ms());
-    Ok(Outcome { writes: vec![stored], ..Outcome::default() })
+    Ok(Outcome {
+        writes: vec![stored],
+        ..Outcome::default()
+    })
 }
 
 /// The model's catalog record; the run does well without one.
-async fn catalog_record(session: &Session, provider: &str, model: &str) -> Option<serde_json::Map<String, Value>> {
+async fn catalog_record(
+    session: &Session,
+    provider: &str,
+    model: &str,
+) -> Option<serde_json::Map<String, Value>> {
     let request = json!({ "provider": provider, "model_id": model });
     match session.invoke("models::get", request, CATALOG_MS).await {
         Ok(Value::Object(record)) => Some(record),

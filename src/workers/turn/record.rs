@@ -26,7 +26,11 @@ pub(super) struct TurnRecord {
     pub(super) state: TurnState,
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) turn_count: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub(super) max_turns: Option<serde_json::Number>,
     #[serde(default, deserialize_with = "lenient::optional")]
     pub(super) last_assistant: Option<RawMessage>,
@@ -34,29 +38,61 @@ pub(super) struct TurnRecord {
     pub(super) function_results: Vec<RawMessage>,
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) turn_end_emitted: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub(super) assistant_body_streamed: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub(super) work: Option<Work>,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub(super) awaiting_approval: Option<Vec<AwaitingCall>>,
     /// Catalog record of the model, resolved once per run.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub(super) model_meta: Option<Map<String, Value>>,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub(super) error: Option<TurnError>,
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) started_at_ms: i64,
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) updated_at_ms: i64,
     /// Part of entry ids and idempotency keys.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub(super) run_id: Option<String>,
     /// Absent counts as true.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub(super) agent_end_emitted: Option<bool>,
     /// Who numbered this session's events last.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub(super) emitter: Option<Emitter>,
     #[serde(flatten)]
     pub(super) extra: Map<String, Value>,
@@ -139,7 +175,12 @@ impl ExecutedCall {
 
 impl TurnRecord {
     /// A fresh record of a new run.
-    pub(super) fn new(session_id: SessionId, max_turns: Option<serde_json::Number>, run_id: String, now: i64) -> Self {
+    pub(super) fn new(
+        session_id: SessionId,
+        max_turns: Option<serde_json::Number>,
+        run_id: String,
+        now: i64,
+    ) -> Self {
         Self {
             session_id,
             state: TurnState::Provisioning,
@@ -194,7 +235,9 @@ impl TurnRecord {
 
     /// The run's id; records of other releases have none, their start tells them apart.
     fn run(&self) -> String {
-        self.run_id.clone().unwrap_or_else(|| format!("run-{}", self.started_at_ms))
+        self.run_id
+            .clone()
+            .unwrap_or_else(|| format!("run-{}", self.started_at_ms))
     }
 
     /// Key that makes a repeated dispatch of one call recognisable to its target.
@@ -213,8 +256,14 @@ impl TurnRecord {
             .as_ref()
             .filter(|message| message.role() == "assistant")
             .ok_or_else(|| broken("last_assistant"))?;
-        let work = self.work.as_mut().ok_or_else(|| Error::invalid("record has no work"))?;
-        let awaiting = self.awaiting_approval.as_mut().ok_or_else(|| Error::invalid("record has no awaiting_approval"))?;
+        let work = self
+            .work
+            .as_mut()
+            .ok_or_else(|| Error::invalid("record has no work"))?;
+        let awaiting = self
+            .awaiting_approval
+            .as_mut()
+            .ok_or_else(|| Error::invalid("record has no awaiting_approval"))?;
         Ok((assistant, work, awaiting))
     }
 }
@@ -232,11 +281,23 @@ pub(super) struct RunRequest {
     pub(super) system_prompt: String,
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub(super) function_schemas: Vec<Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub(super) thinking_level: Option<ThinkingLevel>,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub(super) budget_id: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "lenient::optional")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
     pub(super) estimated_cost_usd: Option<f64>,
 }
 
@@ -257,7 +318,9 @@ impl RunRequest {
 
     /// Reads a stored row; a missing or foreign one is all defaults.
     pub(super) fn read(stored: Option<Value>) -> Self {
-        stored.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default()
+        stored
+            .and_then(|value| serde_json::from_value(value).ok())
+            .unwrap_or_default()
     }
 
     /// The tools, checked.
@@ -318,7 +381,12 @@ mod tests {
 
     #[test]
     fn a_row_without_id_or_known_state_counts_as_absent() {
-        for row in [json!(null), json!("x"), json!({"state": "stopped"}), json!({"session_id": "s", "state": "odd"})] {
+        for row in [
+            json!(null),
+            json!("x"),
+            json!({"state": "stopped"}),
+            json!({"session_id": "s", "state": "odd"}),
+        ] {
             assert_eq!(TurnRecord::read(Some(row)), None);
         }
     }
@@ -329,7 +397,14 @@ mod tests {
             "session_id": "s", "state": "stopped", "turn_count": "x", "function_results": 3, "later": {"a": 1}
         });
         let record = TurnRecord::read(Some(row)).unwrap();
-        assert_eq!((record.turn_count, record.function_results.len(), record.turn_end_emitted), (0, 0, false));
+        assert_eq!(
+            (
+                record.turn_count,
+                record.function_results.len(),
+                record.turn_end_emitted
+            ),
+            (0, 0, false)
+        );
         assert_eq!(serde_json::to_value(&record).unwrap()["later"], json!({"a": 1}));
     }
 

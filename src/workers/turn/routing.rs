@@ -17,6 +17,16 @@ pub(super) enum Route {
     Unknown(String),
 }
 
+impl Route {
+    /// The provider's id, or the name that nobody has.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Provider(id) => id,
+            Self::Unknown(name) => name,
+        }
+    }
+}
+
 /// Chooses the provider.
 ///
 /// `provider` and `model` are those of the run request. A built-in name counts in any letter case. Any other

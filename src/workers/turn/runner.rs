@@ -51,11 +51,21 @@ pub struct StepReply {
 
 impl StepReply {
     pub(super) fn skipped(reason: &str) -> Self {
-        Self { ok: true, skipped: Some(true), reason: Some(reason.to_owned()), ..Self::default() }
+        Self {
+            ok: true,
+            skipped: Some(true),
+            reason: Some(reason.to_owned()),
+            ..Self::default()
+        }
     }
 
     fn done(from: TurnState, to: TurnState) -> Self {
-        Self { ok: true, from_state: Some(from), to_state: Some(to), ..Self::default() }
+        Self {
+            ok: true,
+            from_state: Some(from),
+            to_state: Some(to),
+            ..Self::default()
+        }
     }
 }
 
@@ -67,16 +77,25 @@ pub(super) async fn step<F>(cx: &Cx<Turns>, session: SessionId, state: TurnState
 where
     F: Function<State = Turns>,
 {
-    debug_assert!(F::ID.ends_with(state.as_str()), "{} runs {}", F::ID, state.as_str());
+    debug_assert!(
+        F::ID.ends_with(state.as_str()),
+        "{} runs {}",
+        F::ID,
+        state.as_str()
+    );
     let (reply, answer) = oneshot::channel();
-    cx.state().actors.submit(cx, &session, Input::Step { state, reply });
+    cx.state()
+        .actors
+        .submit(cx, &session, Input::Step { state, reply });
     answer.await.unwrap_or(Err(Error::Stopped))
 }
 
 /// Runs steps from the stored record on until the session rests. `ending` is called right before the record becomes
 /// terminal: from then on a new run may be asked for.
 pub(super) async fn run(session: &mut Session, mut caller: Caller, ending: impl Fn()) {
-    let Some(mut record) = enter(session, &mut caller).await else { return };
+    let Some(mut record) = enter(session, &mut caller).await else {
+        return;
+    };
     let began = Instant::now();
     while !session.cx.shutdown_token().is_cancelled() {
         let from = record.state;
@@ -90,7 +109,11 @@ pub(super) async fn run(session: &mut Session, mut caller: Caller, ending: impl 
         }
         answer(&mut caller, Ok(StepReply::done(from, record.state)));
         if record.state.is_terminal() {
-            session.cx.state().meters.run_ended(began.elapsed(), session.outside);
+            session
+                .cx
+                .state()
+                .meters
+                .run_ended(began.elapsed(), session.outside);
             tracing::info!(session_id = %session.id, state = record.state.as_str(), turns = record.turn_count, "run ended");
             return;
         }
@@ -107,7 +130,11 @@ async fn enter(session: &mut Session, caller: &mut Caller) -> Option<TurnRecord>
         Ok(Some(record)) => record,
         Ok(None) => {
             if let Some((state, _)) = caller {
-                let text = format!("turn::{} invariant: missing session {}", state.as_str(), session.id);
+                let text = format!(
+                    "turn::{} invariant: missing session {}",
+                    state.as_str(),
+                    session.id
+                );
                 answer(caller, Err(Error::Invalid(text)));
             }
             return None;
@@ -135,6 +162,7 @@ async fn enter(session: &mut Session, caller: &mut Caller) -> Option<TurnRecord>
         answer(caller, Err(error));
         return None;
     }
+    session.published = Some(record.view());
     Some(record)
 }
 
@@ -181,20 +209,20 @@ async fn transition(
     if record.state.is_terminal() {
         ending();
     }
-    save(session, &previous, record, outcome).await
+    save(session, record, outcome).await
 }
 
 /// Saves, repeating while the store is away: what the step did must not be done again.
-async fn save(session: &mut Session, previous: &TurnRecord, record: &mut TurnRecord, outcome: Outcome) -> Result<()> {
-    let cx = session.cx.clone();
-    let mut pause = Backoff::of(&cx);
+async fn save(session: &mut Session, record: &mut TurnRecord, outcome: Outcome) -> Result<()> {
+    let mut pause = Backoff::of(&session.cx);
     loop {
         let attempt = Outcome {
             writes: outcome.writes.clone(),
             before: outcome.before.clone(),
             after: outcome.after.clone(),
+            hold: None,
         };
-        match session.save(Some(previous), record, attempt).await {
+        match session.save(record, attempt).await {
             Err(error) if error.is_retryable() => pause.wait(error).await?,
             result => return result,
         }
@@ -215,7 +243,10 @@ async fn perform(session: &mut Session, record: &mut TurnRecord) -> Result<Outco
         }
     };
     AssertUnwindSafe(step).catch_unwind().await.unwrap_or_else(|_| {
-        Err(Error::Panicked { function: format!("turn::{}", state.as_str()), detail: "the step panicked".into() })
+        Err(Error::Panicked {
+            function: format!("turn::{}", state.as_str()),
+            detail: "the step panicked".into(),
+        })
     })
 }
 
@@ -227,20 +258,33 @@ async fn fail(session: &mut Session, record: &mut TurnRecord, cause: &Error) -> 
     let message = AssistantMessage::synthetic(StopReason::Error, Some(&text), now);
     let message = RawMessage::from(&AgentMessage::Assistant(message));
     keep_in_transcript(session, record, message.clone(), now).await;
-    record.error = Some(TurnError { kind: "transition_error".into(), message: text });
+    record.error = Some(TurnError {
+        kind: "transition_error".into(),
+        message: text,
+    });
     record.awaiting_approval = None;
     record.go(TurnState::Failed, now);
     Outcome {
-        after: vec![AgentEvent::MessageComplete { message, body_streamed: Some(false) }],
+        after: vec![AgentEvent::MessageComplete {
+            message,
+            body_streamed: Some(false),
+        }],
         ..Outcome::default()
     }
 }
 
 /// Results that exist and the failure itself go to the transcript, as far as the store still answers.
 async fn keep_in_transcript(session: &Session, record: &TurnRecord, failure: RawMessage, now: i64) {
-    let results = record.work.iter().flat_map(|work| work.executed.values()).map(|executed| {
-        (executed.message(now), record.entry_id(&format!("fr-{}", executed.call.id)))
-    });
+    let results = record
+        .work
+        .iter()
+        .flat_map(|work| work.executed.values())
+        .map(|executed| {
+            (
+                executed.message(now),
+                record.entry_id(&format!("fr-{}", executed.call.id)),
+            )
+        });
     for (message, entry_id) in results.chain([(failure, record.entry_id("failed"))]) {
         if let Err(error) = session.append(message, Some(entry_id)).await {
             tracing::warn!(session_id = %session.id, %error, "failed run not fully written to the transcript");
@@ -261,11 +305,13 @@ pub(super) fn turn_end(record: &mut TurnRecord, results: Vec<RawMessage>, now_ms
     if std::mem::replace(&mut record.turn_end_emitted, true) {
         return None;
     }
-    let message = record
-        .last_assistant
-        .clone()
-        .unwrap_or_else(|| RawMessage::from(&AgentMessage::Assistant(AssistantMessage::empty("", "", now_ms))));
-    Some(AgentEvent::TurnEnd { message, function_results: results })
+    let message = record.last_assistant.clone().unwrap_or_else(|| {
+        RawMessage::from(&AgentMessage::Assistant(AssistantMessage::empty("", "", now_ms)))
+    });
+    Some(AgentEvent::TurnEnd {
+        message,
+        function_results: results,
+    })
 }
 
 fn answer(caller: &mut Caller, outcome: Result<StepReply>) {

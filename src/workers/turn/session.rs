@@ -10,14 +10,15 @@ use super::lease::Lease;
 use super::outbox::Outbox;
 use super::record::{Emitter, RECORDS, REQUESTS, RunRequest, TurnRecord};
 use super::{Turns, context};
-use crate::bus::{CallOptions, Cx, Write, to_json};
+use crate::bus::{CallOptions, Cx, Hold, Write, to_json};
 use crate::error::{Error, Result};
 use crate::model::api::Contract;
 use crate::model::api::session::{
-    Append, AppendRequest, Compactions, CompactionsResponse, Messages, MessagesRequest, MessagesResponse, SessionRef,
+    Append, AppendRequest, Compactions, CompactionsResponse, Messages, MessagesRequest, MessagesResponse,
+    SessionRef,
 };
 use crate::model::event::StateChange;
-use crate::model::{AgentEvent, RawMessage, SessionId, TurnState};
+use crate::model::{AgentEvent, RawMessage, SessionId, TurnState, TurnStateView};
 
 /// Timeouts of contract 02 §11.
 const WRITE_TRANSCRIPT_MS: u64 = 10_000;
@@ -32,12 +33,17 @@ pub(super) struct Outcome {
     pub(super) before: Vec<AgentEvent>,
     /// Events after it.
     pub(super) after: Vec<AgentEvent>,
+    /// Kept until the transition is stored.
+    pub(super) hold: Option<Hold>,
 }
 
 impl Outcome {
     /// Events before the change of the view.
     pub(super) fn of(before: Vec<AgentEvent>) -> Self {
-        Self { before, ..Self::default() }
+        Self {
+            before,
+            ..Self::default()
+        }
     }
 }
 
@@ -50,13 +56,24 @@ pub(super) struct Session {
     outbox: Option<Outbox>,
     lease: Option<Lease>,
     request: Option<Arc<RunRequest>>,
+    /// The view that others saw last.
+    pub(super) published: Option<TurnStateView>,
     /// Time spent waiting for models and functions, to tell it from our own.
     pub(super) outside: Duration,
 }
 
 impl Session {
     pub(super) fn new(cx: Cx<Turns>, id: SessionId, recheck: Arc<Notify>) -> Self {
-        Self { cx, id, recheck, outbox: None, lease: None, request: None, outside: Duration::ZERO }
+        Self {
+            cx,
+            id,
+            recheck,
+            outbox: None,
+            lease: None,
+            request: None,
+            published: None,
+            outside: Duration::ZERO,
+        }
     }
 
     /// The stored record, if there is one.
@@ -97,14 +114,14 @@ impl Session {
 
     /// Full save (contract 02 §1.1): the record and what leads to it, with its events before and after the change of its
     /// view. A terminal record is followed by the run's one `agent_end`.
-    pub(super) async fn save(
-        &mut self,
-        previous: Option<&TurnRecord>,
-        record: &mut TurnRecord,
-        outcome: Outcome,
-    ) -> Result<()> {
-        let Outcome { mut writes, before: mut events, after } = outcome;
-        events.extend(view_change(previous, record));
+    pub(super) async fn save(&mut self, record: &mut TurnRecord, outcome: Outcome) -> Result<()> {
+        let Outcome {
+            mut writes,
+            before: mut events,
+            after,
+            hold: _until_stored,
+        } = outcome;
+        events.extend(self.view_change(record));
         events.extend(after);
         let over = record.state.is_terminal();
         let exclusive = self.cx.bus().transport().is_exclusive();
@@ -119,6 +136,7 @@ impl Session {
             writes.extend(lease.release_write(self.cx.bus()));
         }
         self.commit(record, writes, events).await?;
+        self.published = Some(record.view());
         if resting && exclusive {
             self.lease = None;
         }
@@ -130,7 +148,8 @@ impl Session {
 
     /// Sends the run's last event and remembers that it was sent.
     pub(super) async fn end_run(&mut self, record: &mut TurnRecord) -> Result<()> {
-        self.emit(record, AgentEvent::AgentEnd { messages: Vec::new() }).await;
+        self.emit(record, AgentEvent::AgentEnd { messages: Vec::new() })
+            .await;
         record.agent_end_emitted = Some(true);
         self.commit(record, Vec::new(), Vec::new()).await
     }
@@ -143,7 +162,7 @@ impl Session {
         extra: Vec<Write>,
         events: Vec<AgentEvent>,
     ) -> Result<()> {
-        let mut pause = Backoff::new(self);
+        let mut pause = Backoff::of(&self.cx);
         loop {
             match self.commit(record, extra.clone(), events.clone()).await {
                 Err(error) if error.is_retryable() => pause.wait(error).await?,
@@ -152,7 +171,39 @@ impl Session {
         }
     }
 
-    async fn commit(&mut self, record: &mut TurnRecord, extra: Vec<Write>, events: Vec<AgentEvent>) -> Result<()> {
+    /// As [`checkpoint`](Self::checkpoint), with the change of the view, if there is one.
+    pub(super) async fn checkpoint_and_publish(
+        &mut self,
+        record: &mut TurnRecord,
+        extra: Vec<Write>,
+        mut events: Vec<AgentEvent>,
+    ) -> Result<()> {
+        events.extend(self.view_change(record));
+        self.checkpoint(record, extra, events).await?;
+        self.published = Some(record.view());
+        Ok(())
+    }
+
+    /// The change between what others saw last and the record, if there is one.
+    fn view_change(&self, record: &TurnRecord) -> Option<AgentEvent> {
+        let new_value = record.view();
+        (self.published.as_ref() != Some(&new_value)).then(|| AgentEvent::TurnStateChanged {
+            event_type: if self.published.is_none() {
+                StateChange::Created
+            } else {
+                StateChange::Updated
+            },
+            new_value,
+            old_value: self.published.clone(),
+        })
+    }
+
+    async fn commit(
+        &mut self,
+        record: &mut TurnRecord,
+        extra: Vec<Write>,
+        events: Vec<AgentEvent>,
+    ) -> Result<()> {
         self.outbox(record);
         let mut writes = extra;
         writes.extend(self.lease.as_mut().and_then(Lease::take_unwritten));
@@ -171,7 +222,10 @@ impl Session {
                 Some(last) if last.epoch == bus.epoch() => last.wake + 1,
                 Some(_) | None => 0,
             };
-            let emitter = Emitter { epoch: bus.epoch().to_owned(), wake };
+            let emitter = Emitter {
+                epoch: bus.epoch().to_owned(),
+                wake,
+            };
             let outbox = Outbox::start(bus, id, &emitter);
             record.emitter = Some(emitter);
             outbox
@@ -192,14 +246,23 @@ impl Session {
     pub(super) fn set_request(&mut self, request: RunRequest) -> Result<Write> {
         let value = to_json(&request)?.into();
         self.request = Some(Arc::new(request));
-        Ok(Write::StateSet { scope: REQUESTS.into(), key: self.id.to_string(), value })
+        Ok(Write::StateSet {
+            scope: REQUESTS.into(),
+            key: self.id.to_string(),
+            value,
+        })
     }
 
     /// The active path and the compactions, read side by side.
     pub(super) async fn transcript(&self) -> Result<(MessagesResponse, CompactionsResponse)> {
         let limit = || CallOptions::timeout_ms(READ_TRANSCRIPT_MS);
-        let messages = MessagesRequest { session_id: self.id.clone(), branch_leaf: None };
-        let compactions = SessionRef { session_id: self.id.clone() };
+        let messages = MessagesRequest {
+            session_id: self.id.clone(),
+            branch_leaf: None,
+        };
+        let compactions = SessionRef {
+            session_id: self.id.clone(),
+        };
         let (messages, compactions) = futures::join!(
             self.cx.call_with::<Messages>(messages, limit()),
             self.cx.call_with::<Compactions>(compactions, limit()),
@@ -226,12 +289,15 @@ impl Session {
             parent_id: None,
             entry_id: entry_id.map(Into::into),
         };
-        self.cx.call_with::<Append>(request, CallOptions::timeout_ms(WRITE_TRANSCRIPT_MS)).await.map(|_| ())
+        self.cx
+            .call_with::<Append>(request, CallOptions::timeout_ms(WRITE_TRANSCRIPT_MS))
+            .await
+            .map(|_| ())
     }
 
     /// As [`append`](Self::append), repeated while the store is away: the message cost a model call.
     pub(super) async fn append_insisting(&self, message: RawMessage, entry_id: String) -> Result<()> {
-        let mut pause = Backoff::new(self);
+        let mut pause = Backoff::of(&self.cx);
         loop {
             match self.append(message.clone(), Some(entry_id.clone())).await {
                 Err(error) if error.is_retryable() => pause.wait(error).await?,
@@ -241,13 +307,21 @@ impl Session {
     }
 
     /// Calls a function with the default deadline of its contract.
-    pub(super) async fn call<C: Contract>(&self, request: C::Request, timeout_ms: u64) -> Result<C::Response> {
-        self.cx.call_with::<C>(request, CallOptions::timeout_ms(timeout_ms)).await
+    pub(super) async fn call<C: Contract>(
+        &self,
+        request: C::Request,
+        timeout_ms: u64,
+    ) -> Result<C::Response> {
+        self.cx
+            .call_with::<C>(request, CallOptions::timeout_ms(timeout_ms))
+            .await
     }
 
     /// Calls a function by id.
     pub(super) async fn invoke(&self, id: &str, payload: Value, timeout_ms: u64) -> Result<Value> {
-        self.cx.invoke(id, payload, CallOptions::timeout_ms(timeout_ms)).await
+        self.cx
+            .invoke(id, payload, CallOptions::timeout_ms(timeout_ms))
+            .await
     }
 
     /// State key of a decision.
@@ -261,34 +335,23 @@ impl Session {
     }
 }
 
-/// The change of the view between two records, if there is one.
-pub(super) fn view_change(previous: Option<&TurnRecord>, record: &TurnRecord) -> Option<AgentEvent> {
-    let new_value = record.view();
-    let old_value = previous.map(TurnRecord::view);
-    (old_value.as_ref() != Some(&new_value)).then(|| AgentEvent::TurnStateChanged {
-        event_type: if old_value.is_none() { StateChange::Created } else { StateChange::Updated },
-        new_value,
-        old_value,
-    })
-}
-
 /// Bounded repetition of something that fails for a passing reason (contract 02 §2.1).
-pub(super) struct Backoff<'a> {
-    cx: &'a Cx<Turns>,
+pub(super) struct Backoff {
+    cx: Cx<Turns>,
     left: u32,
     pause: Duration,
 }
 
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-impl<'a> Backoff<'a> {
-    pub(super) fn new(session: &'a Session) -> Self {
-        Self::of(&session.cx)
-    }
-
-    pub(super) fn of(cx: &'a Cx<Turns>) -> Self {
+impl Backoff {
+    pub(super) fn of(cx: &Cx<Turns>) -> Self {
         let turn = &cx.config().turn;
-        Self { cx, left: turn.step_retries, pause: Duration::from_millis(turn.step_backoff_ms) }
+        Self {
+            cx: cx.clone(),
+            left: turn.step_retries,
+            pause: Duration::from_millis(turn.step_backoff_ms),
+        }
     }
 
     /// Waits before the next attempt.

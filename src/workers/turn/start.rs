@@ -36,7 +36,14 @@ impl Function for Start {
         check_session_id(&request.session_id)?;
         let session = request.session_id.clone();
         let (reply, answer) = oneshot::channel();
-        cx.state().actors.submit(cx, &session, Input::Start { request: Box::new(request), reply });
+        cx.state().actors.submit(
+            cx,
+            &session,
+            Input::Start {
+                request: Box::new(request),
+                reply,
+            },
+        );
         answer.await.unwrap_or(Err(Error::Stopped))
     }
 }
@@ -55,7 +62,12 @@ fn check_session_id(id: &str) -> Result<()> {
 
 /// The answer for a session whose run is not over.
 pub(super) fn busy(session_id: SessionId) -> StartResponse {
-    StartResponse { session_id, started: false, reason: Some("session_busy".into()), extra: serde_json::Map::new() }
+    StartResponse {
+        session_id,
+        started: false,
+        reason: Some("session_busy".into()),
+        extra: serde_json::Map::new(),
+    }
 }
 
 /// Accepts a run, or says that the session is busy. Accepted means stored.
@@ -75,7 +87,11 @@ pub(super) async fn begin(session: &mut Session, request: StartRequest) -> Resul
 
     session
         .call::<Ensure>(
-            EnsureRequest { session_id: session.id.clone(), display_name: None, cwd: None },
+            EnsureRequest {
+                session_id: session.id.clone(),
+                display_name: None,
+                cwd: None,
+            },
             ENSURE_MS,
         )
         .await?;
@@ -83,12 +99,18 @@ pub(super) async fn begin(session: &mut Session, request: StartRequest) -> Resul
     append_new(session, &request).await?;
 
     let config = session.cx.config();
-    let max_turns = request.max_turns.or_else(|| config.turn.default_max_turns.map(Into::into));
+    let max_turns = request
+        .max_turns
+        .or_else(|| config.turn.default_max_turns.map(Into::into));
     let (run_id, now) = (session.cx.uuid(), session.cx.now_ms());
     let mut record = TurnRecord::new(session.id.clone(), max_turns, run_id, now);
     record.emitter = previous.as_ref().and_then(|record| record.emitter.clone());
-    let outcome = Outcome { writes: vec![run_request], ..Outcome::default() };
-    session.save(previous.as_ref(), &mut record, outcome).await?;
+    let outcome = Outcome {
+        writes: vec![run_request],
+        ..Outcome::default()
+    };
+    session.published = previous.as_ref().map(TurnRecord::view);
+    session.save(&mut record, outcome).await?;
     Ok(StartResponse {
         session_id: request.session_id,
         started: true,
@@ -108,7 +130,10 @@ async fn is_abandoned(session: &Session, record: &TurnRecord) -> Result<bool> {
 fn trace_message(session: &mut Session, request: &StartRequest) {
     let mut baggage = session.cx.context().baggage.clone();
     baggage.message_id = request.message_id.as_deref().map(Arc::from);
-    session.cx = session.cx.with_context(CallContext { baggage, ..CallContext::default() });
+    session.cx = session.cx.with_context(CallContext {
+        baggage,
+        ..CallContext::default()
+    });
 }
 
 /// Appends what is not yet on the active path; the last message always is new.

@@ -8,8 +8,8 @@ use arc_swap::ArcSwap;
 use harness::bus::embedded::store::Durability;
 use harness::bus::embedded::{Embedded, EmbeddedOptions};
 use harness::bus::{Bus, CallContext, CallOptions, FunctionDef, Invocation, Ports, Transport, TriggerSpec};
-use harness::clock::ManualClock;
-use harness::config::{Config, Env};
+use harness::clock::{Clock, ManualClock};
+use harness::config::{Config, MapEnv};
 use harness::error::{Error, Result};
 use harness::ids::CountedIds;
 use serde_json::{Value, json};
@@ -19,18 +19,6 @@ use tokio::sync::mpsc;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 pub(crate) const NOW_MS: i64 = 1_780_000_000_000;
-
-struct NoEnv;
-
-impl Env for NoEnv {
-    fn var(&self, _: &str) -> Option<String> {
-        None
-    }
-
-    fn vars(&self) -> Vec<(String, String)> {
-        Vec::new()
-    }
-}
 
 /// A started engine with its bus.
 pub(crate) struct Engine {
@@ -58,11 +46,15 @@ impl Engine {
     }
 
     pub(crate) async fn start(options: EmbeddedOptions) -> Self {
+        Self::with(options, Arc::new(ManualClock::at(NOW_MS)), MapEnv::default()).await
+    }
+
+    pub(crate) async fn with(options: EmbeddedOptions, clock: Arc<dyn Clock>, env: MapEnv) -> Self {
         let embedded = Embedded::open(options).unwrap();
         let ports = Ports {
-            clock: Arc::new(ManualClock::at(NOW_MS)),
+            clock,
             ids: Arc::new(CountedIds::default()),
-            env: Arc::new(NoEnv),
+            env: Arc::new(env),
             config: Arc::new(ArcSwap::from_pointee(Config::default())),
             recorder: Arc::new(metrics::NoopRecorder),
         };
@@ -119,7 +111,13 @@ impl Engine {
         self.bus.register(FunctionDef::ad_hoc(id, handler)).unwrap();
     }
 
-    pub(crate) async fn bind(&self, id: &str, trigger_type: &str, function: &str, config: Value) -> Result<()> {
+    pub(crate) async fn bind(
+        &self,
+        id: &str,
+        trigger_type: &str,
+        function: &str,
+        config: Value,
+    ) -> Result<()> {
         self.bind_with(id, trigger_type, function, config, None).await
     }
 

@@ -1,2 +1,7 @@
+//! What the tests share.
+
+pub(crate) mod bus;
 pub(crate) mod engine;
 pub(crate) mod timed;
+
+pub(crate) use bus::{TestBus, TestOptions};

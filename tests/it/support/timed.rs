@@ -4,12 +4,9 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use harness::bus::embedded::{Embedded, EmbeddedOptions};
-use harness::bus::{Bus, Ports, Transport};
+use harness::bus::embedded::EmbeddedOptions;
 use harness::clock::Clock;
-use harness::config::{Config, MapEnv};
-use harness::ids::CountedIds;
+use harness::config::MapEnv;
 use tokio::time::Instant;
 
 use super::engine::{Engine, NOW_MS};
@@ -25,18 +22,7 @@ impl Clock for TokioClock {
 
 /// An engine with a clock over tokio time and an environment of its own.
 pub(crate) async fn timed_engine(options: EmbeddedOptions, env: MapEnv) -> Engine {
-    let embedded = Embedded::open(options).unwrap();
-    let ports = Ports {
-        clock: Arc::new(TokioClock(Instant::now())),
-        ids: Arc::new(CountedIds::default()),
-        env: Arc::new(env),
-        config: Arc::new(ArcSwap::from_pointee(Config::default())),
-        recorder: Arc::new(metrics::NoopRecorder),
-    };
-    let transport: Arc<dyn Transport> = embedded.clone();
-    let bus = Bus::new(ports, transport);
-    assert_eq!(bus.host(Vec::new()).await.unwrap(), Vec::<String>::new());
-    Engine { bus, embedded }
+    Engine::with(options, Arc::new(TokioClock(Instant::now())), env).await
 }
 
 /// While this lives, tokio time stands still: no timer fires, whoever waits for one waits for ever.

@@ -1,0 +1,150 @@
+//! Calls of one batch under way: bounded, each marked as started in the stored record before it is dispatched.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::oneshot;
+
+use super::dispatch;
+use super::record::{ExecutedCall, TurnRecord};
+use super::session::Session;
+use crate::bus::Write;
+use crate::error::{Error, Result};
+use crate::model::{AgentEvent, CallId, FunctionCall, FunctionResult};
+
+/// Calls waiting to be dispatched, and those that are.
+pub(super) struct Flight {
+    waiting: VecDeque<FunctionCall>,
+    running: FuturesUnordered<Landing>,
+    ids: Vec<CallId>,
+    limit: usize,
+}
+
+type Landing = futures::future::BoxFuture<'static, ExecutedCall>;
+
+impl Flight {
+    pub(super) fn new(session: &Session) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            running: FuturesUnordered::new(),
+            ids: Vec::new(),
+            limit: session.cx.config().turn.parallel_calls,
+        }
+    }
+
+    /// Queues a call.
+    pub(super) fn queue(&mut self, call: FunctionCall) {
+        self.ids.push(call.id.clone());
+        self.waiting.push_back(call);
+    }
+
+    /// Whether a call waits or runs.
+    pub(super) fn has(&self, id: &CallId) -> bool {
+        self.ids.contains(id)
+    }
+
+    /// Whether nothing waits and nothing runs.
+    pub(super) fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    /// Stores the record, with the next calls marked as started in it, then dispatches them.
+    pub(super) async fn launch(
+        &mut self,
+        session: &mut Session,
+        record: &mut TurnRecord,
+        writes: Vec<Write>,
+        events: Vec<AgentEvent>,
+    ) -> Result<()> {
+        let free = self
+            .limit
+            .saturating_sub(self.running.len())
+            .min(self.waiting.len());
+        let next: Vec<FunctionCall> = self.waiting.drain(..free).collect();
+        if next.is_empty() && writes.is_empty() && events.is_empty() {
+            return Ok(());
+        }
+        let now = session.cx.now_ms();
+        let work = record
+            .work
+            .as_mut()
+            .ok_or_else(|| Error::invalid("record has no work"))?;
+        work.started
+            .extend(next.iter().map(|call| (call.id.clone(), now)));
+        session.checkpoint_and_publish(record, writes, events).await?;
+        for call in next {
+            self.running.push(dispatch_one(session, record, call));
+        }
+        Ok(())
+    }
+
+    /// The next call that has its result; waits for it. Never when nothing runs.
+    pub(super) async fn landed(&mut self) -> ExecutedCall {
+        match self.running.next().await {
+            Some(executed) => {
+                self.ids.retain(|id| *id != executed.call.id);
+                executed
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Runs a call on a task of its own, so that calls of one batch use more than one core.
+fn dispatch_one(session: &Session, record: &TurnRecord, call: FunctionCall) -> Landing {
+    let began = Instant::now();
+    let (result, landed) = oneshot::channel();
+    let (cx, key, target) = (session.cx.clone(), record.idempotency_key(&call.id), call.clone());
+    session.cx.spawn(async move {
+        let outcome = dispatch::call(&cx, target, key).await;
+        if result.send(outcome).is_err() {
+            tracing::debug!("the result of a call has no taker");
+        }
+    });
+    Box::pin(async move {
+        let result = landed.await.unwrap_or_else(|_| interrupted(&call));
+        executed(call, result, dispatch::duration_ms(began))
+    })
+}
+
+/// A call with its result.
+pub(super) fn executed(call: FunctionCall, result: FunctionResult, duration_ms: i64) -> ExecutedCall {
+    let is_error = result.is_error();
+    ExecutedCall {
+        call,
+        result,
+        is_error,
+        duration_ms,
+    }
+}
+
+/// The result of a call that was started and whose end nobody saw. It is not run again: that is for the model to decide.
+pub(super) fn interrupted(call: &FunctionCall) -> FunctionResult {
+    FunctionResult::error_code(
+        "interrupted",
+        &call.function_id,
+        "The call was started, then the process stopped before its result was seen. Whether it took effect is \
+         unknown. Check before calling it again.",
+    )
+}
+
+/// The events of a call that begins and of one that ends.
+pub(super) fn start_event(call: &FunctionCall) -> AgentEvent {
+    AgentEvent::FunctionExecutionStart {
+        function_call_id: call.id.clone(),
+        function_id: call.function_id.clone(),
+        args: call.arguments.clone(),
+    }
+}
+
+pub(super) fn end_event(executed: &ExecutedCall) -> AgentEvent {
+    AgentEvent::FunctionExecutionEnd {
+        function_call_id: executed.call.id.clone(),
+        function_id: executed.call.function_id.clone(),
+        result: executed.result.clone(),
+        is_error: executed.is_error,
+        duration_ms: executed.duration_ms,
+    }
+}

@@ -1,0 +1,190 @@
+//! `turn::function_awaiting_approval`: settle each parked call as its decision arrives (contract 02 §6.3).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::flight::{self, Flight};
+use super::function_execute::{finalize, is_retry_safe};
+use super::record::{APPROVALS, Decision, DecisionKind, ExecutedCall, TurnRecord};
+use super::runner::{self, StepReply, StepRequest};
+use super::session::{Outcome, Session};
+use super::{Turns, gate};
+use crate::bus::{Cx, Function, Write};
+use crate::error::{Error, Result};
+use crate::model::api::approval::Settings;
+use crate::model::{AgentEvent, AwaitingCall, FunctionCall, FunctionResult, TurnState};
+use crate::rules::{Floor, denial};
+
+/// `turn::function_awaiting_approval`.
+#[derive(Debug)]
+pub struct FunctionAwaitingApproval;
+
+impl Function for FunctionAwaitingApproval {
+    const ID: &'static str = "turn::function_awaiting_approval";
+    const DESCRIPTION: &'static str = "Run one durable FSM transition for session in state function_awaiting_approval: execute each call as its approval decision arrives.";
+    const REQUIRED: &'static [&'static str] = &["session_id"];
+    type State = Turns;
+    type Request = StepRequest;
+    type Response = StepReply;
+
+    async fn call(cx: &Cx<Turns>, request: StepRequest) -> Result<StepReply> {
+        runner::step::<Self>(cx, request.session_id, TurnState::FunctionAwaitingApproval).await
+    }
+}
+
+pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Result<Outcome> {
+    record.batch()?;
+    let mut flight = Flight::new(session);
+    loop {
+        // An allowed call runs on while later decisions are looked at: no call holds back another one.
+        let settled = scan(session, record, &mut flight).await?;
+        if flight.is_idle() && settled.is_empty() {
+            break;
+        }
+        let landed = land(session, record, &mut flight, settled).await?;
+        if let Some(executed) = landed {
+            settle(session, record, &mut flight, vec![executed]).await?;
+        }
+    }
+
+    let (_, work, awaiting) = record.batch()?;
+    if !awaiting.is_empty() {
+        return Ok(Outcome::default());
+    }
+    if work.is_complete() {
+        return finalize(session, record, Vec::new()).await;
+    }
+    record.go(TurnState::FunctionExecute, session.cx.now_ms());
+    Ok(Outcome::default())
+}
+
+/// Looks at every parked call: those with a decision to run go to the flight, those with a result are answered.
+async fn scan(session: &Session, record: &mut TurnRecord, flight: &mut Flight) -> Result<Vec<ExecutedCall>> {
+    let (_, work, awaiting) = record.batch()?;
+    awaiting.retain(|entry| !work.executed.contains_key(&entry.function_call_id));
+    let (entries, started) = (awaiting.clone(), work.started.clone());
+    let mut settled = Vec::new();
+    let mut snapshot = None;
+    for entry in entries {
+        let call = parked_call(&entry);
+        if flight.has(&call.id) {
+            continue;
+        }
+        if started.contains_key(&call.id) && !is_retry_safe(session, &call).await {
+            settled.push(flight::executed(call.clone(), flight::interrupted(&call), 0));
+            continue;
+        }
+        match decide(session, &call, &mut snapshot).await? {
+            None => {}
+            Some(Decision {
+                decision: DecisionKind::Allow,
+                ..
+            }) => flight.queue(call),
+            Some(Decision { decision, reason }) => {
+                settled.push(flight::executed(
+                    call.clone(),
+                    refused(&call, decision, reason.as_deref()),
+                    0,
+                ));
+            }
+        }
+    }
+    Ok(settled)
+}
+
+/// Stores what was settled without running, dispatches what may run, and waits for the next result or the next reason to
+/// look again.
+async fn land(
+    session: &mut Session,
+    record: &mut TurnRecord,
+    flight: &mut Flight,
+    settled: Vec<ExecutedCall>,
+) -> Result<Option<ExecutedCall>> {
+    if !settled.is_empty() {
+        settle(session, record, flight, settled).await?;
+        if flight.is_idle() {
+            return Ok(None);
+        }
+    } else {
+        flight.launch(session, record, Vec::new(), Vec::new()).await?;
+    }
+    let recheck = Arc::clone(&session.recheck);
+    let began = Instant::now();
+    let landed = tokio::select! {
+        executed = flight.landed() => Some(executed),
+        () = recheck.notified() => None,
+    };
+    session.spent_outside(began);
+    Ok(landed)
+}
+
+/// Takes calls off the parked list: their results, their end events, their decisions used up, the shorter list shown.
+async fn settle(
+    session: &mut Session,
+    record: &mut TurnRecord,
+    flight: &mut Flight,
+    settled: Vec<ExecutedCall>,
+) -> Result<()> {
+    let events: Vec<AgentEvent> = settled.iter().map(flight::end_event).collect();
+    let writes: Vec<Write> = settled
+        .iter()
+        .map(|executed| gate::used_decision(session, &executed.call))
+        .collect();
+    let (_, work, awaiting) = record.batch()?;
+    awaiting.retain(|entry| {
+        settled
+            .iter()
+            .all(|executed| executed.call.id != entry.function_call_id)
+    });
+    work.executed.extend(
+        settled
+            .into_iter()
+            .map(|executed| (executed.call.id.clone(), executed)),
+    );
+    flight.launch(session, record, writes, events).await
+}
+
+/// The decision on a parked call: a person's, else what the session's settings say by now.
+async fn decide(
+    session: &Session,
+    call: &FunctionCall,
+    snapshot: &mut Option<(Settings, Arc<Floor>)>,
+) -> Result<Option<Decision>> {
+    let stored = session
+        .cx
+        .scope(APPROVALS)
+        .get(&session.approval_key(&call.id))
+        .await?;
+    if let Some(decision) = Decision::read(stored) {
+        return Ok(Some(decision));
+    }
+    let (settings, floor) = match snapshot {
+        Some(snapshot) => snapshot,
+        None => {
+            let floor = gate::floor(session).map_err(Error::Unavailable)?;
+            snapshot.insert((gate::settings(session).await, floor))
+        }
+    };
+    let released = gate::released(settings, call, floor);
+    Ok(released.then_some(Decision {
+        decision: DecisionKind::Allow,
+        reason: None,
+    }))
+}
+
+/// What was shown is what runs.
+fn parked_call(entry: &AwaitingCall) -> FunctionCall {
+    FunctionCall {
+        id: entry.function_call_id.clone(),
+        function_id: entry.function_id.clone(),
+        arguments: entry.args.clone(),
+    }
+}
+
+fn refused(call: &FunctionCall, decision: DecisionKind, reason: Option<&str>) -> FunctionResult {
+    let refusal = match decision {
+        DecisionKind::Allow | DecisionKind::Deny => denial::Refusal::Denied,
+        DecisionKind::Aborted => denial::Refusal::Aborted,
+    };
+    denial::by_user(&call.function_id, &call.arguments, refusal, reason)
+}

@@ -1,0 +1,260 @@
+//! `turn::function_execute`: gate the calls of a batch, run those that may, park the others (contract 02 §6.2, §6.4).
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::Turns;
+use super::flight::{self, Flight};
+use super::gate::{self, Gate};
+use super::record::{ExecutedCall, PreparedCall, TurnRecord};
+use super::runner::{self, StepReply, StepRequest};
+use super::session::{Outcome, Session};
+use crate::bus::{Cx, Function};
+use crate::error::{Error, Result};
+use crate::model::{AgentEvent, AwaitingCall, CallId, FunctionCall, TurnState};
+use crate::rules::IdPattern;
+
+const INFO_MS: u64 = 5_000;
+
+/// `turn::function_execute`.
+#[derive(Debug)]
+pub struct FunctionExecute;
+
+impl Function for FunctionExecute {
+    const ID: &'static str = "turn::function_execute";
+    const DESCRIPTION: &'static str = "Run one durable FSM transition for session in state function_execute: dispatch prepared calls and finalize results.";
+    const REQUIRED: &'static [&'static str] = &["session_id"];
+    type State = Turns;
+    type Request = StepRequest;
+    type Response = StepReply;
+
+    async fn call(cx: &Cx<Turns>, request: StepRequest) -> Result<StepReply> {
+        runner::step::<Self>(cx, request.session_id, TurnState::FunctionExecute).await
+    }
+}
+
+pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Result<Outcome> {
+    let mut flight = Flight::new(session);
+    let (mut announcer, parked) = plan(session, record, &mut flight).await?;
+    let mut events = announcer.collect(executed(record)?);
+    while !flight.is_idle() {
+        flight
+            .launch(session, record, Vec::new(), std::mem::take(&mut events))
+            .await?;
+        let began = std::time::Instant::now();
+        let landed = flight.landed().await;
+        session.spent_outside(began);
+        let (_, work, _) = record.batch()?;
+        work.executed.insert(landed.call.id.clone(), landed);
+        events = announcer.collect(&work.executed);
+    }
+
+    let (_, _, awaiting) = record.batch()?;
+    awaiting.extend(parked);
+    if awaiting.is_empty() {
+        return finalize(session, record, events).await;
+    }
+    record.go(TurnState::FunctionAwaitingApproval, session.cx.now_ms());
+    Ok(Outcome::of(events))
+}
+
+/// Decides each call that has neither a result nor a place among the parked ones.
+async fn plan(
+    session: &Session,
+    record: &mut TurnRecord,
+    flight: &mut Flight,
+) -> Result<(Announcer, Vec<AwaitingCall>)> {
+    let (_, work, awaiting) = record.batch()?;
+    let mut announcer = Announcer::default();
+    let mut parked = Vec::new();
+    for prepared in work.prepared.clone() {
+        let call = prepared.call().clone();
+        if work.executed.contains_key(&call.id)
+            || awaiting.iter().any(|parked| parked.function_call_id == call.id)
+        {
+            continue;
+        }
+        let mut pending = false;
+        let result = match prepared {
+            PreparedCall::Synthetic { result, .. } => Some(result),
+            _ if work.started.contains_key(&call.id) && !is_retry_safe(session, &call).await => {
+                Some(flight::interrupted(&call))
+            }
+            PreparedCall::PreApproved { .. } => None,
+            PreparedCall::Dispatch { .. } => match gate::consult(session, &call).await {
+                Gate::Allow => None,
+                Gate::Deny(result) => Some(result),
+                Gate::Pending => {
+                    gate::forget_stale_decision(session, &call).await?;
+                    pending = true;
+                    None
+                }
+            },
+        };
+        match result {
+            Some(result) => {
+                let mut executed = flight::executed(call.clone(), result, 0);
+                // What never ran, or was cut off, failed whatever its details say.
+                executed.is_error = true;
+                work.executed.insert(call.id.clone(), executed);
+            }
+            None if pending => parked.push(AwaitingCall {
+                function_call_id: call.id.clone(),
+                function_id: call.function_id.clone(),
+                args: call.arguments.clone(),
+            }),
+            None => flight.queue(call.clone()),
+        }
+        announcer.add(call, pending);
+    }
+    Ok((announcer, parked))
+}
+
+fn executed(record: &mut TurnRecord) -> Result<&BTreeMap<CallId, ExecutedCall>> {
+    record.batch().map(|(_, work, _)| &work.executed)
+}
+
+/// Whether a call that may have run already can be run again: its function says so, or the operator does.
+pub(super) async fn is_retry_safe(session: &Session, call: &FunctionCall) -> bool {
+    let listed = &session.cx.config().turn.retry_safe;
+    if listed
+        .iter()
+        .any(|pattern| IdPattern::new(pattern).matches(&call.function_id))
+    {
+        return true;
+    }
+    let request = json!({ "function_id": call.function_id });
+    let info = session
+        .invoke("engine::functions::info", request, INFO_MS)
+        .await
+        .unwrap_or_default();
+    matches!(
+        info.pointer("/metadata/retry").and_then(Value::as_str),
+        Some("pure" | "idempotent")
+    )
+}
+
+/// Ends a batch: results to the transcript in call order, one `turn_end`, and on.
+pub(super) async fn finalize(
+    session: &Session,
+    record: &mut TurnRecord,
+    mut events: Vec<AgentEvent>,
+) -> Result<Outcome> {
+    let work = record
+        .work
+        .take()
+        .ok_or_else(|| Error::invalid("record has no work"))?;
+    let now = session.cx.now_ms();
+    let mut results = Vec::with_capacity(work.prepared.len());
+    for prepared in &work.prepared {
+        let id = &prepared.call().id;
+        let executed = work
+            .executed
+            .get(id)
+            .ok_or_else(|| Error::invalid(format!("call {id} has no result")))?;
+        let message = executed.message(now);
+        session
+            .append_insisting(message.clone(), record.entry_id(&format!("fr-{id}")))
+            .await?;
+        results.push(message);
+    }
+    record.function_results.clone_from(&results);
+    events.extend(runner::turn_end(record, results, now));
+    if work.all_terminate() {
+        runner::finish(record, now);
+    } else {
+        record.awaiting_approval = Some(Vec::new());
+        record.go(TurnState::SteeringCheck, now);
+    }
+    Ok(Outcome::of(events))
+}
+
+/// Sends start and end events as if the calls ran one after another, in call order, whatever order they end in. A parked
+/// call has its start only and holds nothing back.
+#[derive(Default)]
+struct Announcer {
+    calls: Vec<(FunctionCall, bool)>,
+    next: usize,
+    started: bool,
+}
+
+impl Announcer {
+    fn add(&mut self, call: FunctionCall, pending: bool) {
+        self.calls.push((call, pending));
+    }
+
+    /// The events that may go out now.
+    fn collect(&mut self, executed: &BTreeMap<CallId, ExecutedCall>) -> Vec<AgentEvent> {
+        let mut events = Vec::new();
+        while let Some((call, pending)) = self.calls.get(self.next) {
+            if !std::mem::replace(&mut self.started, true) {
+                events.push(flight::start_event(call));
+            }
+            match executed.get(&call.id) {
+                Some(executed) => events.push(flight::end_event(executed)),
+                None if *pending => {}
+                None => break,
+            }
+            self.next += 1;
+            self.started = false;
+        }
+        events
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::FunctionResult;
+    use pretty_assertions::assert_eq;
+
+    fn call(id: &str) -> FunctionCall {
+        FunctionCall {
+            id: id.into(),
+            function_id: "f".into(),
+            arguments: json!({}),
+        }
+    }
+
+    fn names(events: &[AgentEvent]) -> Vec<String> {
+        events
+            .iter()
+            .map(|event| match event {
+                AgentEvent::FunctionExecutionStart { function_call_id, .. } => {
+                    format!("start {function_call_id}")
+                }
+                AgentEvent::FunctionExecutionEnd { function_call_id, .. } => {
+                    format!("end {function_call_id}")
+                }
+                other => format!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn pairs_go_out_in_call_order_whatever_ends_first() {
+        let mut announcer = Announcer::default();
+        for (id, pending) in [("a", false), ("p", true), ("b", false), ("c", false)] {
+            announcer.add(call(id), pending);
+        }
+        let mut done = BTreeMap::new();
+        let mut end = |id: &str| {
+            done.insert(
+                id.into(),
+                flight::executed(call(id), FunctionResult::from_value(json!("x")), 1),
+            );
+            done.clone()
+        };
+        assert_eq!(names(&announcer.collect(&BTreeMap::new())), ["start a"]);
+        assert_eq!(names(&announcer.collect(&end("c"))), Vec::<String>::new());
+        assert_eq!(
+            names(&announcer.collect(&end("a"))),
+            ["end a", "start p", "start b"]
+        );
+        assert_eq!(
+            names(&announcer.collect(&end("b"))),
+            ["end b", "start c", "end c"]
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! The turn orchestrator: a durable state machine per session (contract 02).
+//!
+//! ```text
+//!  run::start ─► actor ─► runner: load ─► step of the record's state ─► save ─┐
+//!  turn::<state>  ▲                ▲                                           │ next state
+//!  turn::on_approval                └───────────────────────────────────────────┘
+//!
+//!  provisioning ─► assistant_streaming ─► function_execute ─► steering_check ─► stopped
+//!                        ▲                  │       ▲              │
+//!                        │                  ▼       │              │
+//!                        │       function_awaiting_approval        │
+//!                        └─────────────────────────────────────────┘
+//! ```
+//!
+//! Invariants: the record in state is the truth and is written last; a session has one actor; a call is marked as started
+//! before it is dispatched and is never run twice silently; `agent_end` is the last event of a run, once. One file per
+//! function; pure parts: [`batch`], [`coalesce`], [`context`], [`prompt`], [`routing`]. Deliberately not here: anything a
+//! particular provider or function means.
+
+mod actor;
+mod assistant_streaming;
+mod batch;
+mod coalesce;
+mod context;
+mod dispatch;
+mod flight;
+mod function_awaiting_approval;
+mod function_execute;
+mod gate;
+mod get_state;
+mod lease;
+mod meters;
+mod on_approval;
+mod outbox;
+mod preflight;
+mod prompt;
+mod provider_turn;
+mod provisioning;
+mod record;
+mod recovery;
+mod routing;
+mod runner;
+mod session;
+mod start;
+mod steering_check;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::bus::{Function, Worker, WorkerDef};
+use crate::rules::Floor;
+
+/// After a restart with open sessions, functions of other workers are waited for this long.
+const BOOT_GRACE: Duration = Duration::from_secs(15);
+
+/// Memory of the worker.
+#[derive(Default)]
+pub struct Turns {
+    actors: actor::Actors,
+    meters: meters::Meters,
+    floor: Mutex<Option<(Vec<Value>, Arc<Floor>)>>,
+    booting_until: Mutex<Option<Instant>>,
+}
+
+/// The worker.
+pub fn worker() -> WorkerDef {
+    Worker::new(
+        "turn-orchestrator",
+        "Durable state machine that drives agent turns.",
+        Turns::default(),
+    )
+    .function::<start::Start>()
+    .function::<provisioning::Provisioning>()
+    .function::<assistant_streaming::AssistantStreaming>()
+    .function::<function_execute::FunctionExecute>()
+    .function::<function_awaiting_approval::FunctionAwaitingApproval>()
+    .function::<steering_check::SteeringCheck>()
+    .function::<on_approval::OnApproval>()
+    .function::<get_state::GetState>()
+    .trigger(
+        "state",
+        on_approval::OnApproval::ID,
+        json!({ "scope": record::APPROVALS }),
+    )
+    .prepare(|cx| async move {
+        cx.state().meters.connect(&*cx.ports().recorder);
+        Ok(())
+    })
+    .background(recovery::run)
+    .build()
+}
+
+impl Turns {
+    /// The compiled deny floor; compiled again when the setting changes.
+    fn floor(&self, entries: &[Value]) -> Result<Arc<Floor>, String> {
+        let mut kept = self.floor.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, floor)) = &*kept
+            && of == entries
+        {
+            return Ok(Arc::clone(floor));
+        }
+        let floor = Floor::compile(entries).map_err(|error| format!("permissions.deny_floor: {error}"))?;
+        let floor = Arc::new(floor);
+        *kept = Some((entries.to_vec(), Arc::clone(&floor)));
+        Ok(floor)
+    }
+
+    /// Sessions of an earlier life are being resumed.
+    fn boot(&self) {
+        let until = Instant::now() + BOOT_GRACE;
+        *self.booting_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    /// Whether workers of an earlier life may still be on their way back.
+    fn is_booting(&self) -> bool {
+        let until = *self.booting_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+}
+
+impl std::fmt::Debug for Turns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Turns")
+    }
+}

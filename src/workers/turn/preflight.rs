@@ -1,0 +1,144 @@
+//! Before a model call: does the conversation fit the model's window? If not, have it compacted (contract 02 §5.2).
+
+use serde_json::Value;
+
+use super::context;
+use super::provider_turn::route_of;
+use super::record::{RunRequest, TurnRecord};
+use super::session::Session;
+use crate::error::{Error, Result};
+use crate::model::RawMessage;
+use crate::model::api::compaction::{CompactModel, CompactNow, CompactNowRequest, Limits};
+use crate::model::api::session::MessagesResponse;
+
+const CATALOG_MS: u64 = 5_000;
+/// Longer than the callee itself may take, so that its answer is the one that counts.
+const COMPACT_MS: u64 = 300_000;
+
+/// True when the history was compacted and has to be read again.
+///
+/// # Errors
+/// The conversation cannot be made to fit (final), or a compaction is already under way (passing).
+pub(super) async fn check(
+    session: &Session,
+    record: &TurnRecord,
+    request: &RunRequest,
+    messages: &[RawMessage],
+    rows: &MessagesResponse,
+) -> Result<bool> {
+    let compaction = session.cx.config().compaction.clone();
+    if !compaction.auto {
+        return Ok(false);
+    }
+    let route = route_of(session, request).await;
+    let Some(limit) = limits(session, record, route.name(), &request.model).await else {
+        return Ok(false);
+    };
+    let projected = context::estimate_tokens(messages) + fixed_part(request);
+    if projected < usable(limit, compaction.reserved_tokens) {
+        return Ok(false);
+    }
+    let call = CompactNowRequest {
+        session_id: session.id.clone(),
+        projected_tokens: projected,
+        last_user_message_id: context::last_user_entry(rows),
+        model: CompactModel {
+            id: request.model.clone(),
+            provider_id: route.name().to_owned(),
+            limit,
+        },
+    };
+    let reply = session.call::<CompactNow>(call, COMPACT_MS).await?;
+    match reply.status.as_str() {
+        "ok" => Ok(true),
+        "overflow" => {
+            let why = reply
+                .message
+                .map(|message| format!(": {message}"))
+                .unwrap_or_default();
+            Err(Error::invalid(format!("session too large to compact{why}")))
+        }
+        "busy" => Err(Error::Transient("compaction already in progress".into())),
+        status => {
+            tracing::warn!(session_id = %session.id, status, "not compacted; going on with the whole history");
+            Ok(false)
+        }
+    }
+}
+
+/// The model's window; `None` when it is not known.
+async fn limits(session: &Session, record: &TurnRecord, provider: &str, model: &str) -> Option<Limits> {
+    let looked_up;
+    let meta = match &record.model_meta {
+        Some(meta) => meta,
+        None => {
+            let request = serde_json::json!({ "provider": provider, "model_id": model });
+            match session.invoke("models::get", request, CATALOG_MS).await.ok()? {
+                Value::Object(meta) => {
+                    looked_up = meta;
+                    &looked_up
+                }
+                _ => return None,
+            }
+        }
+    };
+    let tokens = |key: &str| {
+        meta.get(key)
+            .and_then(Value::as_f64)
+            .filter(|n| *n > 0.0)
+            .map_or(0, |n| n as u64)
+    };
+    let context = tokens("context_window");
+    (context > 0).then(|| Limits {
+        context,
+        input: context,
+        output: tokens("max_output_tokens"),
+    })
+}
+
+/// Tokens a conversation may take.
+fn usable(limit: Limits, reserved: u64) -> u64 {
+    if limit.input > 0 {
+        limit.input.saturating_sub(reserved).max(limit.input / 4)
+    } else {
+        limit.context.saturating_sub(limit.output)
+    }
+}
+
+/// Estimated tokens of what goes along with every request: system prompt and tools.
+fn fixed_part(request: &RunRequest) -> u64 {
+    let tools: usize = request
+        .function_schemas
+        .iter()
+        .map(|schema| schema.to_string().len())
+        .sum();
+    (request.system_prompt.len() + tools) as u64 / 4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    #[test]
+    fn a_small_window_keeps_a_quarter() {
+        let limit = |context| Limits {
+            context,
+            input: context,
+            output: 100,
+        };
+        assert_eq!(usable(limit(200_000), 20_000), 180_000);
+        assert_eq!(usable(limit(10), 20_000), 2);
+        assert_eq!(
+            usable(
+                Limits {
+                    context: 1_000,
+                    input: 0,
+                    output: 100
+                },
+                20_000
+            ),
+            900
+        );
+    }
+}

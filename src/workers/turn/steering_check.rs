@@ -1,0 +1,165 @@
+//! `turn::steering_check`: look at the inboxes, then go on or end the run (contract 02 §7).
+
+use serde_json::{Value, json};
+
+use super::Turns;
+use super::record::TurnRecord;
+use super::runner::{self, StepReply, StepRequest};
+use super::session::{Outcome, Session};
+use crate::bus::{Cx, Function, Hold};
+use crate::error::Result;
+use crate::model::api::Contract;
+use crate::model::api::session::{InboxDrain, InboxItems, InboxPeek, InboxRef};
+use crate::model::{AgentEvent, AgentMessage, AssistantMessage, RawMessage, StopReason, TurnState};
+
+const INBOX_MS: u64 = 10_000;
+/// In the order in which they are looked at.
+const INBOXES: [&str; 2] = ["steering", "followup"];
+
+/// `turn::steering_check`.
+#[derive(Debug)]
+pub struct SteeringCheck;
+
+impl Function for SteeringCheck {
+    const ID: &'static str = "turn::steering_check";
+    const DESCRIPTION: &'static str =
+        "Run one durable FSM transition for session in state steering_check: drain inboxes and route onward.";
+    const REQUIRED: &'static [&'static str] = &["session_id"];
+    type State = Turns;
+    type Request = StepRequest;
+    type Response = StepReply;
+
+    async fn call(cx: &Cx<Turns>, request: StepRequest) -> Result<StepReply> {
+        runner::step::<Self>(cx, request.session_id, TurnState::SteeringCheck).await
+    }
+}
+
+pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Result<Outcome> {
+    let mut waiting = first_waiting(session).await;
+    let mut hold = None;
+    if waiting.is_none() && record.function_results.is_empty() {
+        // The run is about to end: pushes are held back while the inboxes are looked at once more, so that a message
+        // either joins this run or is there for the next one.
+        hold = Some(hold_pushes(session).await);
+        waiting = first_waiting(session).await;
+        if waiting.is_none() {
+            return Ok(end(record, hold, session.cx.now_ms()));
+        }
+    }
+    drop(hold);
+    if is_at_cap(record) {
+        return out_of_turns(session, record).await;
+    }
+
+    let mut events = Vec::new();
+    if let Some((name, items)) = waiting {
+        events.extend(runner::turn_end(record, Vec::new(), session.cx.now_ms()));
+        take_in(session, record, name, items).await?;
+    }
+    record.function_results = Vec::new();
+    record.go(TurnState::AssistantStreaming, session.cx.now_ms());
+    Ok(Outcome::of(events))
+}
+
+/// The first inbox that has items. One that cannot be read counts as empty; its items stay where they are.
+async fn first_waiting(session: &Session) -> Option<(&'static str, Vec<Value>)> {
+    for name in INBOXES {
+        let items = ask(session, InboxPeek::ID, name).await;
+        if !items.is_empty() {
+            return Some((name, items));
+        }
+    }
+    None
+}
+
+async fn ask(session: &Session, function: &str, name: &str) -> Vec<Value> {
+    let request = json!(InboxRef {
+        name: name.to_owned(),
+        session_id: session.id.clone()
+    });
+    let reply = match session.invoke(function, request, INBOX_MS).await {
+        Ok(reply) => reply,
+        Err(error) => {
+            tracing::debug!(session_id = %session.id, inbox = name, %error, "inbox counts as empty");
+            return Vec::new();
+        }
+    };
+    serde_json::from_value::<InboxItems>(reply)
+        .unwrap_or_default()
+        .items
+}
+
+/// Appends the items, then takes them out of the inbox, then appends what came in between. Deterministic entry ids make
+/// a repetition harmless at every point.
+async fn take_in(session: &Session, record: &TurnRecord, name: &str, peeked: Vec<Value>) -> Result<()> {
+    let seen = peeked.len();
+    append(session, record, peeked, 0).await?;
+    let drained = ask(session, InboxDrain::ID, name).await;
+    append(session, record, drained.into_iter().skip(seen).collect(), seen).await
+}
+
+async fn append(session: &Session, record: &TurnRecord, items: Vec<Value>, offset: usize) -> Result<()> {
+    for (index, item) in items.into_iter().enumerate() {
+        let message = match item {
+            Value::String(text) => RawMessage::new(json!({ "role": "user", "content": text })),
+            item => RawMessage::new(item),
+        };
+        match message {
+            Ok(message) => {
+                let entry_id = record.entry_id(&format!("in-{}", offset + index));
+                session
+                    .append_insisting(message.with_timestamp(session.cx.now_ms()), entry_id)
+                    .await?;
+            }
+            Err(why) => tracing::warn!(session_id = %session.id, why, "inbox item is not a message"),
+        }
+    }
+    Ok(())
+}
+
+async fn hold_pushes(session: &Session) -> Hold {
+    session
+        .cx
+        .bus()
+        .hold(&crate::model::api::session::inbox_hold(&session.id))
+        .await
+}
+
+fn is_at_cap(record: &TurnRecord) -> bool {
+    let cap = record.max_turns.as_ref().and_then(serde_json::Number::as_f64);
+    cap.is_some_and(|cap| record.turn_count as f64 >= cap)
+}
+
+/// Nothing is left to do.
+fn end(record: &mut TurnRecord, hold: Option<Hold>, now: i64) -> Outcome {
+    let events = runner::turn_end(record, Vec::new(), now).into_iter().collect();
+    runner::finish(record, now);
+    Outcome {
+        hold,
+        ..Outcome::of(events)
+    }
+}
+
+/// The cap on turns is reached; the transcript says so. What waits in the inboxes stays for the next run.
+async fn out_of_turns(session: &Session, record: &mut TurnRecord) -> Result<Outcome> {
+    let now = session.cx.now_ms();
+    let cap = record
+        .max_turns
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default();
+    let text = format!("loop stopped: max_turns ({cap}) reached");
+    let message = AssistantMessage::synthetic(StopReason::End, Some(&text), now);
+    let message = RawMessage::from(&AgentMessage::Assistant(message));
+    session
+        .append_insisting(message.clone(), record.entry_id("cap"))
+        .await?;
+    record.last_assistant = Some(message.clone());
+    let mut events = vec![AgentEvent::MessageComplete {
+        message,
+        body_streamed: Some(false),
+    }];
+    events.extend(runner::turn_end(record, Vec::new(), now));
+    runner::finish(record, now);
+    Ok(Outcome::of(events))
+}
