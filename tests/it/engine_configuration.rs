@@ -42,13 +42,17 @@ async fn value(engine: &Engine) -> Value {
 #[tokio::test]
 async fn c00_case_21_register_set_and_register_again() {
     let engine = Engine::memory().await;
-    let mut events = engine.watch("w", "configuration", json!({"configuration_id": "my-app"})).await;
+    let mut events = engine
+        .watch("w", "configuration", json!({"configuration_id": "my-app"}))
+        .await;
     assert_eq!(
         engine.ok("configuration::register", registration()).await,
         with(registration(), "value", Value::Null)
     );
     assert_eq!(
-        engine.error("configuration::set", set(json!({"port": "x"}))).await,
+        engine
+            .error("configuration::set", set(json!({"port": "x"})))
+            .await,
         (
             "SCHEMA_INVALID".to_owned(),
             "schema validation failed: /port: \"x\" is not of type \"integer\"".to_owned()
@@ -63,18 +67,39 @@ async fn c00_case_21_register_set_and_register_again() {
         with(registration(), "value", json!({"port": 1}))
     );
     assert_eq!(value(&engine).await, json!({"port": 1}));
-    let replaced = with(with(registration(), "initial_value", json!({"port": 2})), "metadata", json!({"m": 1}));
+    let replaced = with(
+        with(registration(), "initial_value", json!({"port": 2})),
+        "metadata",
+        json!({"m": 1}),
+    );
     assert_eq!(
         engine.ok("configuration::register", replaced).await,
-        with(with(registration(), "value", json!({"port": 2})), "metadata", json!({"m": 1}))
+        with(
+            with(registration(), "value", json!({"port": 2})),
+            "metadata",
+            json!({"m": 1})
+        )
     );
     let one = json!({"port": 1});
-    assert_eq!(events.next().await, event("configuration:registered", Value::Null, Value::Null));
-    assert_eq!(events.next().await, event("configuration:updated", Value::Null, one.clone()));
-    assert_eq!(events.next().await, event("configuration:updated", one.clone(), one.clone()));
     assert_eq!(
         events.next().await,
-        with(event("configuration:updated", one, json!({"port": 2})), "metadata", json!({"m": 1}))
+        event("configuration:registered", Value::Null, Value::Null)
+    );
+    assert_eq!(
+        events.next().await,
+        event("configuration:updated", Value::Null, one.clone())
+    );
+    assert_eq!(
+        events.next().await,
+        event("configuration:updated", one.clone(), one.clone())
+    );
+    assert_eq!(
+        events.next().await,
+        with(
+            event("configuration:updated", one, json!({"port": 2})),
+            "metadata",
+            json!({"m": 1})
+        )
     );
 }
 
@@ -85,13 +110,37 @@ async fn c00_case_22_what_is_missing_or_wrong_has_its_code() {
     let cases = [
         ("configuration::get", json!({"id": "nope"}), "NOT_FOUND"),
         ("configuration::schema", json!({"id": "nope"}), "NOT_FOUND"),
-        ("configuration::set", json!({"id": "nope", "value": 1}), "NOT_REGISTERED"),
-        ("configuration::set", json!({"id": "my-app"}), "deserialization_error"),
+        (
+            "configuration::set",
+            json!({"id": "nope", "value": 1}),
+            "NOT_REGISTERED",
+        ),
+        (
+            "configuration::set",
+            json!({"id": "my-app"}),
+            "deserialization_error",
+        ),
         ("configuration::get", json!(null), "deserialization_error"),
-        ("configuration::register", with(registration(), "id", json!("Bad Id")), "INVALID_ID"),
-        ("configuration::register", json!({"id": "x"}), "deserialization_error"),
-        ("configuration::register", with(registration(), "schema", json!({"type": 1})), "SCHEMA_INVALID"),
-        ("configuration::register", with(registration(), "initial_value", json!({})), "SCHEMA_INVALID"),
+        (
+            "configuration::register",
+            with(registration(), "id", json!("Bad Id")),
+            "INVALID_ID",
+        ),
+        (
+            "configuration::register",
+            json!({"id": "x"}),
+            "deserialization_error",
+        ),
+        (
+            "configuration::register",
+            with(registration(), "schema", json!({"type": 1})),
+            "SCHEMA_INVALID",
+        ),
+        (
+            "configuration::register",
+            with(registration(), "initial_value", json!({})),
+            "SCHEMA_INVALID",
+        ),
     ];
     for (id, request, code) in cases {
         assert_eq!(engine.error(id, request.clone()).await.0, code, "{id} {request}");
@@ -102,7 +151,11 @@ async fn c00_case_22_what_is_missing_or_wrong_has_its_code() {
 #[tokio::test]
 async fn lists_are_sorted_and_never_hold_values() {
     let engine = Engine::memory().await;
-    let first = with(with(registration(), "id", json!("a")), "initial_value", json!({"port": 1}));
+    let first = with(
+        with(registration(), "id", json!("a")),
+        "initial_value",
+        json!({"port": 1}),
+    );
     engine.ok("configuration::register", registration()).await;
     engine.ok("configuration::register", first).await;
     let list = engine.ok("configuration::list", json!({})).await;
@@ -110,14 +163,22 @@ async fn lists_are_sorted_and_never_hold_values() {
     let ids: Vec<&str> = rows.iter().map(|row| row["id"].as_str().unwrap()).collect();
     assert_eq!(ids, ["a", "my-app", "queue"]);
     assert_eq!(rows[0], with(registration(), "id", json!("a")));
-    assert_eq!(engine.ok("configuration::schema", json!({"id": "my-app"})).await, registration());
+    assert_eq!(
+        engine.ok("configuration::schema", json!({"id": "my-app"})).await,
+        registration()
+    );
 }
 
 #[tokio::test]
 async fn values_survive_and_schemas_must_be_registered_again() {
     let home = tempfile::tempdir().unwrap();
     let engine = Engine::at(home.path().into()).await;
-    engine.ok("configuration::register", with(registration(), "metadata", json!([1]))).await;
+    engine
+        .ok(
+            "configuration::register",
+            with(registration(), "metadata", json!([1])),
+        )
+        .await;
     engine.ok("configuration::set", set(json!({"port": 1}))).await;
     engine.stop().await;
 
@@ -125,16 +186,28 @@ async fn values_survive_and_schemas_must_be_registered_again() {
     assert_eq!(value(&engine).await, json!({"port": 1}));
     assert_eq!(
         engine.ok("configuration::schema", json!({"id": "my-app"})).await,
-        with(with(registration(), "schema", Value::Null), "metadata", json!([1]))
+        with(
+            with(registration(), "schema", Value::Null),
+            "metadata",
+            json!([1])
+        )
     );
     assert_eq!(
-        engine.error("configuration::set", set(json!({"port": 2}))).await.0,
+        engine
+            .error("configuration::set", set(json!({"port": 2})))
+            .await
+            .0,
         "SCHEMA_UNAVAILABLE"
     );
     let mut events = engine.watch("w", "configuration", json!({})).await;
     // A stricter schema does not touch what is stored.
     let strict = json!({"type": "string"});
-    engine.ok("configuration::register", with(registration(), "schema", strict.clone())).await;
+    engine
+        .ok(
+            "configuration::register",
+            with(registration(), "schema", strict.clone()),
+        )
+        .await;
     let one = json!({"port": 1});
     assert_eq!(
         events.next().await,
@@ -149,9 +222,18 @@ async fn values_survive_and_schemas_must_be_registered_again() {
 #[tokio::test]
 async fn placeholders_are_kept_as_written_and_expanded_on_the_way_out() {
     let env = MapEnv::from([("PORT", "8080"), ("HOST", "box")]);
-    let options = EmbeddedOptions { durability: Durability::Normal, ..EmbeddedOptions::default() };
+    let options = EmbeddedOptions {
+        durability: Durability::Normal,
+        ..EmbeddedOptions::default()
+    };
     let engine = timed_engine(options, env).await;
-    let mut events = engine.watch("w", "configuration", json!({"event_types": ["configuration:updated"]})).await;
+    let mut events = engine
+        .watch(
+            "w",
+            "configuration",
+            json!({"event_types": ["configuration:updated"]}),
+        )
+        .await;
     engine.ok("configuration::register", registration()).await;
     let raw = json!({"port": "${PORT}", "url": "http://${HOST}:${PORT}/", "level": "${LEVEL:info}"});
     assert_eq!(
@@ -161,16 +243,26 @@ async fn placeholders_are_kept_as_written_and_expanded_on_the_way_out() {
     let expanded = json!({"port": 8080, "url": "http://box:8080/", "level": "info"});
     assert_eq!(value(&engine).await, expanded);
     assert_eq!(
-        engine.ok("configuration::get", json!({"id": "my-app", "raw": true})).await,
+        engine
+            .ok("configuration::get", json!({"id": "my-app", "raw": true}))
+            .await,
         json!({"id": "my-app", "value": raw})
     );
-    assert_eq!(events.next().await, event("configuration:updated", Value::Null, expanded));
     assert_eq!(
-        engine.error("configuration::set", set(json!({"port": "${HOST}"}))).await.0,
+        events.next().await,
+        event("configuration:updated", Value::Null, expanded)
+    );
+    assert_eq!(
+        engine
+            .error("configuration::set", set(json!({"port": "${HOST}"})))
+            .await
+            .0,
         "SCHEMA_INVALID"
     );
 
-    engine.ok("configuration::set", set(json!({"port": "${NOPE}"}))).await;
+    engine
+        .ok("configuration::set", set(json!({"port": "${NOPE}"})))
+        .await;
     assert_eq!(
         engine.error("configuration::get", json!({"id": "my-app"})).await,
         (
@@ -192,12 +284,21 @@ async fn c00_case_19_a_slow_subscriber_does_not_hold_up_another() {
             Ok(Value::Null)
         }
     });
-    engine.bind("slow", "configuration", "slow", json!({})).await.unwrap();
+    engine
+        .bind("slow", "configuration", "slow", json!({}))
+        .await
+        .unwrap();
     let mut quick = engine.watch("quick", "configuration", json!({})).await;
     engine.ok("configuration::register", registration()).await;
     engine.ok("configuration::set", set(json!({"port": 1}))).await;
-    assert_eq!(quick.next().await, event("configuration:registered", Value::Null, Value::Null));
-    assert_eq!(quick.next().await, event("configuration:updated", Value::Null, json!({"port": 1})));
+    assert_eq!(
+        quick.next().await,
+        event("configuration:registered", Value::Null, Value::Null)
+    );
+    assert_eq!(
+        quick.next().await,
+        event("configuration:updated", Value::Null, json!({"port": 1}))
+    );
     release.notify_one();
     release.notify_waiters();
 }
@@ -222,18 +323,33 @@ async fn c00_case_20_only_false_blocks() {
 #[tokio::test]
 async fn bindings_see_what_they_ask_for() {
     let engine = Engine::memory().await;
-    let other = engine.watch("other", "configuration", json!({"configuration_id": "other"})).await;
+    let other = engine
+        .watch("other", "configuration", json!({"configuration_id": "other"}))
+        .await;
     let registered = json!({"event_types": ["configuration:registered"]});
     let mut born = engine.watch("born", "configuration", registered).await;
-    let mut all = engine.watch("all", "configuration", json!({"event_types": [], "configuration_id": ""})).await;
+    let mut all = engine
+        .watch(
+            "all",
+            "configuration",
+            json!({"event_types": [], "configuration_id": ""}),
+        )
+        .await;
     engine.ok("configuration::register", registration()).await;
     engine.ok("configuration::set", set(json!({"port": 1}))).await;
     born.next().await;
     all.next().await;
     all.next().await;
     assert!(other.is_empty() && born.is_empty());
-    for config in [json!({"configuration_id": 1}), json!({"event_types": "x"}), json!({"event_types": [1]})] {
-        let error = engine.bind("b", "configuration", "all", config).await.unwrap_err();
+    for config in [
+        json!({"configuration_id": 1}),
+        json!({"event_types": "x"}),
+        json!({"event_types": [1]}),
+    ] {
+        let error = engine
+            .bind("b", "configuration", "all", config)
+            .await
+            .unwrap_err();
         assert_eq!(error.wire_code(), "trigger_registration_failed");
     }
 }

@@ -30,7 +30,10 @@ async fn a_job_runs_at_its_times_with_its_metadata() {
     let engine = engine().await;
     let mut calls = engine.record("t::f");
     let config = json!({"expression": "*/15 * * * * *"});
-    engine.bind_with("job", "cron", "t::f", config, Some(json!({"m": 1}))).await.unwrap();
+    engine
+        .bind_with("job", "cron", "t::f", config, Some(json!({"m": 1})))
+        .await
+        .unwrap();
     for seconds in [5, 20, 35, 50] {
         let (seen, context) = calls.next_with_context().await;
         assert_eq!(seen, payload("job", seconds));
@@ -58,7 +61,10 @@ async fn a_slow_handler_skips_runs_and_a_hanging_one_does_not_stop_the_job() {
         std::future::pending()
     });
     for function in ["t::slow", "t::hangs"] {
-        engine.bind(function, "cron", function, json!({"expression": "*/5 * * * * *"})).await.unwrap();
+        engine
+            .bind(function, "cron", function, json!({"expression": "*/5 * * * * *"}))
+            .await
+            .unwrap();
     }
     for seconds in [5, 20, 35] {
         assert_eq!(calls.recv().await, Some(json!(at(seconds))));
@@ -76,9 +82,15 @@ async fn a_far_run_is_waited_for_in_steps_and_a_job_without_runs_ends() {
         sender.try_send(payload).unwrap();
         std::future::ready(Ok(Value::Null))
     });
-    engine.bind("far", "cron", "t::f", json!({"expression": "0 29 20 * * *"})).await.unwrap();
+    engine
+        .bind("far", "cron", "t::f", json!({"expression": "0 29 20 * * *"}))
+        .await
+        .unwrap();
     assert_eq!(calls.recv().await, Some(payload("far", 140)));
-    engine.bind("past", "cron", "t::f", json!({"expression": "0 0 0 1 1 * 2020"})).await.unwrap();
+    engine
+        .bind("past", "cron", "t::f", json!({"expression": "0 0 0 1 1 * 2020"}))
+        .await
+        .unwrap();
     tokio::time::advance(Duration::from_secs(3_600)).await;
     assert!(calls.is_empty());
 }
@@ -89,14 +101,25 @@ async fn a_condition_blocks_a_replaced_job_is_replaced_and_an_unbound_one_ends()
     engine.serve("t::no", |_, _| std::future::ready(Ok(json!(false))));
     let blocked = engine.record("t::blocked");
     let condition = json!({"expression": "* * * * * *", "condition_function_id": "t::no"});
-    engine.bind("blocked", "cron", "t::blocked", condition).await.unwrap();
+    engine
+        .bind("blocked", "cron", "t::blocked", condition)
+        .await
+        .unwrap();
     let old = engine.record("t::old");
-    engine.bind("job", "cron", "t::old", json!({"expression": "* * * * * *"})).await.unwrap();
+    engine
+        .bind("job", "cron", "t::old", json!({"expression": "* * * * * *"}))
+        .await
+        .unwrap();
     let mut new = engine.record("t::new");
-    engine.bind("job", "cron", "t::new", json!({"expression": "*/10 * * * * *"})).await.unwrap();
+    engine
+        .bind("job", "cron", "t::new", json!({"expression": "*/10 * * * * *"}))
+        .await
+        .unwrap();
     assert_eq!(new.next().await, payload("job", 10));
     assert!(engine.embedded.unbind("job"));
-    let mut other = engine.watch("t::other", "cron", json!({"expression": "*/10 * * * * *"})).await;
+    let mut other = engine
+        .watch("t::other", "cron", json!({"expression": "*/10 * * * * *"}))
+        .await;
     assert_eq!(other.next().await, payload("t::other", 20));
     assert_eq!(other.next().await, payload("t::other", 30));
     assert!(blocked.is_empty() && old.is_empty() && new.is_empty());
@@ -105,7 +128,10 @@ async fn a_condition_blocks_a_replaced_job_is_replaced_and_an_unbound_one_ends()
 #[tokio::test(start_paused = true)]
 async fn a_job_ends_with_the_process() {
     let engine = engine().await;
-    engine.bind("job", "cron", "t::f", json!({"expression": "0 0 0 1 1 *"})).await.unwrap();
+    engine
+        .bind("job", "cron", "t::f", json!({"expression": "0 0 0 1 1 *"}))
+        .await
+        .unwrap();
     assert!(engine.bus.shutdown(Duration::from_secs(1)).await);
 }
 
@@ -120,6 +146,9 @@ async fn what_is_no_expression_is_refused() {
         ),
     ] {
         let error = engine.bind("b", "cron", "t::f", config).await.unwrap_err();
-        assert_eq!((error.wire_code(), error.to_string().as_str()), ("trigger_registration_failed", text));
+        assert_eq!(
+            (error.wire_code(), error.to_string().as_str()),
+            ("trigger_registration_failed", text)
+        );
     }
 }

@@ -13,7 +13,10 @@ async fn every_subscriber_of_the_topic_gets_the_data_as_it_is() {
     let mut b = engine.watch("t::b", "subscribe", json!({"topic": "t"})).await;
     let c = engine.watch("t::c", "subscribe", json!({"topic": "u"})).await;
     for data in [json!({"n": 1}), json!("x"), Value::Null] {
-        assert_eq!(engine.ok("publish", json!({"topic": "t", "data": data})).await, Value::Null);
+        assert_eq!(
+            engine.ok("publish", json!({"topic": "t", "data": data})).await,
+            Value::Null
+        );
         assert_eq!(a.next().await, data);
         assert_eq!(b.next().await, data);
     }
@@ -37,7 +40,10 @@ async fn condition_and_metadata_do_not_count() {
     engine.serve("t::no", |_, _| std::future::ready(Ok(json!(false))));
     let mut calls = engine.record("t::a");
     let config = json!({"topic": "t", "condition_function_id": "t::no"});
-    engine.bind_with("b", "subscribe", "t::a", config, Some(json!({"m": 1}))).await.unwrap();
+    engine
+        .bind_with("b", "subscribe", "t::a", config, Some(json!({"m": 1})))
+        .await
+        .unwrap();
     engine.ok("publish", json!({"topic": "t", "data": 1})).await;
     let (payload, context) = calls.next_with_context().await;
     assert_eq!((payload, context.metadata), (json!(1), None));
@@ -51,7 +57,10 @@ async fn a_subscriber_that_hangs_holds_up_nobody_and_is_bounded() {
         sender.try_send(()).unwrap();
         std::future::pending()
     });
-    engine.bind("h", "subscribe", "t::hangs", json!({"topic": "t"})).await.unwrap();
+    engine
+        .bind("h", "subscribe", "t::hangs", json!({"topic": "t"}))
+        .await
+        .unwrap();
     let mut calls = engine.watch("t::a", "subscribe", json!({"topic": "t"})).await;
     for n in 0..1_030 {
         engine.ok("publish", json!({"topic": "t", "data": n})).await;
@@ -71,8 +80,14 @@ async fn wrong_requests_and_bindings_are_refused() {
         engine.error("publish", json!({"topic": "", "data": 1})).await,
         ("topic_not_set".to_owned(), "Topic is not set".to_owned())
     );
-    assert_eq!(engine.error("publish", json!({"topic": "t"})).await.0, "deserialization_error");
-    let error = engine.bind("b", "subscribe", "t::a", json!({})).await.unwrap_err();
+    assert_eq!(
+        engine.error("publish", json!({"topic": "t"})).await.0,
+        "deserialization_error"
+    );
+    let error = engine
+        .bind("b", "subscribe", "t::a", json!({}))
+        .await
+        .unwrap_err();
     assert_eq!(
         (error.wire_code(), error.to_string().as_str()),
         ("trigger_registration_failed", "config: topic is required")

@@ -18,13 +18,18 @@ use crate::support::engine::{Engine, within};
 use crate::support::timed::{Frozen, timed_engine};
 
 async fn define(engine: &Engine, queue: &str, config: Value) {
-    let answer = engine.ok("queue::define", json!({"queue": queue, "config": config})).await;
+    let answer = engine
+        .ok("queue::define", json!({"queue": queue, "config": config}))
+        .await;
     assert_eq!(answer, json!({"queue": queue, "changed": true}));
 }
 
 async fn fifo(engine: &Engine, more: Value) {
     let mut config = json!({"type": "fifo", "message_group_field": "g", "backoff_ms": 5});
-    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    config
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
     define(engine, "line", config).await;
 }
 
@@ -47,8 +52,13 @@ async fn enqueue_error(engine: &Engine, queue: &str, data: Value) -> (String, St
 }
 
 async fn stats(engine: &Engine, topic: &str) -> (i64, i64) {
-    let stats = engine.ok("engine::queue::topic_stats", json!({"topic": topic})).await;
-    (stats["depth"].as_i64().unwrap(), stats["dlq_depth"].as_i64().unwrap())
+    let stats = engine
+        .ok("engine::queue::topic_stats", json!({"topic": topic}))
+        .await;
+    (
+        stats["depth"].as_i64().unwrap(),
+        stats["dlq_depth"].as_i64().unwrap(),
+    )
 }
 
 /// Waits until a queue has so many jobs and dead letters.
@@ -68,8 +78,16 @@ fn controlled(engine: &Engine, id: &str) -> mpsc::Receiver<Attempt> {
         let sender = sender.clone();
         async move {
             let (answer, told) = tokio::sync::oneshot::channel();
-            sender.send(Attempt { payload, context, answer }).await.unwrap();
-            told.await.unwrap_or_else(|_| Err(Error::invalid("the test let it go")))
+            sender
+                .send(Attempt {
+                    payload,
+                    context,
+                    answer,
+                })
+                .await
+                .unwrap();
+            told.await
+                .unwrap_or_else(|_| Err(Error::invalid("the test let it go")))
         }
     });
     receiver
@@ -100,13 +118,20 @@ async fn a_job_gets_its_data_and_its_writers_trace() {
     let engine = Engine::memory().await;
     let mut calls = engine.record("t::f");
     let context = CallContext {
-        baggage: Baggage { session_id: Some("s1".into()), message_id: Some("m1".into()) },
+        baggage: Baggage {
+            session_id: Some("s1".into()),
+            message_id: Some("m1".into()),
+        },
         metadata: Some(Arc::new(json!({"k": 1}))),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         cancel: None,
     };
     let data = json!({"b": 1, "a": [null], "_caller_worker_id": "w"});
-    engine.bus.enqueue(&context, "default", "t::f", data).await.unwrap();
+    engine
+        .bus
+        .enqueue(&context, "default", "t::f", data)
+        .await
+        .unwrap();
     let (payload, seen) = calls.next_with_context().await;
     assert_eq!(payload, json!({"b": 1, "a": [null]}));
     assert_eq!(seen.baggage, context.baggage);
@@ -132,7 +157,10 @@ async fn c00_case_27_wrong_enqueues_are_refused() {
         enqueue_error(&engine, "line", json!({"g": null})).await,
         code("FIFO queue 'line': field 'g' must not be null")
     );
-    assert_eq!(enqueue_error(&engine, "nope", json!({})).await, code("Queue 'nope' not found"));
+    assert_eq!(
+        enqueue_error(&engine, "nope", json!({})).await,
+        code("Queue 'nope' not found")
+    );
     assert_eq!(stats(&engine, "line").await, (0, 0));
     assert_eq!(stats(&engine, "nope").await, (0, 0));
 }
@@ -160,7 +188,10 @@ async fn c00_case_28_groups_run_side_by_side_and_each_in_order() {
         seen.push(within(order.recv()).await.unwrap());
     }
     let of = |group: &str| -> Vec<Value> {
-        seen.iter().filter(|job| job["g"] == group).map(|job| job["n"].clone()).collect()
+        seen.iter()
+            .filter(|job| job["g"] == group)
+            .map(|job| job["n"].clone())
+            .collect()
     };
     assert_eq!(of("A"), [1, 2]);
     assert_eq!(of("B"), [1, 2]);
@@ -251,7 +282,9 @@ async fn a_job_that_ends_too_many_processes_is_a_dead_letter() {
     let letters = loop {
         let engine = Engine::at(home.path().into()).await;
         let mut attempts = controlled(&engine, "t::f");
-        let letters = engine.ok("engine::queue::dlq_messages", json!({"topic": "default"})).await;
+        let letters = engine
+            .ok("engine::queue::dlq_messages", json!({"topic": "default"}))
+            .await;
         if letters != json!([]) {
             break letters;
         }
@@ -266,7 +299,10 @@ async fn a_job_that_ends_too_many_processes_is_a_dead_letter() {
     };
     assert_eq!(lives, 10);
     assert_eq!(letters[0]["id"], json!(receipt));
-    assert_eq!(letters[0]["error"], "the process ended 10 times while the job ran");
+    assert_eq!(
+        letters[0]["error"],
+        "the process ended 10 times while the job ran"
+    );
 }
 
 #[tokio::test]
@@ -283,7 +319,10 @@ async fn a_stop_does_not_wait_for_a_job_and_spends_no_attempt() {
     let second = within(async {
         loop {
             // The directory is free when the last task of the first life has ended.
-            let options = EmbeddedOptions { data_dir: Some(home.path().into()), ..EmbeddedOptions::default() };
+            let options = EmbeddedOptions {
+                data_dir: Some(home.path().into()),
+                ..EmbeddedOptions::default()
+            };
             match harness::bus::embedded::Embedded::open(options) {
                 Ok(opened) => break drop(opened),
                 Err(_) => tokio::task::yield_now().await,
@@ -306,7 +345,9 @@ async fn attempts_end_as_a_dead_letter_that_can_be_driven_again() {
     next(&mut attempts).await.fail("first");
     next(&mut attempts).await.fail("second");
     until(&engine, "q", (0, 1)).await;
-    let letters = engine.ok("engine::queue::dlq_messages", json!({"topic": "q"})).await;
+    let letters = engine
+        .ok("engine::queue::dlq_messages", json!({"topic": "q"}))
+        .await;
     assert_eq!(
         letters,
         json!([{"id": receipt, "payload": {"n": 1}, "error": "second", "failed_at": 1_780_000_000, "retries": 2,
@@ -317,7 +358,9 @@ async fn attempts_end_as_a_dead_letter_that_can_be_driven_again() {
         json!([{"topic": "q", "broker_type": "builtin", "message_count": 1}])
     );
     assert_eq!(
-        engine.ok("engine::queue::dlq_messages", json!({"topic": "q", "offset": 1})).await,
+        engine
+            .ok("engine::queue::dlq_messages", json!({"topic": "q", "offset": 1}))
+            .await,
         json!([])
     );
 
@@ -329,8 +372,14 @@ async fn attempts_end_as_a_dead_letter_that_can_be_driven_again() {
 
     let one = json!({"queue": "q", "message_id": receipt});
     let answer = |redriven: u8| json!({"queue": "q", "message_id": receipt, "redriven": redriven});
-    assert_eq!(engine.ok("iii::queue::redrive_message", one.clone()).await, answer(1));
-    assert_eq!(engine.ok("iii::queue::redrive_message", one.clone()).await, answer(0));
+    assert_eq!(
+        engine.ok("iii::queue::redrive_message", one.clone()).await,
+        answer(1)
+    );
+    assert_eq!(
+        engine.ok("iii::queue::redrive_message", one.clone()).await,
+        answer(0)
+    );
     next(&mut attempts).await.succeed();
     until(&engine, "q", (0, 0)).await;
 
@@ -338,10 +387,15 @@ async fn attempts_end_as_a_dead_letter_that_can_be_driven_again() {
     next(&mut attempts).await.fail("a");
     next(&mut attempts).await.fail("b");
     until(&engine, "q", (0, 1)).await;
-    let letters = engine.ok("engine::queue::dlq_messages", json!({"topic": "q"})).await;
+    let letters = engine
+        .ok("engine::queue::dlq_messages", json!({"topic": "q"}))
+        .await;
     let two = json!({"queue": "q", "message_id": letters[0]["id"]});
     let answer = |redriven: u8| json!({"queue": "q", "message_id": letters[0]["id"], "redriven": redriven});
-    assert_eq!(engine.ok("iii::queue::discard_message", two.clone()).await, answer(1));
+    assert_eq!(
+        engine.ok("iii::queue::discard_message", two.clone()).await,
+        answer(1)
+    );
     assert_eq!(engine.ok("iii::queue::discard_message", two).await, answer(0));
     assert_eq!(stats(&engine, "q").await, (0, 0));
 }
@@ -387,7 +441,9 @@ struct Worker(mpsc::Sender<Value>);
 impl Link for Worker {
     fn call(&self, invocation: Invocation) -> CallFuture {
         let sent = self.0.try_send(invocation.payload).map(|()| Value::Null);
-        Box::pin(std::future::ready(sent.map_err(|error| Error::Unavailable(error.to_string()))))
+        Box::pin(std::future::ready(
+            sent.map_err(|error| Error::Unavailable(error.to_string())),
+        ))
     }
 }
 
@@ -413,7 +469,12 @@ async fn an_outside_function_that_registers_wakes_its_jobs_without_a_timer() {
 #[tokio::test]
 async fn a_job_that_takes_too_long_is_cancelled_and_tried_again() {
     let engine = Engine::memory().await;
-    define(&engine, "q", json!({"timeout_ms": 20, "backoff_ms": 1, "max_retries": 2})).await;
+    define(
+        &engine,
+        "q",
+        json!({"timeout_ms": 20, "backoff_ms": 1, "max_retries": 2}),
+    )
+    .await;
     let mut attempts = controlled(&engine, "t::f");
     enqueue(&engine, "q", "t::f", json!({})).await;
     let first = next(&mut attempts).await;
@@ -421,7 +482,9 @@ async fn a_job_that_takes_too_long_is_cancelled_and_tried_again() {
     let second = next(&mut attempts).await;
     within(second.context.cancelled()).await;
     until(&engine, "q", (0, 1)).await;
-    let letters = engine.ok("engine::queue::dlq_messages", json!({"topic": "q"})).await;
+    let letters = engine
+        .ok("engine::queue::dlq_messages", json!({"topic": "q"}))
+        .await;
     assert_eq!(letters[0]["error"], "t::f timed out after 20 ms");
 }
 
@@ -462,14 +525,18 @@ async fn a_definition_is_idempotent_and_survives() {
     let config = json!({"type": "fifo", "message_group_field": "g", "concurrency": 4});
     define(&engine, "mine", config.clone()).await;
     assert_eq!(
-        engine.ok("queue::define", json!({"queue": "mine", "config": config})).await,
+        engine
+            .ok("queue::define", json!({"queue": "mine", "config": config}))
+            .await,
         json!({"queue": "mine", "changed": false})
     );
     engine.stop().await;
 
     let engine = Engine::at(home.path().into()).await;
     assert_eq!(
-        engine.ok("engine::queue::topic_stats", json!({"topic": "mine"})).await,
+        engine
+            .ok("engine::queue::topic_stats", json!({"topic": "mine"}))
+            .await,
         json!({"depth": 0, "consumer_count": 1, "dlq_depth": 0, "config": {"type": "fifo", "max_retries": 3,
             "concurrency": 4, "backoff_ms": 1000, "timeout_ms": 1_800_000, "message_group_field": "g"}})
     );
@@ -483,7 +550,12 @@ async fn a_definition_is_idempotent_and_survives() {
 async fn queues_follow_their_configuration() {
     let engine = Engine::memory().await;
     let declare = |configs: Value| json!({"id": "queue", "value": {"queue_configs": configs}});
-    engine.ok("configuration::set", declare(json!({"a": {}, "default": {"concurrency": 1}}))).await;
+    engine
+        .ok(
+            "configuration::set",
+            declare(json!({"a": {}, "default": {"concurrency": 1}})),
+        )
+        .await;
     let mut calls = engine.record("t::f");
     enqueue(&engine, "a", "t::f", json!(1)).await;
     assert_eq!(calls.next().await, json!(1));
@@ -500,7 +572,10 @@ async fn queues_follow_their_configuration() {
     engine.ok("configuration::set", declare(json!({"a": {}}))).await;
     assert_eq!(late.next().await, json!(2));
     assert_eq!(
-        engine.error("configuration::set", declare(json!({"f": {"type": "fifo"}}))).await.0,
+        engine
+            .error("configuration::set", declare(json!({"f": {"type": "fifo"}})))
+            .await
+            .0,
         "SCHEMA_INVALID"
     );
 }
@@ -510,16 +585,40 @@ async fn wrong_requests_have_their_codes() {
     let engine = Engine::memory().await;
     let cases = [
         ("engine::queue::topic_stats", json!({}), "topic_required"),
-        ("engine::queue::dlq_messages", json!({"topic": ""}), "topic_required"),
+        (
+            "engine::queue::dlq_messages",
+            json!({"topic": ""}),
+            "topic_required",
+        ),
         ("engine::queue::topic_stats", json!(null), "deserialization_error"),
         ("iii::queue::redrive", json!({}), "queue_not_set"),
         ("iii::queue::redrive", json!({"queue": "nope"}), "redrive_failed"),
-        ("iii::queue::redrive_message", json!({"queue": "q"}), "message_id_not_set"),
-        ("iii::queue::discard_message", json!({"message_id": "m"}), "queue_not_set"),
-        ("queue::define", json!({"queue": "", "config": {}}), "queue_not_set"),
+        (
+            "iii::queue::redrive_message",
+            json!({"queue": "q"}),
+            "message_id_not_set",
+        ),
+        (
+            "iii::queue::discard_message",
+            json!({"message_id": "m"}),
+            "queue_not_set",
+        ),
+        (
+            "queue::define",
+            json!({"queue": "", "config": {}}),
+            "queue_not_set",
+        ),
         ("queue::define", json!({"queue": "q"}), "deserialization_error"),
-        ("queue::define", json!({"queue": "q", "config": {"type": "fifo"}}), "SCHEMA_INVALID"),
-        ("queue::define", json!({"queue": "q", "config": {"concurrency": 0}}), "SCHEMA_INVALID"),
+        (
+            "queue::define",
+            json!({"queue": "q", "config": {"type": "fifo"}}),
+            "SCHEMA_INVALID",
+        ),
+        (
+            "queue::define",
+            json!({"queue": "q", "config": {"concurrency": 0}}),
+            "SCHEMA_INVALID",
+        ),
     ];
     for (id, request, code) in cases {
         assert_eq!(engine.error(id, request.clone()).await.0, code, "{id} {request}");

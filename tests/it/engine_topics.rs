@@ -7,12 +7,16 @@ use serde_json::{Value, json};
 use crate::support::engine::{Engine, within};
 
 async fn publish(engine: &Engine, data: Value) {
-    let answer = engine.ok("iii::durable::publish", json!({"topic": "t", "data": data})).await;
+    let answer = engine
+        .ok("iii::durable::publish", json!({"topic": "t", "data": data}))
+        .await;
     assert_eq!(answer, Value::Null);
 }
 
 async fn stats(engine: &Engine) -> Value {
-    engine.ok("engine::queue::topic_stats", json!({"topic": "t"})).await
+    engine
+        .ok("engine::queue::topic_stats", json!({"topic": "t"}))
+        .await
 }
 
 async fn until_depth(engine: &Engine, depth: i64, dead: i64) {
@@ -31,11 +35,20 @@ async fn until_depth(engine: &Engine, depth: i64, dead: i64) {
 #[tokio::test]
 async fn each_function_gets_its_own_copy() {
     let engine = Engine::memory().await;
-    let mut a = engine.watch("t::a", "durable:subscriber", json!({"topic": "t"})).await;
-    let mut b = engine.watch("t::b", "durable:subscriber", json!({"topic": "t"})).await;
+    let mut a = engine
+        .watch("t::a", "durable:subscriber", json!({"topic": "t"}))
+        .await;
+    let mut b = engine
+        .watch("t::b", "durable:subscriber", json!({"topic": "t"}))
+        .await;
     // A second binding of the same function is the same subscriber.
-    engine.bind("again", "durable:subscriber", "t::a", json!({"topic": "t"})).await.unwrap();
-    let mut other = engine.watch("t::c", "durable:subscriber", json!({"topic": "u"})).await;
+    engine
+        .bind("again", "durable:subscriber", "t::a", json!({"topic": "t"}))
+        .await
+        .unwrap();
+    let mut other = engine
+        .watch("t::c", "durable:subscriber", json!({"topic": "u"}))
+        .await;
     publish(&engine, json!({"n": 1})).await;
     publish(&engine, json!("two")).await;
     for calls in [&mut a, &mut b] {
@@ -45,7 +58,9 @@ async fn each_function_gets_its_own_copy() {
     }
     until_depth(&engine, 0, 0).await;
     assert!(a.is_empty() && b.is_empty());
-    engine.ok("iii::durable::publish", json!({"topic": "u", "data": 3})).await;
+    engine
+        .ok("iii::durable::publish", json!({"topic": "u", "data": 3}))
+        .await;
     assert_eq!(other.next().await, json!(3));
     assert_eq!(
         engine.ok("engine::queue::list_topics", json!({})).await,
@@ -62,7 +77,9 @@ async fn messages_before_any_subscription_stay_under_the_bare_topic() {
         stats(&engine).await,
         json!({"depth": 1, "consumer_count": 0, "dlq_depth": 0, "config": null})
     );
-    let mut calls = engine.watch("t::a", "durable:subscriber", json!({"topic": "t"})).await;
+    let mut calls = engine
+        .watch("t::a", "durable:subscriber", json!({"topic": "t"}))
+        .await;
     publish(&engine, json!(2)).await;
     assert_eq!(calls.next().await, json!(2));
     until_depth(&engine, 1, 0).await;
@@ -85,10 +102,18 @@ async fn a_fifo_subscriber_gets_messages_in_order_and_failed_ones_first() {
     engine.serve("t::a", move |payload, _| {
         let sent = sender.try_send(payload.clone());
         assert!(sent.is_ok());
-        std::future::ready(if payload == json!(2) { Err(Error::invalid("two")) } else { Ok(Value::Null) })
+        std::future::ready(if payload == json!(2) {
+            Err(Error::invalid("two"))
+        } else {
+            Ok(Value::Null)
+        })
     });
-    let config = json!({"topic": "t", "queue_config": {"type": "fifo", "maxRetries": 1, "backoffDelayMs": 1}});
-    engine.bind("b", "durable:subscriber", "t::a", config).await.unwrap();
+    let config =
+        json!({"topic": "t", "queue_config": {"type": "fifo", "maxRetries": 1, "backoffDelayMs": 1}});
+    engine
+        .bind("b", "durable:subscriber", "t::a", config)
+        .await
+        .unwrap();
     for n in 1..=4 {
         publish(&engine, json!(n)).await;
     }
@@ -103,9 +128,14 @@ async fn a_fifo_subscriber_gets_messages_in_order_and_failed_ones_first() {
         json!({"t::a": {"type": "fifo", "max_retries": 2, "concurrency": 10, "backoff_ms": 1, "timeout_ms": 1_800_000,
             "message_group_field": null}})
     );
-    let letters = engine.ok("engine::queue::dlq_messages", json!({"topic": "t"})).await;
+    let letters = engine
+        .ok("engine::queue::dlq_messages", json!({"topic": "t"}))
+        .await;
     assert_eq!(letters[0]["payload"], json!(2));
-    assert_eq!(engine.ok("iii::queue::redrive", json!({"queue": "t"})).await, json!({"queue": "t", "redriven": 1}));
+    assert_eq!(
+        engine.ok("iii::queue::redrive", json!({"queue": "t"})).await,
+        json!({"queue": "t", "redriven": 1})
+    );
     assert_eq!(within(seen.recv()).await, Some(json!(2)));
 }
 
@@ -131,7 +161,10 @@ async fn a_condition_keeps_a_message_away() {
 async fn messages_wait_for_their_subscriber_across_a_restart() {
     let home = tempfile::tempdir().unwrap();
     let engine = Engine::at(home.path().into()).await;
-    engine.bind("b", "durable:subscriber", "t::a", json!({"topic": "t"})).await.unwrap();
+    engine
+        .bind("b", "durable:subscriber", "t::a", json!({"topic": "t"}))
+        .await
+        .unwrap();
     publish(&engine, json!(1)).await;
     engine.stop().await;
 
@@ -139,7 +172,10 @@ async fn messages_wait_for_their_subscriber_across_a_restart() {
     let calls = engine.record("t::a");
     until_depth(&engine, 1, 0).await;
     assert!(calls.is_empty(), "nobody has subscribed in this life");
-    engine.bind("b", "durable:subscriber", "t::a", json!({"topic": "t"})).await.unwrap();
+    engine
+        .bind("b", "durable:subscriber", "t::a", json!({"topic": "t"}))
+        .await
+        .unwrap();
     let mut calls = calls;
     assert_eq!(calls.next().await, json!(1));
     until_depth(&engine, 0, 0).await;
@@ -148,12 +184,18 @@ async fn messages_wait_for_their_subscriber_across_a_restart() {
 #[tokio::test]
 async fn an_unbound_function_keeps_what_it_has_and_gets_no_more() {
     let engine = Engine::memory().await;
-    engine.bind("b", "durable:subscriber", "t::late", json!({"topic": "t"})).await.unwrap();
+    engine
+        .bind("b", "durable:subscriber", "t::late", json!({"topic": "t"}))
+        .await
+        .unwrap();
     publish(&engine, json!(1)).await;
     assert!(engine.embedded.unbind("b"));
     publish(&engine, json!(2)).await;
     let mut calls = engine.record("t::late");
-    engine.bind("b", "durable:subscriber", "t::late", json!({"topic": "t"})).await.unwrap();
+    engine
+        .bind("b", "durable:subscriber", "t::late", json!({"topic": "t"}))
+        .await
+        .unwrap();
     assert_eq!(calls.next().await, json!(1));
     until_depth(&engine, 1, 0).await;
     assert!(calls.is_empty());
@@ -163,7 +205,10 @@ async fn an_unbound_function_keeps_what_it_has_and_gets_no_more() {
 async fn wrong_requests_and_bindings_are_refused() {
     let engine = Engine::memory().await;
     assert_eq!(
-        engine.error("iii::durable::publish", json!({"topic": "", "data": 1})).await.0,
+        engine
+            .error("iii::durable::publish", json!({"topic": "", "data": 1}))
+            .await
+            .0,
         "topic_not_set"
     );
     assert_eq!(
@@ -176,9 +221,18 @@ async fn wrong_requests_and_bindings_are_refused() {
     for (config, text) in [
         (json!({}), "config: topic is required"),
         (json!({"topic": 1}), "config: topic must be a string"),
-        (json!({"topic": "t", "queue_config": {"type": "x"}}), "config: queue_config: type: unknown queue type 'x'"),
+        (
+            json!({"topic": "t", "queue_config": {"type": "x"}}),
+            "config: queue_config: type: unknown queue type 'x'",
+        ),
     ] {
-        let error = engine.bind("b", "durable:subscriber", "t::a", config).await.unwrap_err();
-        assert_eq!((error.wire_code(), error.to_string().as_str()), ("trigger_registration_failed", text));
+        let error = engine
+            .bind("b", "durable:subscriber", "t::a", config)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.wire_code(), error.to_string().as_str()),
+            ("trigger_registration_failed", text)
+        );
     }
 }

@@ -173,7 +173,11 @@ impl Core {
         triggers.offer("state", state::TRIGGER, triggers.state());
         triggers.offer("stream", stream::TRIGGER, triggers.stream());
         let configuration: Arc<configuration::Configuration> = Arc::default();
-        triggers.offer("configuration", configuration::TRIGGER, Arc::clone(&configuration) as _);
+        triggers.offer(
+            "configuration",
+            configuration::TRIGGER,
+            Arc::clone(&configuration) as _,
+        );
         let cron: Arc<cron::Cron> = Arc::default();
         triggers.offer("cron", cron::TRIGGER, Arc::clone(&cron) as _);
         let pubsub: Arc<pubsub::PubSub> = Arc::default();

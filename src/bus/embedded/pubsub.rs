@@ -89,7 +89,9 @@ impl Provider for PubSub {
     }
 
     fn bind(&self, binding: &Arc<Binding>) {
-        let Ok(topic) = topic_of(&binding.spec) else { return };
+        let Ok(topic) = topic_of(&binding.spec) else {
+            return;
+        };
         let subscriber = Subscriber {
             binding: Arc::clone(binding),
             permits: Arc::new(Semaphore::new(MAX_AT_WORK)),

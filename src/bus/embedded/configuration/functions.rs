@@ -6,7 +6,7 @@ use futures::FutureExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Registration, env, not_registered, template};
+use super::{Configuration, Registration, env, not_registered, template};
 use crate::bus::embedded::{Builtin, Core, answer, failed, input, input_and};
 use crate::bus::{CallFuture, Invocation};
 use crate::error::{Error, Result};
@@ -49,7 +49,7 @@ pub(in crate::bus::embedded) const FUNCTIONS: &[Builtin] = &[
 
 fn register(core: &Arc<Core>, call: Invocation) -> CallFuture {
     match input::<Registration>("configuration::register", call.payload) {
-        Ok(registration) => core.configuration.register(core, registration, &call.context),
+        Ok(registration) => Configuration::register(core, registration, &call.context),
         Err(error) => failed(error),
     }
 }
@@ -71,7 +71,7 @@ fn set(core: &Arc<Core>, call: Invocation) -> Result<CallFuture> {
         )
     })?;
     schema.check(&template::expand(&value, env(core)?.as_ref()))?;
-    let changed = core.configuration.change(core, &id, move |_| Some(value), &call.context);
+    let changed = Configuration::change(core, &id, move |_| Some(value), &call.context);
     let answer = async move {
         let (old, new) = changed.await?.unwrap_or_default();
         Ok(json!({ "old_value": *old, "new_value": *new }))
@@ -96,8 +96,15 @@ fn get(core: &Arc<Core>, call: Invocation) -> Result<Value> {
 }
 
 fn list(core: &Arc<Core>) -> Value {
-    let entries = core.configuration.entries.read().unwrap_or_else(PoisonError::into_inner);
-    let rows: Vec<Value> = entries.iter().map(|(id, entry)| Value::Object(entry.row(id))).collect();
+    let entries = core
+        .configuration
+        .entries
+        .read()
+        .unwrap_or_else(PoisonError::into_inner);
+    let rows: Vec<Value> = entries
+        .iter()
+        .map(|(id, entry)| Value::Object(entry.row(id)))
+        .collect();
     json!({ "configurations": rows })
 }
 

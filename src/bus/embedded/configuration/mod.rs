@@ -76,11 +76,33 @@ impl Entry {
         row.insert("id".into(), json!(id));
         row.insert("name".into(), json!(self.name));
         row.insert("description".into(), json!(self.description));
-        row.insert("schema".into(), self.schema.as_ref().map_or(Value::Null, |schema| schema.raw().as_ref().clone()));
+        row.insert(
+            "schema".into(),
+            self.schema
+                .as_ref()
+                .map_or(Value::Null, |schema| schema.raw().as_ref().clone()),
+        );
         if let Some(metadata) = &self.metadata {
             row.insert("metadata".into(), metadata.clone());
         }
         row
+    }
+
+    /// With its value, as the owner gets it.
+    fn whole(&self, id: &str) -> Value {
+        let mut whole = self.row(id);
+        let metadata = whole.shift_remove("metadata");
+        whole.insert("value".into(), self.value.as_ref().clone());
+        whole.extend(metadata.map(|metadata| ("metadata".to_owned(), metadata)));
+        Value::Object(whole)
+    }
+
+    /// The same with an earlier value, if there is one.
+    fn keeping(&self, value: Option<&Arc<Value>>) -> Self {
+        Self {
+            value: Arc::clone(value.unwrap_or(&self.value)),
+            ..self.clone()
+        }
     }
 
     fn stored(&self, id: &str) -> Result<rows::Row> {
@@ -89,14 +111,45 @@ impl Entry {
             name: self.name.clone(),
             description: self.description.clone(),
             value: text(&self.value)?,
-            metadata: self.metadata.as_ref().map(|metadata| text(&Arc::new(metadata.clone()))).transpose()?,
+            metadata: self
+                .metadata
+                .as_ref()
+                .map(|metadata| text(&Arc::new(metadata.clone())))
+                .transpose()?,
         })
     }
 }
 
+/// The entry a registration asks for, and whether an earlier value stays.
+fn checked(new: Registration, env: &dyn Env) -> Result<(Entry, bool)> {
+    if !validation::is_id(&new.id) {
+        let text = format!(
+            "Invalid configuration id '{}': must match [a-z0-9_-]{{1,64}}",
+            new.id
+        );
+        return Err(Error::coded("INVALID_ID", text));
+    }
+    let schema = Schema::compile(new.schema)?;
+    let initial = new.initial_value.filter(|value| !value.is_null()).map(Arc::new);
+    if let Some(initial) = &initial {
+        schema.check(&template::expand(initial, env))?;
+    }
+    let keep = initial.is_none();
+    let entry = Entry {
+        name: new.name,
+        description: new.description,
+        schema: Some(schema),
+        value: initial.unwrap_or_default(),
+        metadata: new.metadata,
+    };
+    Ok((entry, keep))
+}
+
 /// JSON text that can be read back.
 fn text(value: &Arc<Value>) -> Result<String> {
-    Doc::new(Arc::clone(value)).map(|doc| doc.text().to_owned()).map_err(with_code(STORE_CODE))
+    Doc::new(Arc::clone(value))
+        .map(|doc| doc.text().to_owned())
+        .map_err(with_code(STORE_CODE))
 }
 
 impl Configuration {
@@ -104,7 +157,11 @@ impl Configuration {
     pub(super) async fn start(&self, core: &Arc<Core>) -> Result<()> {
         for row in core.store.read(rows::all).await? {
             let value = parse(&row.id, &row.value)?;
-            let metadata = row.metadata.as_deref().map(|text| parse(&row.id, text)).transpose()?;
+            let metadata = row
+                .metadata
+                .as_deref()
+                .map(|text| parse(&row.id, text))
+                .transpose()?;
             let entry = Entry {
                 name: row.name,
                 description: row.description,
@@ -118,33 +175,19 @@ impl Configuration {
     }
 
     /// Makes an entry, or takes over an existing one; without an initial value its value stays.
-    pub(super) fn register(&self, core: &Arc<Core>, registration: Registration, context: &CallContext) -> CallFuture {
-        self.submit_registration(core, registration, context).unwrap_or_else(failed)
+    pub(super) fn register(
+        core: &Arc<Core>,
+        registration: Registration,
+        context: &CallContext,
+    ) -> CallFuture {
+        Self::submit_registration(core, registration, context).unwrap_or_else(failed)
     }
 
-    fn submit_registration(&self, core: &Arc<Core>, new: Registration, context: &CallContext) -> Result<CallFuture> {
-        if !validation::is_id(&new.id) {
-            return Err(Error::coded(
-                "INVALID_ID",
-                format!("Invalid configuration id '{}': must match [a-z0-9_-]{{1,64}}", new.id),
-            ));
-        }
-        let schema = Schema::compile(new.schema)?;
-        let initial = new.initial_value.filter(|value| !value.is_null()).map(Arc::new);
-        if let Some(initial) = &initial {
-            schema.check(&template::expand(initial, env(core)?.as_ref()))?;
-        }
-        let entry = Entry {
-            name: new.name,
-            description: new.description,
-            schema: Some(schema),
-            value: initial.clone().unwrap_or_default(),
-            metadata: new.metadata,
-        };
-        let (row, id) = (entry.stored(&new.id)?, new.id);
-        let keep = initial.is_none();
-        let (hooked, context, answer_id) = (Arc::clone(core), carried(context), id.clone());
-        let event_entry = entry.clone();
+    fn submit_registration(core: &Arc<Core>, new: Registration, context: &CallContext) -> Result<CallFuture> {
+        let id = new.id.clone();
+        let (entry, keep) = checked(new, env(core)?.as_ref())?;
+        let (row, answer_id, answer_entry) = (entry.stored(&id)?, id.clone(), entry.clone());
+        let (hooked, context) = (Arc::clone(core), carried(context));
         let pending = core.store.transact_then(
             move |connection| {
                 let before = rows::value(connection, &row.id)?;
@@ -152,34 +195,31 @@ impl Configuration {
                 before.map(|text| parse(&row.id, &text).map(Arc::new)).transpose()
             },
             move |before: &Option<Arc<Value>>| {
-                let mut entry = event_entry;
-                if keep && let Some(before) = before {
-                    entry.value = Arc::clone(before);
-                }
+                let event_type = if before.is_some() {
+                    trigger::UPDATED
+                } else {
+                    trigger::REGISTERED
+                };
                 let change = Change {
-                    event_type: if before.is_some() { trigger::UPDATED } else { trigger::REGISTERED },
+                    event_type,
                     old: before.clone().unwrap_or_default(),
                     id,
-                    entry,
+                    entry: entry.keeping(before.as_ref().filter(|_| keep)),
                 };
                 hooked.configuration.changed(&hooked, change, context);
             },
         );
         let answer = async move {
             let before = pending.await.map_err(with_code(STORE_CODE))?;
-            let value = before.filter(|_| keep).unwrap_or_else(|| Arc::clone(&entry.value));
-            let mut answer = entry.row(&answer_id);
-            let metadata = answer.shift_remove("metadata");
-            answer.insert("value".into(), value.as_ref().clone());
-            answer.extend(metadata.map(|metadata| ("metadata".to_owned(), metadata)));
-            Ok(Value::Object(answer))
+            Ok(answer_entry
+                .keeping(before.as_ref().filter(|_| keep))
+                .whole(&answer_id))
         };
         Ok(answer.boxed())
     }
 
     /// Replaces the value of an entry, read and written in one transaction. `change` answers `None` to leave it as it is.
     pub(super) fn change(
-        &self,
         core: &Arc<Core>,
         id: &str,
         change: impl FnOnce(&Value) -> Option<Value> + Send + 'static,
@@ -191,15 +231,21 @@ impl Configuration {
             move |connection| {
                 let before = rows::value(connection, &row_id)?.ok_or_else(|| not_registered(&row_id))?;
                 let before = Arc::new(parse(&row_id, &before)?);
-                let Some(after) = change(&before).map(Arc::new) else { return Ok(None) };
+                let Some(after) = change(&before).map(Arc::new) else {
+                    return Ok(None);
+                };
                 rows::set(connection, &row_id, &text(&after)?)?;
                 Ok(Some((before, after)))
             },
             move |values: &Option<Values>| {
                 let entry = hooked.configuration.entry(&id);
                 if let (Some((old, new)), Some(entry)) = (values, entry) {
-                    let entry = Entry { value: Arc::clone(new), ..entry };
-                    let change = Change { event_type: trigger::UPDATED, old: Arc::clone(old), id, entry };
+                    let change = Change {
+                        event_type: trigger::UPDATED,
+                        old: Arc::clone(old),
+                        id,
+                        entry: entry.keeping(Some(new)),
+                    };
                     hooked.configuration.changed(&hooked, change, context);
                 }
             },
@@ -212,13 +258,18 @@ impl Configuration {
         self.write(|entries| entries.insert(change.id.clone(), change.entry.clone()));
         let Ok(env) = env(core) else { return };
         if change.id == queue::CONFIGURATION_ID {
-            core.queues.declare(core, &template::expand(&change.entry.value, env.as_ref()).value);
+            core.queues
+                .declare(core, &template::expand(&change.entry.value, env.as_ref()).value);
         }
         self.fire(core, change, context, env);
     }
 
     fn entry(&self, id: &str) -> Option<Entry> {
-        self.entries.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+        self.entries
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .cloned()
     }
 
     fn write<T>(&self, change: impl FnOnce(&mut BTreeMap<String, Entry>) -> T) -> T {
@@ -235,5 +286,8 @@ fn parse(id: &str, text: &str) -> Result<Value> {
 }
 
 fn not_registered(id: &str) -> Error {
-    Error::coded("NOT_REGISTERED", format!("Configuration '{id}' is not registered"))
+    Error::coded(
+        "NOT_REGISTERED",
+        format!("Configuration '{id}' is not registered"),
+    )
 }

@@ -54,7 +54,14 @@ pub(super) fn upsert(connection: &Connection, row: &Row, keep: bool) -> Result<(
                  metadata = excluded.metadata, value = CASE WHEN ?6 THEN value ELSE excluded.value END",
         )
         .and_then(|mut upsert| {
-            upsert.execute(params![row.id, row.name, row.description, row.value, row.metadata, keep])
+            upsert.execute(params![
+                row.id,
+                row.name,
+                row.description,
+                row.value,
+                row.metadata,
+                keep
+            ])
         })
         .map_err(unusable)
         .map(|_| ())

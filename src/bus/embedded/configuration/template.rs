@@ -42,7 +42,10 @@ fn walk(value: &Value, env: &dyn Env, path: &mut String, missing: &mut Vec<(Stri
             .iter()
             .map(|(name, member)| {
                 let step = name.replace('~', "~0").replace('/', "~1");
-                (name.clone(), under(&step, path, |path| walk(member, env, path, missing)))
+                (
+                    name.clone(),
+                    under(&step, path, |path| walk(member, env, path, missing)),
+                )
             })
             .collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
@@ -74,7 +77,11 @@ fn string(text: &str, env: &dyn Env) -> Result<Value, String> {
         rest_from = whole.end();
     }
     expanded.push_str(text.get(rest_from..).unwrap_or_default());
-    Ok(if lone { scalar(expanded) } else { Value::String(expanded) })
+    Ok(if lone {
+        scalar(expanded)
+    } else {
+        Value::String(expanded)
+    })
 }
 
 fn resolve(captures: &Captures<'_>, env: &dyn Env) -> Result<String, String> {
@@ -109,7 +116,13 @@ mod tests {
     use serde_json::json;
 
     fn env() -> MapEnv {
-        MapEnv::from([("PORT", "8080"), ("ON", "true"), ("NAME", "box"), ("TRICK", "${PORT}"), ("EMPTY", "")])
+        MapEnv::from([
+            ("PORT", "8080"),
+            ("ON", "true"),
+            ("NAME", "box"),
+            ("TRICK", "${PORT}"),
+            ("EMPTY", ""),
+        ])
     }
 
     fn value(raw: &Value) -> Value {
@@ -131,16 +144,33 @@ mod tests {
 
     #[test]
     fn inside_a_text_it_stays_text() {
-        let raw = json!(["http://${NAME}:${PORT}/", "${PORT}${PORT}", "plain", "$PORT ${} ${1}", 3, "ü${NAME}é"]);
+        let raw = json!([
+            "http://${NAME}:${PORT}/",
+            "${PORT}${PORT}",
+            "plain",
+            "$PORT ${} ${1}",
+            3,
+            "ü${NAME}é"
+        ]);
         assert_eq!(
             value(&raw),
-            json!(["http://box:8080/", "80808080", "plain", "$PORT ${} ${1}", 3, "üboxé"])
+            json!([
+                "http://box:8080/",
+                "80808080",
+                "plain",
+                "$PORT ${} ${1}",
+                3,
+                "üboxé"
+            ])
         );
     }
 
     #[test]
     fn a_value_is_not_expanded_twice_and_names_are_left_alone() {
-        assert_eq!(value(&json!({"${PORT}": "${TRICK}"})), json!({"${PORT}": "${PORT}"}));
+        assert_eq!(
+            value(&json!({"${PORT}": "${TRICK}"})),
+            json!({"${PORT}": "${PORT}"})
+        );
     }
 
     #[test]

@@ -11,7 +11,8 @@ use crate::bus::{CallContext, TriggerSpec};
 use crate::config::Env;
 
 /// What the trigger type fires on.
-pub(in crate::bus::embedded) const TRIGGER: &str = "Fires when a configuration is registered or its value is set";
+pub(in crate::bus::embedded) const TRIGGER: &str =
+    "Fires when a configuration is registered or its value is set";
 
 pub(super) const REGISTERED: &str = "configuration:registered";
 pub(super) const UPDATED: &str = "configuration:updated";
@@ -45,8 +46,15 @@ impl Change {
 impl Configuration {
     /// Tells the subscribers, in the order of the changes of one id.
     pub(super) fn fire(&self, core: &Core, change: Change, context: CallContext, env: Arc<dyn Env>) {
-        let bindings = self.bindings.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let wanted: Vec<_> = bindings.iter().filter(|binding| wants(binding, &change)).collect();
+        let bindings = self
+            .bindings
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let wanted: Vec<_> = bindings
+            .iter()
+            .filter(|binding| wants(binding, &change))
+            .collect();
         if wanted.is_empty() {
             return;
         }
@@ -61,7 +69,10 @@ impl Configuration {
 fn wants(binding: &Binding, change: &Change) -> bool {
     let config = &binding.spec.config;
     let id = text_member(config, "configuration_id").ok().flatten();
-    let types = config.get("event_types").and_then(Value::as_array).filter(|types| !types.is_empty());
+    let types = config
+        .get("event_types")
+        .and_then(Value::as_array)
+        .filter(|types| !types.is_empty());
     id.is_none_or(|id| id == change.id)
         && types.is_none_or(|types| types.iter().any(|wanted| wanted == change.event_type))
 }
@@ -77,7 +88,10 @@ impl Provider for Configuration {
     }
 
     fn bind(&self, binding: &Arc<Binding>) {
-        self.bindings.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(binding));
+        self.bindings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(binding));
     }
 
     fn unbind(&self, binding: &Arc<Binding>) {

@@ -27,8 +27,12 @@ impl Schema {
         if !raw.is_object() && !raw.is_boolean() {
             return Err(invalid("the schema is neither an object nor a boolean"));
         }
-        let validator = jsonschema::validator_for(&raw).map_err(|error| invalid(&format!("not a JSON Schema: {error}")))?;
-        Ok(Self { raw: Arc::new(raw), validator: Arc::new(validator) })
+        let validator = jsonschema::validator_for(&raw)
+            .map_err(|error| invalid(&format!("not a JSON Schema: {error}")))?;
+        Ok(Self {
+            raw: Arc::new(raw),
+            validator: Arc::new(validator),
+        })
     }
 
     /// The schema as it was registered.
@@ -54,7 +58,11 @@ impl Schema {
                 place => format!("{place}: {fault}"),
             })
             .collect();
-        if faults.is_empty() { Ok(()) } else { Err(invalid(&faults.join("; "))) }
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(invalid(&faults.join("; ")))
+        }
     }
 }
 
@@ -71,7 +79,9 @@ fn invalid(why: &str) -> Error {
 /// Whether an id may name a configuration: `[a-z0-9_-]{1,64}`.
 pub(super) fn is_id(id: &str) -> bool {
     (1..=64).contains(&id.len())
-        && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'))
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-'))
 }
 
 #[cfg(test)]
@@ -81,7 +91,10 @@ mod tests {
     use serde_json::json;
 
     fn plain(value: Value) -> Expanded {
-        Expanded { value, missing: Vec::new() }
+        Expanded {
+            value,
+            missing: Vec::new(),
+        }
     }
 
     fn port() -> Schema {
@@ -93,7 +106,9 @@ mod tests {
     #[test]
     fn c00_case_21_faults_are_named_together() {
         port().check(&plain(json!({"port": 1}))).unwrap();
-        let error = port().check(&plain(json!({"port": "x", "name": "n"}))).unwrap_err();
+        let error = port()
+            .check(&plain(json!({"port": "x", "name": "n"})))
+            .unwrap_err();
         assert_eq!(error.wire_code(), "SCHEMA_INVALID");
         assert_eq!(
             error.to_string(),
@@ -117,7 +132,12 @@ mod tests {
 
     #[test]
     fn what_is_no_schema_is_refused() {
-        for raw in [json!({"type": 7}), json!("x"), json!(null), json!({"$ref": "http://127.0.0.1:9/x.json"})] {
+        for raw in [
+            json!({"type": 7}),
+            json!("x"),
+            json!(null),
+            json!({"$ref": "http://127.0.0.1:9/x.json"}),
+        ] {
             assert_eq!(Schema::compile(raw).unwrap_err().wire_code(), "SCHEMA_INVALID");
         }
     }

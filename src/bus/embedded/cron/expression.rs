@@ -36,7 +36,9 @@ impl FromStr for Expression {
 impl Expression {
     /// The first due time after `after_ms` (Unix milliseconds); `None` when there is none any more.
     pub(super) fn next_after(&self, after_ms: i64) -> Option<i64> {
-        let after = Timestamp::from_millisecond(after_ms).ok()?.to_zoned(TimeZone::UTC);
+        let after = Timestamp::from_millisecond(after_ms)
+            .ok()?
+            .to_zoned(TimeZone::UTC);
         let next = self.0.find_next_occurrence(&after, false).ok()?;
         Some(next.timestamp().as_millisecond())
     }
@@ -69,7 +71,11 @@ mod tests {
     fn six_fields_begin_with_seconds_and_are_utc() {
         assert_eq!(
             runs("*/20 * * * * *", "2026-03-01T23:59:21.5Z", 3),
-            ["2026-03-01T23:59:40Z", "2026-03-02T00:00:00Z", "2026-03-02T00:00:20Z"]
+            [
+                "2026-03-01T23:59:40Z",
+                "2026-03-02T00:00:00Z",
+                "2026-03-02T00:00:20Z"
+            ]
         );
         assert_eq!(
             runs("0 30 2 * * *", "2026-03-28T12:00:00Z", 2),
@@ -79,19 +85,31 @@ mod tests {
 
     #[test]
     fn a_seventh_field_is_the_year_and_may_be_over() {
-        assert_eq!(runs("0 0 0 1 1 * 2027", "2026-06-01T00:00:00Z", 5), ["2027-01-01T00:00:00Z"]);
-        assert_eq!(runs("0 0 0 1 1 * 2020", "2026-06-01T00:00:00Z", 5), [] as [&str; 0]);
+        assert_eq!(
+            runs("0 0 0 1 1 * 2027", "2026-06-01T00:00:00Z", 5),
+            ["2027-01-01T00:00:00Z"]
+        );
+        assert_eq!(
+            runs("0 0 0 1 1 * 2020", "2026-06-01T00:00:00Z", 5),
+            [] as [&str; 0]
+        );
     }
 
     #[test]
     fn the_time_itself_is_not_due_again() {
-        assert_eq!(runs("0 0 * * * *", "2026-01-01T10:00:00Z", 1), ["2026-01-01T11:00:00Z"]);
+        assert_eq!(
+            runs("0 0 * * * *", "2026-01-01T10:00:00Z", 1),
+            ["2026-01-01T11:00:00Z"]
+        );
     }
 
     #[test]
     fn what_is_no_expression_is_refused_with_its_text() {
         for (text, start) in [
-            ("* * * * *", "Invalid cron expression '* * * * *': 5 fields, expected 6 or 7 (seconds first)"),
+            (
+                "* * * * *",
+                "Invalid cron expression '* * * * *': 5 fields, expected 6 or 7 (seconds first)",
+            ),
             ("", "Invalid cron expression '': 0 fields"),
             ("61 * * * * *", "Invalid cron expression '61 * * * * *': "),
             ("a b c d e f", "Invalid cron expression 'a b c d e f': "),

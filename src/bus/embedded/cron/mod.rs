@@ -61,7 +61,8 @@ impl Drop for Cron {
 }
 
 fn expression_of(spec: &TriggerSpec) -> Result<Expression, String> {
-    let text = text_member(&spec.config, "expression")?.ok_or_else(|| "config: expression is required".to_owned())?;
+    let text = text_member(&spec.config, "expression")?
+        .ok_or_else(|| "config: expression is required".to_owned())?;
     text.parse::<Expression>().map_err(|error| error.to_string())
 }
 
@@ -71,7 +72,10 @@ impl Provider for Cron {
     }
 
     fn bind(&self, binding: &Arc<Binding>) {
-        let job = Job { binding: Arc::clone(binding), stop: CancellationToken::new() };
+        let job = Job {
+            binding: Arc::clone(binding),
+            stop: CancellationToken::new(),
+        };
         if let Some(core) = self.core.get().and_then(Weak::upgrade) {
             begin(&core, &job);
         }
@@ -80,7 +84,9 @@ impl Provider for Cron {
 
     fn unbind(&self, binding: &Arc<Binding>) {
         let mut jobs = self.lock();
-        if jobs.get(&binding.spec.id).is_some_and(|job| Arc::ptr_eq(&job.binding, binding))
+        if jobs
+            .get(&binding.spec.id)
+            .is_some_and(|job| Arc::ptr_eq(&job.binding, binding))
             && let Some(job) = jobs.remove(&binding.spec.id)
         {
             job.stop.cancel();
@@ -89,7 +95,9 @@ impl Provider for Cron {
 }
 
 fn begin(core: &Arc<Core>, job: &Job) {
-    let (Ok(bus), Ok(expression)) = (core.bus(), expression_of(&job.binding.spec)) else { return };
+    let (Ok(bus), Ok(expression)) = (core.bus(), expression_of(&job.binding.spec)) else {
+        return;
+    };
     let (binding, stop) = (Arc::clone(&job.binding), job.stop.clone());
     let (ending, core) = (bus.shutdown_token().clone(), Arc::downgrade(core));
     bus.spawn(async move {
@@ -107,7 +115,11 @@ async fn work(core: Weak<Core>, binding: &Arc<Binding>, expression: &Expression)
     let mut last = i64::MIN;
     while let Some(now) = now_ms(&core) {
         // The clock may be a little behind the sleep. Much behind means that it was set: then the past is forgotten.
-        let after = if last.saturating_sub(now) > LONGEST_SLEEP_MS { now } else { last.max(now) };
+        let after = if last.saturating_sub(now) > LONGEST_SLEEP_MS {
+            now
+        } else {
+            last.max(now)
+        };
         let Some(due) = expression.next_after(after) else {
             tracing::info!(trigger = %binding.spec.id, "the cron job has no more runs");
             return;
@@ -135,14 +147,19 @@ async fn sleep_until(core: &Weak<Core>, due: i64) {
 
 async fn fire(core: &Arc<Core>, binding: &Arc<Binding>, due: i64) {
     let spec = &binding.spec;
-    let Ok(actual) = core.bus().map(|bus| bus.now_ms()) else { return };
+    let Ok(actual) = core.bus().map(|bus| bus.now_ms()) else {
+        return;
+    };
     let payload = json!({
         "trigger": "cron",
         "job_id": spec.id,
         "scheduled_time": rfc3339(due),
         "actual_time": rfc3339(actual),
     });
-    let context = CallContext { metadata: spec.metadata.clone().map(Arc::new), ..CallContext::default() };
+    let context = CallContext {
+        metadata: spec.metadata.clone().map(Arc::new),
+        ..CallContext::default()
+    };
     if let Err(error) = call(core, binding, payload, context).await {
         tracing::warn!(trigger = %spec.id, function = %spec.function_id, %error, "cron job failed");
     }
@@ -157,10 +174,18 @@ async fn call(
     if !run::condition_passes(core, binding, &payload, &context).await? {
         return Ok(());
     }
-    let invocation = Invocation { function_id: binding.spec.function_id.clone(), payload, context };
-    run::within(core, invocation, core.options.trigger_timeout).await.map(|_| ())
+    let invocation = Invocation {
+        function_id: binding.spec.function_id.clone(),
+        payload,
+        context,
+    };
+    run::within(core, invocation, core.options.trigger_timeout)
+        .await
+        .map(|_| ())
 }
 
 fn now_ms(core: &Weak<Core>) -> Option<i64> {
-    core.upgrade().and_then(|core| core.bus().ok()).map(|bus| bus.now_ms())
+    core.upgrade()
+        .and_then(|core| core.bus().ok())
+        .map(|bus| bus.now_ms())
 }

@@ -27,19 +27,31 @@ pub(in crate::bus::embedded) fn enqueue(
     submit(core, queue, receipt, invocation).unwrap_or_else(failed)
 }
 
-fn submit(core: &Arc<Core>, queue: &str, receipt: Option<String>, invocation: Invocation) -> Result<CallFuture> {
+fn submit(
+    core: &Arc<Core>,
+    queue: &str,
+    receipt: Option<String>,
+    invocation: Invocation,
+) -> Result<CallFuture> {
     let line = core
         .queues
         .declared(queue)
         .ok_or_else(|| Error::coded(CODE, format!("Queue '{queue}' not found")))?;
     let bus = core.bus()?;
-    let Invocation { function_id, mut payload, context } = invocation;
+    let Invocation {
+        function_id,
+        mut payload,
+        context,
+    } = invocation;
     if let Some(members) = payload.as_object_mut() {
         members.shift_remove(CALLER_MEMBER);
     }
     let group = line.schedule().policy().group(queue, &payload)?;
     if line.depth() >= MAX_DEPTH {
-        return Err(Error::coded(CODE, format!("Queue '{queue}' is full ({MAX_DEPTH} jobs)")));
+        return Err(Error::coded(
+            CODE,
+            format!("Queue '{queue}' is full ({MAX_DEPTH} jobs)"),
+        ));
     }
     let id = receipt.unwrap_or_else(|| bus.uuid());
     let job = NewJob {

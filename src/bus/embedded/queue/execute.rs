@@ -22,7 +22,10 @@ pub(super) fn start(core: &Arc<Core>, line: &Arc<Line>, ticker: Ticker, job: Job
     // Without a bus the process is ending; the lease is void at the next open.
     let Ok(bus) = core.bus() else { return };
     // Not waited for: the handler must not be later for it, and the answer comes in any case after it.
-    drop(core.store.transact(move |connection| jobs::mark_running(connection, job.seq)));
+    drop(
+        core.store
+            .transact(move |connection| jobs::mark_running(connection, job.seq)),
+    );
     let (core, line, stop) = (Arc::clone(core), Arc::clone(line), bus.shutdown_token().clone());
     bus.spawn(async move {
         let outcome = attempt(&core, &line, &job).await;
@@ -32,9 +35,12 @@ pub(super) fn start(core: &Arc<Core>, line: &Arc<Line>, ticker: Ticker, job: Job
 
 async fn attempt(core: &Arc<Core>, line: &Line, job: &Job) -> Result<Value> {
     let seq = job.seq;
-    let (payload, context) = core.store.read(move |connection| jobs::load(connection, seq)).await?;
+    let (payload, context) = core
+        .store
+        .read(move |connection| jobs::load(connection, seq))
+        .await?;
     let limit = Duration::from_millis(line.schedule().policy().timeout_ms);
-    let subscriber = line.subscribers().first().cloned();
+    let subscriber = line.subscribers().last().cloned();
     if let Some(binding) = subscriber
         && !run::condition_passes(core, &binding, &payload, &context).await?
     {
@@ -44,7 +50,10 @@ async fn attempt(core: &Arc<Core>, line: &Line, job: &Job) -> Result<Value> {
     let invocation = Invocation {
         function_id: job.target.clone(),
         payload,
-        context: CallContext { cancel: Some(cancel.clone()), ..context },
+        context: CallContext {
+            cancel: Some(cancel.clone()),
+            ..context
+        },
     };
     let outcome = run::within(core, invocation, limit).await;
     if matches!(outcome, Err(Error::Timeout { .. })) {
@@ -96,7 +105,11 @@ async fn settle(
         }
         Some(Verdict::Dead { attempts }) => {
             tracing::warn!(queue = %line.name, function = %job.target, attempts, %error, "job is a dead letter");
-            let settlement = Settlement::Dead { attempts, failed_at_ms: wall_ms(core), error: error.to_string() };
+            let settlement = Settlement::Dead {
+                attempts,
+                failed_at_ms: wall_ms(core),
+                error: error.to_string(),
+            };
             if store(core, job, settlement, stop).await {
                 line.settle(|schedule| schedule.remove(seq));
             }
@@ -112,7 +125,10 @@ async fn store(core: &Arc<Core>, job: &Job, settlement: Settlement, stop: &Cance
     let mut pause = STORE_AGAIN_FIRST;
     loop {
         let wanted = settlement.clone();
-        let stored = core.store.transact(move |connection| jobs::settle(connection, seq, &wanted)).await;
+        let stored = core
+            .store
+            .transact(move |connection| jobs::settle(connection, seq, &wanted))
+            .await;
         let Err(error) = stored else { return true };
         if stop.is_cancelled() {
             return false;

@@ -64,9 +64,17 @@ pub(super) enum Settlement {
     /// Done.
     Done,
     /// It waits for its next attempt, until a Unix time in milliseconds.
-    Retry { attempts: u32, not_before_ms: i64, error: String },
+    Retry {
+        attempts: u32,
+        not_before_ms: i64,
+        error: String,
+    },
     /// No attempt is left.
-    Dead { attempts: u32, failed_at_ms: i64, error: String },
+    Dead {
+        attempts: u32,
+        failed_at_ms: i64,
+        error: String,
+    },
     /// It did not begin.
     Untouched,
 }
@@ -181,13 +189,17 @@ pub(super) fn open(connection: &Connection, now_ms: i64) -> Result<Vec<Stored>> 
         )
         .map_err(unusable)?;
     if given_up > 0 {
-        tracing::warn!(jobs = given_up, "jobs that ran at the end of too many processes are dead letters now");
+        tracing::warn!(
+            jobs = given_up,
+            "jobs that ran at the end of too many processes are dead letters now"
+        );
     }
     select(connection, "state = 0 ORDER BY seq", [])
 }
 
 fn select(connection: &Connection, which: &str, values: impl rusqlite::Params) -> Result<Vec<Stored>> {
-    let query = format!("SELECT seq, kind, line, target, grp, attempts, not_before_ms FROM jobs WHERE {which}");
+    let query =
+        format!("SELECT seq, kind, line, target, grp, attempts, not_before_ms FROM jobs WHERE {which}");
     let mut statement = connection.prepare_cached(&query).map_err(unusable)?;
     let rows = statement.query_map(values, stored).map_err(unusable)?;
     rows.collect::<rusqlite::Result<_>>().map_err(unusable)
@@ -218,7 +230,11 @@ pub(super) fn mark_running(connection: &Connection, seq: Seq) -> Result<()> {
 pub(super) fn load(connection: &Connection, seq: Seq) -> Result<(Value, CallContext)> {
     let found: Option<(String, String)> = connection
         .prepare_cached("SELECT payload, context FROM jobs WHERE seq = ?1")
-        .and_then(|mut select| select.query_row([seq], |row| Ok((row.get(0)?, row.get(1)?))).optional())
+        .and_then(|mut select| {
+            select
+                .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()
+        })
         .map_err(unusable)?;
     let (payload, context) = found.ok_or_else(|| Error::store("queue store", "the job is gone"))?;
     let payload = serde_json::from_str(&payload).map_err(|error| Error::store("stored job", error))?;
@@ -231,13 +247,21 @@ pub(super) fn settle(connection: &Connection, seq: Seq, settlement: &Settlement)
         Settlement::Done => connection
             .prepare_cached("DELETE FROM jobs WHERE seq = ?1")
             .and_then(|mut delete| delete.execute([seq])),
-        Settlement::Retry { attempts, not_before_ms, error } => connection
+        Settlement::Retry {
+            attempts,
+            not_before_ms,
+            error,
+        } => connection
             .prepare_cached(
                 "UPDATE jobs SET state = ?2, attempts = ?3, not_before_ms = ?4, error = ?5, interruptions = 0
                  WHERE seq = ?1",
             )
             .and_then(|mut update| update.execute(params![seq, WAITING, attempts, not_before_ms, error])),
-        Settlement::Dead { attempts, failed_at_ms, error } => connection
+        Settlement::Dead {
+            attempts,
+            failed_at_ms,
+            error,
+        } => connection
             .prepare_cached(
                 "UPDATE jobs SET state = ?2, attempts = ?3, failed_at_ms = ?4, error = ?5 WHERE seq = ?1",
             )
@@ -252,9 +276,16 @@ pub(super) fn settle(connection: &Connection, seq: Seq, settlement: &Settlement)
 /// How much a queue or topic holds.
 pub(super) fn counts(connection: &Connection, line: &str) -> Result<Counts> {
     connection
-        .prepare_cached("SELECT COALESCE(SUM(state <> 2), 0), COALESCE(SUM(state = 2), 0) FROM jobs WHERE line = ?1")
+        .prepare_cached(
+            "SELECT COALESCE(SUM(state <> 2), 0), COALESCE(SUM(state = 2), 0) FROM jobs WHERE line = ?1",
+        )
         .and_then(|mut select| {
-            select.query_row([line], |row| Ok(Counts { live: row.get(0)?, dead: row.get(1)? }))
+            select.query_row([line], |row| {
+                Ok(Counts {
+                    live: row.get(0)?,
+                    dead: row.get(1)?,
+                })
+            })
         })
         .map_err(unusable)
 }
@@ -273,19 +304,28 @@ pub(super) fn dead_lines(connection: &Connection) -> Result<Vec<(String, i64)>> 
     let mut statement = connection
         .prepare_cached("SELECT line, COUNT(*) FROM jobs WHERE state = 2 GROUP BY line ORDER BY line")
         .map_err(unusable)?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(unusable)?;
+    let rows = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .map_err(unusable)?;
     rows.collect::<rusqlite::Result<_>>().map_err(unusable)
 }
 
 /// A page of dead letters, oldest failure first.
-pub(super) fn dead_letters(connection: &Connection, line: &str, offset: u32, limit: u32) -> Result<Vec<DeadLetter>> {
+pub(super) fn dead_letters(
+    connection: &Connection,
+    line: &str,
+    offset: u32,
+    limit: u32,
+) -> Result<Vec<DeadLetter>> {
     let mut statement = connection
         .prepare_cached(
             "SELECT id, payload, error, failed_at_ms, attempts FROM jobs WHERE line = ?1 AND state = 2
              ORDER BY failed_at_ms, seq LIMIT ?3 OFFSET ?2",
         )
         .map_err(unusable)?;
-    let rows = statement.query_map(params![line, offset, limit], dead_letter).map_err(unusable)?;
+    let rows = statement
+        .query_map(params![line, offset, limit], dead_letter)
+        .map_err(unusable)?;
     rows.collect::<rusqlite::Result<_>>().map_err(unusable)
 }
 
@@ -354,7 +394,10 @@ fn context_of(text: &str) -> CallContext {
     let stored: Value = serde_json::from_str(text).unwrap_or_default();
     let member = |name: &str| stored.get(name).and_then(Value::as_str).map(Arc::from);
     CallContext {
-        baggage: Baggage { session_id: member("session_id"), message_id: member("message_id") },
+        baggage: Baggage {
+            session_id: member("session_id"),
+            message_id: member("message_id"),
+        },
         traceparent: member("traceparent"),
         metadata: None,
         cancel: None,

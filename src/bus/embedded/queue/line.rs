@@ -29,7 +29,9 @@ impl Ticker {
 
     fn instant(&self, at: i64) -> Instant {
         let ms = u64::try_from(at.saturating_sub(1)).unwrap_or_default();
-        self.0.checked_add(Duration::from_millis(ms)).unwrap_or_else(|| Instant::now() + Duration::from_hours(24))
+        self.0
+            .checked_add(Duration::from_millis(ms))
+            .unwrap_or_else(|| Instant::now() + Duration::from_hours(24))
     }
 }
 
@@ -41,7 +43,7 @@ pub(super) struct Line {
     schedule: Mutex<Schedule>,
     /// Declared, or subscribed to; else its jobs stay where they are.
     open: AtomicBool,
-    /// Bindings that feed this copy of a topic, oldest first; empty for a named queue.
+    /// Bindings that feed this copy of a topic, the newest last: its settings count. Empty for a named queue.
     subscribers: Mutex<Vec<Arc<Binding>>>,
     targets_changed: AtomicBool,
     running: AtomicBool,
@@ -166,6 +168,10 @@ pub(super) fn job(stored: &super::jobs::Stored, ticker: Ticker, wall_ms: i64) ->
         target: stored.target.as_str().into(),
         group: stored.group.as_deref().map(Arc::from),
         attempts: stored.attempts,
-        not_before: if pause > 0 { ticker.now().saturating_add(pause) } else { 0 },
+        not_before: if pause > 0 {
+            ticker.now().saturating_add(pause)
+        } else {
+            0
+        },
     }
 }

@@ -10,6 +10,7 @@
 //! timers exist only for retries and for targets that are not registered. Which job may run is decided in [`schedule`],
 //! without I/O. Not here: what a job does.
 
+mod dead_letters;
 mod enqueue;
 mod execute;
 mod functions;
@@ -26,7 +27,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::Core;
-use super::configuration::Registration;
+use super::configuration::{Configuration, Registration};
 use crate::error::Result;
 use crate::model::FunctionId;
 
@@ -68,16 +69,26 @@ struct Lines {
 
 impl Queues {
     pub(super) fn new() -> Self {
-        Self { lines: RwLock::default(), ticker: Ticker::new(), life: OnceLock::new() }
+        Self {
+            lines: RwLock::default(),
+            ticker: Ticker::new(),
+            life: OnceLock::new(),
+        }
     }
 
     /// Takes up the jobs of the life before and opens the declared queues. The configuration is loaded already.
     pub(super) async fn start(&self, core: &Arc<Core>) -> Result<()> {
         let bus = core.bus()?;
         let stop = bus.shutdown_token().child_token();
-        self.life.get_or_init(|| Life { core: Arc::downgrade(core), stop });
+        self.life.get_or_init(|| Life {
+            core: Arc::downgrade(core),
+            stop,
+        });
         let now_ms = bus.now_ms();
-        let waiting = core.store.transact(move |connection| jobs::open(connection, now_ms)).await?;
+        let waiting = core
+            .store
+            .transact(move |connection| jobs::open(connection, now_ms))
+            .await?;
         for stored in &waiting {
             self.line_of(stored).push(line::job(stored, self.ticker, now_ms));
         }
@@ -93,7 +104,9 @@ impl Queues {
             metadata: None,
         };
         // Opens the declared queues too, as every change of this configuration does.
-        core.configuration.register(core, registration, &super::CallContext::default()).await.map(|_| ())
+        Configuration::register(core, registration, &super::CallContext::default())
+            .await
+            .map(|_| ())
     }
 
     /// Follows the declarations; a queue that is no longer declared keeps its jobs and takes no new ones.
@@ -101,12 +114,18 @@ impl Queues {
         let configs = declared.get("queue_configs").and_then(Value::as_object);
         let default = configs.is_none_or(|configs| !configs.contains_key(DEFAULT_QUEUE));
         let implied = default.then(|| (DEFAULT_QUEUE.to_owned(), json!({})));
-        let all = configs.into_iter().flatten().map(|(name, config)| (name.clone(), config.clone())).chain(implied);
+        let all = configs
+            .into_iter()
+            .flatten()
+            .map(|(name, config)| (name.clone(), config.clone()))
+            .chain(implied);
         let mut open = Vec::new();
         for (name, config) in all {
             match Policy::of_queue(&config) {
                 Ok(policy) => self.open_named(core, &name, policy),
-                Err(error) => tracing::warn!(queue = %name, %error, "a queue is declared wrongly, its declaration is ignored"),
+                Err(error) => {
+                    tracing::warn!(queue = %name, %error, "a queue is declared wrongly, its declaration is ignored");
+                }
             }
             open.push(name);
         }

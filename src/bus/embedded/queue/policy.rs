@@ -101,7 +101,9 @@ impl Policy {
         Ok(Self {
             discipline,
             concurrency: concurrency(declared.concurrency)?,
-            max_attempts: declared.max_retries.map_or(MAX_ATTEMPTS, |retries| retries.saturating_add(1)),
+            max_attempts: declared
+                .max_retries
+                .map_or(MAX_ATTEMPTS, |retries| retries.saturating_add(1)),
             backoff_ms: declared.backoff_delay_ms.unwrap_or(BACKOFF_MS),
             timeout_ms: TIMEOUT_MS,
             group_field: None,
@@ -131,7 +133,11 @@ impl Policy {
     /// # Errors
     /// The contract's texts (§6.3) when a fifo queue gets a payload without its group.
     pub(super) fn group(&self, queue: &str, payload: &Value) -> Result<Option<String>> {
-        let Some(field) = self.group_field.as_ref().filter(|_| self.discipline == Discipline::Fifo) else {
+        let Some(field) = self
+            .group_field
+            .as_ref()
+            .filter(|_| self.discipline == Discipline::Fifo)
+        else {
             return Ok(None);
         };
         match payload.get(field) {
@@ -183,14 +189,18 @@ fn concurrency(declared: Option<usize>) -> Result<usize> {
     match declared {
         None => Ok(CONCURRENCY),
         Some(some) if (1..=MAX_CONCURRENCY).contains(&some) => Ok(some),
-        Some(_) => Err(Error::invalid(format!("concurrency: must be between 1 and {MAX_CONCURRENCY}"))),
+        Some(_) => Err(Error::invalid(format!(
+            "concurrency: must be between 1 and {MAX_CONCURRENCY}"
+        ))),
     }
 }
 
 fn attempts(declared: Option<u32>) -> Result<u32> {
     match declared {
         None => Ok(MAX_ATTEMPTS),
-        Some(0) => Err(Error::invalid("max_retries: counts all attempts, must be at least 1")),
+        Some(0) => Err(Error::invalid(
+            "max_retries: counts all attempts, must be at least 1",
+        )),
         Some(some) => Ok(some),
     }
 }
@@ -261,12 +271,27 @@ mod tests {
     #[test]
     fn wrong_declarations_name_the_member() {
         let cases = [
-            (json!({"type": "fifo"}), "message_group_field: required for a fifo queue"),
+            (
+                json!({"type": "fifo"}),
+                "message_group_field: required for a fifo queue",
+            ),
             (json!({"type": "lifo"}), "type: unknown queue type 'lifo'"),
-            (json!({"concurrency": 0}), "concurrency: must be between 1 and 1024"),
-            (json!({"concurrency": 1025}), "concurrency: must be between 1 and 1024"),
-            (json!({"max_retries": 0}), "max_retries: counts all attempts, must be at least 1"),
-            (json!({"max_retries": "x"}), "max_retries: invalid type: string \"x\", expected u32"),
+            (
+                json!({"concurrency": 0}),
+                "concurrency: must be between 1 and 1024",
+            ),
+            (
+                json!({"concurrency": 1025}),
+                "concurrency: must be between 1 and 1024",
+            ),
+            (
+                json!({"max_retries": 0}),
+                "max_retries: counts all attempts, must be at least 1",
+            ),
+            (
+                json!({"max_retries": "x"}),
+                "max_retries: invalid type: string \"x\", expected u32",
+            ),
             (json!([]), "queue config must be an object"),
         ];
         for (config, text) in cases {
@@ -299,16 +324,32 @@ mod tests {
         assert_eq!(pauses, [1_000, 2_000, 4_000, 8_000]);
         assert_eq!(policy.pause_ms(64), MAX_PAUSE_MS);
         assert_eq!(policy.pause_ms(u32::MAX), MAX_PAUSE_MS);
-        assert_eq!(Policy { backoff_ms: 0, ..policy }.pause_ms(3), 0);
+        assert_eq!(
+            Policy {
+                backoff_ms: 0,
+                ..policy
+            }
+            .pause_ms(3),
+            0
+        );
     }
 
     #[test]
     fn c00_case_27_group_field_texts() {
         let policy = Policy::of_queue(&json!({"type": "fifo", "message_group_field": "sid"})).unwrap();
         let text = |payload| policy.group("q", &payload).unwrap_err().to_string();
-        assert_eq!(text(json!({})), "FIFO queue 'q' requires field 'sid' in data, but it was not found");
-        assert_eq!(text(json!(7)), "FIFO queue 'q' requires field 'sid' in data, but it was not found");
-        assert_eq!(text(json!({"sid": null})), "FIFO queue 'q': field 'sid' must not be null");
+        assert_eq!(
+            text(json!({})),
+            "FIFO queue 'q' requires field 'sid' in data, but it was not found"
+        );
+        assert_eq!(
+            text(json!(7)),
+            "FIFO queue 'q' requires field 'sid' in data, but it was not found"
+        );
+        assert_eq!(
+            text(json!({"sid": null})),
+            "FIFO queue 'q': field 'sid' must not be null"
+        );
         assert_eq!(policy.group("q", &json!({"sid": "a"})).unwrap(), Some("a".into()));
         assert_eq!(policy.group("q", &json!({"sid": 1})).unwrap(), Some("1".into()));
         assert_eq!(Policy::default().group("q", &json!({})).unwrap(), None);

@@ -123,7 +123,9 @@ impl Schedule {
             return None;
         }
         while let Some(seq) = self.ready.pop_first() {
-            let Some(job) = self.jobs.get(&seq).cloned() else { continue };
+            let Some(job) = self.jobs.get(&seq).cloned() else {
+                continue;
+            };
             if available(&job.target) {
                 self.start(&job);
                 return Some(job);
@@ -139,7 +141,10 @@ impl Schedule {
         Some(if attempts >= self.policy.max_attempts {
             Verdict::Dead { attempts }
         } else {
-            Verdict::Retry { attempts, pause_ms: self.policy.pause_ms(attempts) }
+            Verdict::Retry {
+                attempts,
+                pause_ms: self.policy.pause_ms(attempts),
+            }
         })
     }
 
@@ -203,13 +208,23 @@ impl Schedule {
         self.ready.clear();
         self.delayed.clear();
         self.parked.clear();
-        let running: Vec<_> = self.running.iter().filter_map(|seq| self.jobs.get(seq)).cloned().collect();
+        let running: Vec<_> = self
+            .running
+            .iter()
+            .filter_map(|seq| self.jobs.get(seq))
+            .cloned()
+            .collect();
         for job in running {
             if let Some(name) = self.group_of(&job) {
                 self.groups.entry(name).or_default().running += 1;
             }
         }
-        let mut waiting: Vec<Seq> = self.jobs.keys().filter(|seq| !self.running.contains(seq)).copied().collect();
+        let mut waiting: Vec<Seq> = self
+            .jobs
+            .keys()
+            .filter(|seq| !self.running.contains(seq))
+            .copied()
+            .collect();
         waiting.sort_unstable();
         for seq in waiting {
             self.place(seq);
@@ -246,7 +261,11 @@ impl Schedule {
     fn put_back(&mut self, seq: Seq) {
         match self.jobs.get(&seq).and_then(|job| self.group_of(job)) {
             Some(name) => {
-                self.groups.entry(Arc::clone(&name)).or_default().waiting.insert(seq);
+                self.groups
+                    .entry(Arc::clone(&name))
+                    .or_default()
+                    .waiting
+                    .insert(seq);
                 self.expose_head(&name);
             }
             None => self.expose(seq),
@@ -274,7 +293,9 @@ impl Schedule {
     }
 
     fn expose_head(&mut self, name: &Arc<str>) {
-        let Some(group) = self.groups.get(name) else { return };
+        let Some(group) = self.groups.get(name) else {
+            return;
+        };
         if group.running > 0 {
             return;
         }

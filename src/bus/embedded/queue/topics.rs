@@ -53,11 +53,19 @@ fn submit(core: &Arc<Core>, call: Invocation) -> Result<CallFuture> {
     let messages: Vec<NewJob> = if copies.is_empty() {
         vec![message(None, None)]
     } else {
-        copies.iter().map(|(function, _)| message(Some(function.clone()), Some(String::new()))).collect()
+        copies
+            .iter()
+            .map(|(function, _)| message(Some(function.clone()), Some(String::new())))
+            .collect()
     };
     let (ticker, now_ms) = (core.queues.ticker, bus.now_ms());
     let pending = core.store.transact_then(
-        move |connection| messages.iter().map(|message| jobs::insert(connection, message)).collect::<Result<Vec<_>>>(),
+        move |connection| {
+            messages
+                .iter()
+                .map(|message| jobs::insert(connection, message))
+                .collect::<Result<Vec<_>>>()
+        },
         move |stored: &Vec<Option<Stored>>| {
             for (stored, (_, line)) in stored.iter().zip(&copies) {
                 if let Some(stored) = stored {
@@ -73,7 +81,9 @@ impl Queues {
     /// The functions that get a copy of a message now, each with its line, sorted.
     fn copies(&self, topic: &str) -> Result<Vec<(String, Arc<Line>)>> {
         let lines = self.read();
-        let Some(topic_lines) = lines.topics.get(topic) else { return Ok(Vec::new()) };
+        let Some(topic_lines) = lines.topics.get(topic) else {
+            return Ok(Vec::new());
+        };
         let mut copies: Vec<_> = topic_lines
             .iter()
             .filter(|(_, line)| line.is_open())
@@ -117,7 +127,10 @@ impl Provider for Queues {
         let policy = Policy::of_subscriber(spec.config.get("queue_config"));
         policy.map_err(|error| format!("config: queue_config: {error}"))?;
         let lines = self.read();
-        let known = lines.topics.get(&topic).is_some_and(|copies| copies.contains_key(&spec.function_id));
+        let known = lines
+            .topics
+            .get(&topic)
+            .is_some_and(|copies| copies.contains_key(&spec.function_id));
         let count: usize = lines.topics.values().map(std::collections::HashMap::len).sum();
         if !known && count >= MAX_TOPIC_LINES {
             return Err(format!("too many subscribed functions ({MAX_TOPIC_LINES})"));
@@ -126,14 +139,18 @@ impl Provider for Queues {
     }
 
     fn bind(&self, binding: &Arc<Binding>) {
-        let Ok(topic) = topic_of(&binding.spec) else { return };
+        let Ok(topic) = topic_of(&binding.spec) else {
+            return;
+        };
         let line = self.topic_line(&topic, &binding.spec.function_id);
         line.subscribers().push(Arc::clone(binding));
         self.follow(&line);
     }
 
     fn unbind(&self, binding: &Arc<Binding>) {
-        let Ok(topic) = topic_of(&binding.spec) else { return };
+        let Ok(topic) = topic_of(&binding.spec) else {
+            return;
+        };
         let line = self.topic_line(&topic, &binding.spec.function_id);
         line.subscribers().retain(|other| !Arc::ptr_eq(other, binding));
         self.follow(&line);

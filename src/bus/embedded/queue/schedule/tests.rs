@@ -52,12 +52,24 @@ fn c00_case_29_a_failed_job_blocks_its_group_only() {
         schedule.push(job(seq, group));
     }
     assert_eq!(leased(&mut schedule, 0), [1, 3]);
-    assert_eq!(schedule.judge(1), Some(Verdict::Retry { attempts: 1, pause_ms: 100 }));
+    assert_eq!(
+        schedule.judge(1),
+        Some(Verdict::Retry {
+            attempts: 1,
+            pause_ms: 100
+        })
+    );
     schedule.retry(1, 1, 100);
     assert_eq!(leased(&mut schedule, 99), [] as [Seq; 0]);
     assert_eq!(schedule.next_wake(), Some(100));
     assert_eq!(leased(&mut schedule, 100), [1]);
-    assert_eq!(schedule.judge(1), Some(Verdict::Retry { attempts: 2, pause_ms: 200 }));
+    assert_eq!(
+        schedule.judge(1),
+        Some(Verdict::Retry {
+            attempts: 2,
+            pause_ms: 200
+        })
+    );
     schedule.retry(1, 2, 300);
     assert_eq!(leased(&mut schedule, 300), [1]);
     assert_eq!(schedule.judge(1), Some(Verdict::Dead { attempts: 3 }));
@@ -90,7 +102,10 @@ fn a_missing_target_spends_no_attempt_and_is_looked_for_ever_more_rarely() {
 #[test]
 fn a_full_queue_has_nothing_to_wake_for() {
     let mut schedule = Schedule::new(fifo(1));
-    schedule.push(Job { not_before: 50, ..job(1, "A") });
+    schedule.push(Job {
+        not_before: 50,
+        ..job(1, "A")
+    });
     schedule.push(job(2, "B"));
     assert_eq!(leased(&mut schedule, 0), [2]);
     assert_eq!(leased(&mut schedule, 60), [] as [Seq; 0]);
@@ -101,7 +116,10 @@ fn a_full_queue_has_nothing_to_wake_for() {
 
 #[test]
 fn a_changed_discipline_keeps_every_job() {
-    let mut schedule = Schedule::new(Policy { concurrency: 2, ..Policy::default() });
+    let mut schedule = Schedule::new(Policy {
+        concurrency: 2,
+        ..Policy::default()
+    });
     for seq in 1..=4 {
         schedule.push(job(seq, "A"));
     }
@@ -204,9 +222,19 @@ impl Model {
                 self.present[usize::from(*target)] = !self.present[usize::from(*target)];
             }
             Event::Announce => self.schedule.targets_changed(),
-            Event::Redeclare { fifo: is_fifo, concurrency } => {
-                let discipline = if *is_fifo { Discipline::Fifo } else { Discipline::Standard };
-                self.schedule.set_policy(Policy { discipline, ..fifo(*concurrency) });
+            Event::Redeclare {
+                fifo: is_fifo,
+                concurrency,
+            } => {
+                let discipline = if *is_fifo {
+                    Discipline::Fifo
+                } else {
+                    Discipline::Standard
+                };
+                self.schedule.set_policy(Policy {
+                    discipline,
+                    ..fifo(*concurrency)
+                });
             }
         }
         assert_eq!(self.schedule.depth(), self.unfinished.len());
@@ -219,7 +247,12 @@ impl Model {
             target: format!("t{target}").into(),
             ..job(seq, &group)
         });
-        let known = Known { group, target: usize::from(target), attempts: 0, not_before: 0 };
+        let known = Known {
+            group,
+            target: usize::from(target),
+            attempts: 0,
+            not_before: 0,
+        };
         self.unfinished.insert(seq, known);
     }
 
@@ -231,15 +264,27 @@ impl Model {
             return false;
         };
         let known = &self.unfinished[&job.seq];
-        assert!(before < self.schedule.policy().concurrency, "the concurrency is kept");
+        assert!(
+            before < self.schedule.policy().concurrency,
+            "the concurrency is kept"
+        );
         assert!(!self.running.contains(&job.seq), "no job runs twice at once");
         assert!(self.present[known.target], "no job runs without its target");
         assert!(known.not_before <= self.now, "no retry runs early");
         assert_eq!(job.attempts, known.attempts);
-        assert!(known.attempts < self.schedule.policy().max_attempts, "attempts are bounded");
+        assert!(
+            known.attempts < self.schedule.policy().max_attempts,
+            "attempts are bounded"
+        );
         if self.schedule.policy().discipline == Discipline::Fifo {
-            let oldest = self.unfinished.iter().find(|(_, other)| other.group == known.group);
-            let neighbours = self.running.iter().filter(|seq| self.unfinished[*seq].group == known.group);
+            let oldest = self
+                .unfinished
+                .iter()
+                .find(|(_, other)| other.group == known.group);
+            let neighbours = self
+                .running
+                .iter()
+                .filter(|seq| self.unfinished[*seq].group == known.group);
             assert_eq!(oldest.map(|(seq, _)| *seq), Some(job.seq), "fifo inside a group");
             assert_eq!(neighbours.count(), 0, "one job per group");
         }
@@ -268,7 +313,11 @@ impl Model {
         self.running.remove(&seq);
         self.unfinished.remove(&seq);
         self.schedule.remove(seq);
-        assert!(if well { self.done.insert(seq) } else { self.dead.insert(seq) });
+        assert!(if well {
+            self.done.insert(seq)
+        } else {
+            self.dead.insert(seq)
+        });
     }
 
     fn nth_running(&self, index: usize) -> Option<Seq> {
@@ -281,13 +330,15 @@ impl Model {
         self.present = [true, true];
         while !self.unfinished.is_empty() {
             while self.lease() {}
-            match self.nth_running(0) {
-                Some(seq) => self.finish(seq, true),
-                None => {
-                    let wake = self.schedule.next_wake().expect("a job that waits has something to wait for");
-                    assert!(wake > self.now, "no busy loop");
-                    self.now = wake;
-                }
+            if let Some(seq) = self.nth_running(0) {
+                self.finish(seq, true);
+            } else {
+                let wake = self
+                    .schedule
+                    .next_wake()
+                    .expect("a job that waits has something to wait for");
+                assert!(wake > self.now, "no busy loop");
+                self.now = wake;
             }
         }
     }
