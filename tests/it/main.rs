@@ -9,13 +9,23 @@ mod bridge_rig;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod engine_configuration;
+#[cfg(test)]
+mod engine_cron;
+#[cfg(test)]
 mod engine_introspection;
+#[cfg(test)]
+mod engine_pubsub;
+#[cfg(test)]
+mod engine_queue;
 #[cfg(test)]
 mod engine_state;
 #[cfg(test)]
 mod engine_store;
 #[cfg(test)]
 mod engine_stream;
+#[cfg(test)]
+mod engine_topics;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]

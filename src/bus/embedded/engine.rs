@@ -163,6 +163,7 @@ fn register_worker(core: &Core, call: Invocation) -> Result<Value> {
 
 /// Fires `engine::functions-available` once the current interval is over; several changes give one event.
 pub(super) fn functions_changed(core: &Arc<Core>) {
+    core.queues.targets_changed();
     let Ok(bus) = core.bus() else { return };
     if core
         .triggers

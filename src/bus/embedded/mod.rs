@@ -11,10 +11,15 @@
 //! To add functions: a `FUNCTIONS` table in a file of its own and one line in [`builtins`]. To add a trigger type: a
 //! [`trigger::Provider`] and one line in [`Core::new`]. To add tables: a migration step in `store/schema.rs`.
 
-pub(in crate::bus::embedded) mod engine;
+pub(in crate::bus::embedded) mod configuration;
+mod cron;
+mod engine;
 mod introspect;
 pub mod ops;
 pub mod peer;
+mod pubsub;
+mod queue;
+mod run;
 mod state;
 pub mod store;
 mod stream;
@@ -78,6 +83,10 @@ pub(in crate::bus::embedded) struct Core {
     pub(in crate::bus::embedded) store: Store,
     pub(in crate::bus::embedded) triggers: Triggers,
     pub(in crate::bus::embedded) peers: Peers,
+    pub(in crate::bus::embedded) configuration: Arc<configuration::Configuration>,
+    pub(in crate::bus::embedded) cron: Arc<cron::Cron>,
+    pub(in crate::bus::embedded) pubsub: Arc<pubsub::PubSub>,
+    pub(in crate::bus::embedded) queues: Arc<queue::Queues>,
     functions: HashMap<&'static str, &'static Builtin>,
     bus: OnceLock<WeakBus>,
     /// Set while an `engine::functions-available` event waits for its interval.
@@ -99,8 +108,11 @@ pub(in crate::bus::embedded) struct Builtin {
 /// All functions of the engine, one line per file.
 fn builtins() -> impl Iterator<Item = &'static Builtin> {
     [
+        configuration::FUNCTIONS,
         engine::FUNCTIONS,
         introspect::FUNCTIONS,
+        pubsub::FUNCTIONS,
+        queue::FUNCTIONS,
         state::FUNCTIONS,
         stream::FUNCTIONS,
     ]
@@ -159,6 +171,18 @@ impl Core {
         let triggers = Triggers::new();
         triggers.offer("state", state::TRIGGER, triggers.state());
         triggers.offer("stream", stream::TRIGGER, triggers.stream());
+        let configuration: Arc<configuration::Configuration> = Arc::default();
+        triggers.offer(
+            "configuration",
+            configuration::TRIGGER,
+            Arc::clone(&configuration) as _,
+        );
+        let cron: Arc<cron::Cron> = Arc::default();
+        triggers.offer("cron", cron::TRIGGER, Arc::clone(&cron) as _);
+        let pubsub: Arc<pubsub::PubSub> = Arc::default();
+        triggers.offer("subscribe", pubsub::TRIGGER, Arc::clone(&pubsub) as _);
+        let queues = Arc::new(queue::Queues::new());
+        triggers.offer("durable:subscriber", queue::TRIGGER, Arc::clone(&queues) as _);
         for (id, description) in trigger::PASSIVE {
             triggers.offer(id, description, Arc::new(trigger::Passive));
         }
@@ -167,6 +191,10 @@ impl Core {
             store,
             triggers,
             peers: Peers::default(),
+            configuration,
+            cron,
+            pubsub,
+            queues,
             functions: builtins().map(|builtin| (builtin.id, builtin)).collect(),
             bus: OnceLock::new(),
             functions_event_pending: AtomicBool::new(false),
@@ -214,14 +242,18 @@ impl Core {
 impl Transport for Embedded {
     fn start(&self, bus: Bus) -> CallFuture<()> {
         let fresh = self.0.bus.set(bus.downgrade()).is_ok();
-        let outcome = if fresh {
-            self.0.peers.start(&bus);
-            self.0.triggers.start(&self.0);
-            Ok(())
-        } else {
-            Err(Error::Unavailable("the engine was started before".into()))
-        };
-        futures::future::ready(outcome).boxed()
+        if !fresh {
+            return failed(Error::Unavailable("the engine was started before".into()));
+        }
+        self.0.peers.start(&bus);
+        self.0.triggers.start(&self.0);
+        self.0.cron.start(&self.0);
+        let core = Arc::clone(&self.0);
+        async move {
+            core.configuration.start(&core).await?;
+            core.queues.start(&core).await
+        }
+        .boxed()
     }
 
     fn call(&self, invocation: Invocation) -> CallFuture {
@@ -234,11 +266,8 @@ impl Transport for Embedded {
         }
     }
 
-    fn enqueue(&self, queue: &str, _invocation: Invocation) -> CallFuture {
-        failed(Error::coded(
-            "enqueue_error",
-            format!("Queue '{queue}' not found"),
-        ))
+    fn enqueue(&self, queue: &str, invocation: Invocation) -> CallFuture {
+        queue::enqueue(&self.0, queue, None, invocation)
     }
 
     fn bind(&self, trigger: TriggerSpec) -> CallFuture<()> {

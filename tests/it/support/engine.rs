@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use harness::bus::embedded::store::Durability;
 use harness::bus::embedded::{Embedded, EmbeddedOptions};
 use harness::bus::{Bus, CallContext, CallOptions, FunctionDef, Invocation, Ports, Transport, TriggerSpec};
-use harness::clock::ManualClock;
+use harness::clock::{Clock, ManualClock};
 use harness::config::{Config, MapEnv};
 use harness::error::{Error, Result};
 use harness::ids::CountedIds;
@@ -46,11 +46,15 @@ impl Engine {
     }
 
     pub(crate) async fn start(options: EmbeddedOptions) -> Self {
+        Self::with(options, Arc::new(ManualClock::at(NOW_MS)), MapEnv::default()).await
+    }
+
+    pub(crate) async fn with(options: EmbeddedOptions, clock: Arc<dyn Clock>, env: MapEnv) -> Self {
         let embedded = Embedded::open(options).unwrap();
         let ports = Ports {
-            clock: Arc::new(ManualClock::at(NOW_MS)),
+            clock,
             ids: Arc::new(CountedIds::default()),
-            env: Arc::new(MapEnv::default()),
+            env: Arc::new(env),
             config: Arc::new(ArcSwap::from_pointee(Config::default())),
             recorder: Arc::new(metrics::NoopRecorder),
         };

@@ -2,5 +2,6 @@
 
 pub(crate) mod bus;
 pub(crate) mod engine;
+pub(crate) mod timed;
 
 pub(crate) use bus::{TestBus, TestOptions};

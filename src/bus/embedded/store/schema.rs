@@ -28,6 +28,18 @@ const MIGRATIONS: &[&str] = &[
          SELECT c.name AS stream, c.grp AS \"group\", r.key AS item, r.value
          FROM rows r JOIN collections c ON c.id = r.collection
          WHERE c.kind = 1 ORDER BY r.seq;",
+    // 2: queues and configuration. `jobs.kind`: 0 named queue, 1 topic; `jobs.state`: 0 waiting, 1 running, 2 dead letter,
+    // 3 without a subscriber. Sequence numbers are never used again: they are the order of a queue.
+    "CREATE TABLE jobs (
+         seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind INTEGER NOT NULL, line TEXT NOT NULL,
+         target TEXT NOT NULL, grp TEXT, payload TEXT NOT NULL, context TEXT NOT NULL, state INTEGER NOT NULL,
+         attempts INTEGER NOT NULL DEFAULT 0, interruptions INTEGER NOT NULL DEFAULT 0,
+         not_before_ms INTEGER NOT NULL DEFAULT 0, error TEXT, failed_at_ms INTEGER);
+     CREATE INDEX jobs_by_line ON jobs (line, state);
+     CREATE INDEX jobs_by_state ON jobs (state) WHERE state <> 0;
+     CREATE TABLE configurations (
+         id TEXT PRIMARY KEY, name TEXT NOT NULL, description TEXT NOT NULL, value TEXT NOT NULL, metadata TEXT)
+         WITHOUT ROWID;",
 ];
 
 pub(super) fn prepare_file(connection: &Connection, durability: Durability) -> rusqlite::Result<()> {

@@ -292,7 +292,7 @@ impl Triggers {
         }
     }
 
-    pub(super) fn count_dropped(&self) {
+    pub(in crate::bus::embedded) fn count_dropped(&self) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
     }
 
