@@ -154,6 +154,13 @@ impl Reply {
         self
     }
 
+    /// Another status.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = status;
+        self
+    }
+
     /// Sends nothing before the gate is released.
     #[must_use]
     pub fn after(mut self, gate: Gate) -> Self {

@@ -7,5 +7,5 @@ use crate::bus::WorkerDef;
 
 /// All workers, in start order.
 pub fn all() -> Vec<WorkerDef> {
-    [vec![turn::worker()], providers::workers()].concat()
+    vec![providers::openai::worker(), turn::worker()]
 }

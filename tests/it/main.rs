@@ -13,6 +13,8 @@ mod engine_store;
 #[cfg(test)]
 mod engine_stream;
 #[cfg(test)]
+mod provider_openai;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod turn;

@@ -8,7 +8,7 @@
 //!
 //! `driver` does all I/O of a turn: timeouts, retries, cancellation, the one terminal event. A [`Provider`] is facts and
 //! pure functions; `chat_completions` is the protocol engine that several of them share. To add one: a file like
-//! [`openai`] and a line in [`workers`]. Deliberately not here: credentials and endpoints (the registry answers those
+//! [`openai`] and its `worker()` in [`super::all`]. Deliberately not here: credentials and endpoints (the registry answers those
 //! per turn), the catalog, routing by model name.
 
 mod access;
@@ -36,11 +36,6 @@ use crate::bus::{Worker, WorkerDef};
 use crate::http::Clients;
 use functions::{Complete, RefreshModels, Stream};
 use protocol::Provider;
-
-/// All providers, one worker each.
-pub fn workers() -> Vec<WorkerDef> {
-    vec![openai::worker()]
-}
 
 /// Memory of a provider's worker.
 struct Host {

@@ -138,7 +138,7 @@ pub(super) enum Step {
     Failed(Failure),
 }
 
-/// A vendor. To add one: a file with an implementation, a line in [`super::workers`].
+/// A vendor. To add one: a file with an implementation, its `worker()` in the list of all workers.
 pub(super) trait Provider: Send + Sync + 'static {
     /// Facts.
     fn spec(&self) -> &'static Spec;
