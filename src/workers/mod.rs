@@ -3,6 +3,7 @@
 pub mod approval;
 pub mod harness;
 pub mod models;
+pub mod providers;
 pub mod turn;
 
 use crate::bus::WorkerDef;
@@ -14,5 +15,6 @@ pub fn all() -> Vec<WorkerDef> {
         turn::worker(),
         approval::worker(),
         models::worker(),
+        providers::openai::worker(),
     ]
 }

@@ -33,6 +33,8 @@ mod models;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod provider_openai;
+#[cfg(test)]
 mod registry;
 #[cfg(test)]
 mod rig;

@@ -60,7 +60,8 @@ pub struct StreamRequest {
     pub writer_ref: ChannelRef,
     /// Upstream model id.
     pub model: String,
-    /// The conversation, oldest first.
+    /// The conversation, oldest first. Items that are no objects are left out: one odd message never fails a turn.
+    #[serde(deserialize_with = "messages")]
     pub messages: Vec<RawMessage>,
     /// System prompt.
     #[serde(default)]
@@ -94,8 +95,41 @@ pub struct StreamRequest {
     pub resolution_key: Option<Value>,
 }
 
+fn messages<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<RawMessage>, D::Error> {
+    let items = Vec::<Value>::deserialize(deserializer)?;
+    Ok(items.into_iter().filter_map(RawMessage::stored).collect())
+}
+
 fn null_as_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<AgentFunction>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Request of `provider::<id>::complete` (08 §3): optional members of a wrong type count as absent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CompleteRequest {
+    /// Upstream model id.
+    pub model: String,
+    /// System prompt.
+    #[serde(default, deserialize_with = "lenient::optional")]
+    pub system_prompt: Option<String>,
+    /// The conversation, oldest first.
+    #[serde(default, deserialize_with = "messages_or_empty")]
+    pub messages: Vec<RawMessage>,
+    /// Tools offered.
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    pub tools: Vec<AgentFunction>,
+}
+
+fn messages_or_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<RawMessage>, D::Error> {
+    let items: Vec<Value> = lenient::or_default(deserializer)?;
+    Ok(items.into_iter().filter_map(RawMessage::stored).collect())
+}
+
+/// Response of `provider::<id>::refresh_models` (08 §10).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RefreshResponse {
+    /// Ids now in the catalog, in upstream order.
+    pub registered: Vec<String>,
 }
 
 /// Response of `provider::<id>::stream`; success or failure of the turn is in the channel only.

@@ -1,0 +1,111 @@
+//! The HTTP side.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::routing::{get, post};
+use futures::{Stream, StreamExt, stream};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use super::check::violations;
+use super::reply::{Reply, Step};
+use super::request::Request;
+use super::{Shared, lock};
+
+/// Larger than any conversation.
+const MAX_REQUEST_BYTES: usize = 64 * 1024 * 1024;
+
+pub(super) async fn serve(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
+    let routes = Router::new()
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/models", get(models))
+        .layer(axum::extract::DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+        .with_state(shared);
+    if let Err(error) = axum::serve(listener, routes).await {
+        tracing::warn!(%error, "the scripted model server ended");
+    }
+}
+
+async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    let request = Request {
+        headers,
+        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+    };
+    let found = violations(&request.body);
+    {
+        let mut seen = lock(&shared.seen);
+        seen.requests.push(request.clone());
+        seen.violations.extend(found.iter().cloned());
+    }
+    let reply = if found.is_empty() {
+        (shared.script.answer)(&request)
+    } else {
+        let error = json!({"message": found.join("; "), "type": "invalid_request_error"});
+        Reply::fails(400, json!({ "error": error }).to_string())
+    };
+    respond(&shared, &reply, request.model(), body.len()).await
+}
+
+async fn models(State(shared): State<Arc<Shared>>) -> Response {
+    lock(&shared.seen).listings += 1;
+    let reply = lock(&shared.script.models).clone();
+    respond(&shared, &reply, "", 0).await
+}
+
+async fn respond(shared: &Shared, reply: &Reply, model: &str, prompt_bytes: usize) -> Response {
+    let open = Open::new(shared.open.clone());
+    if let Some(gate) = &reply.gate {
+        gate.wait().await;
+    }
+    let steps = reply.steps(model, prompt_bytes);
+    let mut response = Response::new(Body::from_stream(body(steps, open)));
+    *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    for (name, value) in &reply.headers {
+        let header = (name.parse::<axum::http::HeaderName>(), value.parse());
+        if let (Ok(name), Ok(value)) = header {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
+}
+
+/// The steps as a body; `open` lives as long as the connection wants it.
+fn body(steps: Vec<Step>, open: Open) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send {
+    let steps = stream::iter(steps).flat_map(|step| match step {
+        Step::Send(bytes) => stream::iter([Ok(bytes)]).boxed(),
+        Step::Wait(gate) => stream::once(async move { gate.wait().await })
+            .filter_map(|()| futures::future::ready(None))
+            .boxed(),
+        Step::Break => stream::iter([Err(std::io::Error::other("broken by the script"))]).boxed(),
+        Step::Forever(bytes) => stream::repeat_with(move || Ok(bytes.clone())).boxed(),
+    });
+    // One piece per turn of the runtime, so that each is written before the next is taken.
+    steps.then(move |piece| {
+        let _alive = &open;
+        async move {
+            tokio::task::yield_now().await;
+            piece
+        }
+    })
+}
+
+/// Counts a reply that is being sent.
+struct Open(watch::Sender<usize>);
+
+impl Open {
+    fn new(count: watch::Sender<usize>) -> Self {
+        count.send_modify(|open| *open += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
+}

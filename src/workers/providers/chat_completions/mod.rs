@@ -1,0 +1,65 @@
+//! The Chat Completions protocol, spoken by OpenAI and by servers that imitate it (contract 08 §6).
+//!
+//! One engine; what differs between vendors is a member of [`Quirks`].
+
+mod decode;
+mod request;
+mod slots;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use secrecy::ExposeSecret;
+
+use super::access::Access;
+use super::failure::Failure;
+use super::protocol::{Call, Encoded, ModelFacts};
+use crate::model::{ErrorKind, ThinkingLevel};
+
+/// Effort parameter for a model: id, what the catalog knows of its thinking, the level of the run, the default word.
+type Effort = fn(&str, Option<bool>, Option<ThinkingLevel>, Option<&str>) -> Option<&'static str>;
+
+/// How a vendor's form of the protocol differs (contract 08 §6, §7).
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Quirks {
+    /// Assistant rows carry `reasoning_content`; Kimi refuses calls without it. OpenAI never gets it.
+    pub(super) sends_reasoning: bool,
+    /// Tool rows carry `is_error`; OpenAI refuses unknown members.
+    pub(super) sends_is_error: bool,
+    /// Some chat templates need a user row: `(continue)` is added at the end when there is none.
+    pub(super) needs_user_row: bool,
+    /// Whether and how `reasoning_effort` is sent.
+    pub(super) effort: Option<Effort>,
+}
+
+impl Quirks {
+    /// Our request in the protocol's form.
+    pub(super) fn encode(self, call: &Call, model: &ModelFacts) -> Result<Encoded, Failure> {
+        let (body, names) = request::body(self, call, model)?;
+        let names = Arc::new(names);
+        Ok(Encoded {
+            body,
+            decoder: Box::new(move || Box::new(decode::Decoder::new(Arc::clone(&names)))),
+        })
+    }
+}
+
+/// `Authorization: Bearer …`, when there is a credential.
+pub(super) fn bearer(access: &Access) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
+    if let Some(secret) = &access.secret {
+        let text = format!("Bearer {}", secret.text().expose_secret());
+        let mut value = HeaderValue::from_str(&text).map_err(|_| {
+            Failure::new(
+                ErrorKind::AuthExpired,
+                "the api key holds characters that cannot be sent in a header",
+            )
+        })?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    Ok(headers)
+}

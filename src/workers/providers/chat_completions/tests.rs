@@ -1,0 +1,333 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::executor::block_on;
+use futures::{StreamExt, stream};
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::model::{AgentFunction, AssistantEvent, RawMessage, StopReason};
+use crate::workers::providers::assembly::Assembly;
+use crate::workers::providers::protocol::Step;
+use crate::workers::providers::sse::frames;
+
+macro_rules! fixtures {
+    ($($name:ident),+ $(,)?) => {
+        /// Name and bytes of every recorded stream.
+        const FIXTURES: &[(&str, &str)] = &[$((
+            stringify!($name),
+            include_str!(concat!("../../../../tests/fixtures/streams/", stringify!($name), ".sse")),
+        )),+];
+    };
+}
+
+fixtures!(
+    all_index_zero,
+    cut_by_length,
+    empty_and_broken_arguments,
+    error_frame,
+    finish_without_done,
+    late_ids,
+    local_object_arguments,
+    no_end,
+    not_sse,
+    odd_chunks,
+    old_function_call,
+    parallel_calls,
+    reasoning,
+    text,
+    text_crlf,
+    tool_call,
+);
+
+fn fixture(name: &str) -> &'static str {
+    FIXTURES.iter().find(|(known, _)| *known == name).unwrap().1
+}
+
+/// Events and final message of a stream that came in these pieces.
+fn decode(pieces: Vec<&[u8]>) -> (Vec<AssistantEvent>, Value) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _inside = runtime.enter();
+    let pieces: Vec<_> = pieces.into_iter().map(Bytes::copy_from_slice).map(Ok).collect();
+    let mut frames = frames(stream::iter(pieces), Duration::from_secs(9));
+    let mut out = Assembly::new("openai", "m", 7, "00000000-0000-4000-8000-000000000001");
+    let mut decoder: Box<dyn super::super::protocol::Decode> = Box::new(decode::Decoder::new(Arc::default()));
+    let outcome = block_on(async {
+        while let Some(frame) = frames.next().await {
+            match decoder.frame(&frame.unwrap(), &mut out) {
+                Step::More => {}
+                Step::End => break,
+                Step::Failed(failure) => return Err(failure),
+            }
+        }
+        decoder.end(&out)
+    });
+    out.close();
+    let message = match outcome {
+        Ok(reason) => out.done(reason),
+        Err(failure) => out.failed(StopReason::Error, &failure),
+    };
+    (out.take_events(), serde_json::to_value(message).unwrap())
+}
+
+fn decode_fixture(name: &str) -> (Vec<AssistantEvent>, Value) {
+    decode(vec![fixture(name).as_bytes()])
+}
+
+fn kinds(events: &[AssistantEvent]) -> Vec<String> {
+    let kind = |event| serde_json::to_value(event).unwrap()["type"].as_str().unwrap().to_owned();
+    events.iter().map(kind).collect()
+}
+
+fn call(id: &str, name: &str, arguments: Value) -> Value {
+    json!({"type": "function_call", "id": id, "function_id": name, "arguments": arguments})
+}
+
+#[test]
+fn recorded_streams_decode_as_recorded() {
+    for (name, _) in FIXTURES {
+        let (events, message) = decode_fixture(name);
+        insta::assert_json_snapshot!(*name, json!({"events": kinds(&events), "message": message}));
+    }
+}
+
+#[test]
+fn w1_every_split_of_every_recorded_stream_gives_the_same_events() {
+    for (name, text) in FIXTURES {
+        let whole = decode_fixture(name);
+        for at in 0..=text.len() {
+            let (head, tail) = text.as_bytes().split_at(at);
+            assert_eq!(decode(vec![head, tail]), whole, "{name} cut at {at}");
+        }
+        let bytes = text.as_bytes().chunks(1).collect();
+        assert_eq!(decode(bytes), whole, "{name} byte by byte");
+    }
+}
+
+#[test]
+fn c08_case_18_a_call_in_fragments() {
+    let (events, message) = decode_fixture("tool_call");
+    let expected = [
+        "functioncall_start",
+        "functioncall_delta",
+        "functioncall_delta",
+        "functioncall_delta",
+        "functioncall_end",
+    ];
+    assert_eq!(kinds(&events), expected);
+    assert_eq!(message["content"], json!([call("c1", "agent_trigger", json!({"x": 1}))]));
+    assert_eq!(message["stop_reason"], "function_call");
+}
+
+#[test]
+fn c08_case_19_usage() {
+    let (events, message) = decode_fixture("text");
+    let usage = json!({"input": 1500, "output": 200, "cache_read": 1200, "cache_write": 0, "total": 1700});
+    assert_eq!(message["usage"], usage);
+    let told = events.iter().filter(|event| matches!(event, AssistantEvent::Usage { .. }));
+    assert_eq!(told.count(), 1);
+}
+
+#[test]
+fn c08_case_21_crlf_without_space_is_the_same_stream() {
+    assert_eq!(decode_fixture("text_crlf"), decode_fixture("text"));
+    assert_eq!(decode_fixture("text").1["content"][0]["text"], "Hello 😀");
+}
+
+#[test]
+fn c08_case_30_an_error_frame_ends_the_turn_and_keeps_the_text() {
+    let (_, message) = decode_fixture("error_frame");
+    assert_eq!(message["error_message"], "The server is overloaded");
+    assert_eq!(message["error_kind"], "transient");
+    assert_eq!(message["content"], json!([{"type": "text", "text": "so far"}]));
+}
+
+#[test]
+fn c08_case_20_v7_no_end_is_an_error() {
+    let (_, message) = decode_fixture("no_end");
+    assert_eq!(message["stop_reason"], "error");
+    assert_eq!(message["error_message"], "stream closed mid-response");
+    assert_eq!(message["content"], json!([{"type": "text", "text": "half"}]));
+    let (_, message) = decode_fixture("not_sse");
+    assert_eq!(message["error_message"], "non-SSE body");
+    let (_, message) = decode_fixture("finish_without_done");
+    assert_eq!(message["stop_reason"], "end");
+    let (_, message) = decode(vec![b""]);
+    assert_eq!(message["error_message"], "non-SSE body");
+}
+
+#[test]
+fn v1_odd_chunks_are_skipped_and_usage_is_found_in_the_choice() {
+    let (_, message) = decode_fixture("odd_chunks");
+    assert_eq!(message["content"], json!([{"type": "text", "text": "ok"}]));
+    assert_eq!(message["stop_reason"], "end");
+    assert_eq!(message["usage"]["total"], 7);
+}
+
+#[test]
+fn v2_fragments_find_their_call() {
+    let calls = |name: &str| decode_fixture(name).1["content"].clone();
+    assert_eq!(
+        calls("parallel_calls"),
+        json!([call("a", "f", json!({"n": 1})), call("b", "g", json!({"m": 2}))])
+    );
+    assert_eq!(
+        calls("late_ids"),
+        json!([call("late", "f", json!({"a": 1})), call("two", "f", json!({}))])
+    );
+    assert_eq!(
+        calls("all_index_zero"),
+        json!([call("a", "f", json!({"n": 1})), call("b", "f", json!({"n": 2}))])
+    );
+    assert_eq!(
+        calls("local_object_arguments"),
+        json!([
+            call("call_000000000000400080000000_2_0", "agent_trigger", json!({"a": 1})),
+            call("call_000000000000400080000000_3_0", "agent_trigger", json!({"b": 2}))
+        ])
+    );
+    assert_eq!(calls("old_function_call")[0]["arguments"], json!({"a": 1}));
+    assert_eq!(
+        calls("empty_and_broken_arguments"),
+        json!([call("a", "f", json!({})), call("b", "g", json!({})), call("c", "h", Value::Null)])
+    );
+}
+
+#[test]
+fn v3_a_call_cut_by_length_is_reported_as_such() {
+    let (_, message) = decode_fixture("cut_by_length");
+    assert_eq!(message["stop_reason"], "length");
+    assert_eq!(message["content"][1], call("c", "f", Value::Null));
+}
+
+#[test]
+fn c08_case_23_reasoning_comes_first_and_once() {
+    let (events, message) = decode_fixture("reasoning");
+    assert_eq!(
+        kinds(&events),
+        [
+            "thinking_start",
+            "thinking_delta",
+            "thinking_delta",
+            "thinking_end",
+            "text_start",
+            "text_delta",
+            "text_end"
+        ]
+    );
+    let content = json!([{"type": "thinking", "text": "Let me think."}, {"type": "text", "text": "Done."}]);
+    assert_eq!(message["content"], content);
+}
+
+#[test]
+fn c08_case_33_more_calls_than_any_honest_answer_are_ignored() {
+    let mut text = String::new();
+    for n in 0..2000 {
+        let id = format!("c{n}");
+        let chunk = json!({"choices": [{"delta": {"tool_calls": [{"id": id, "function": {"name": "f", "arguments": "{}"}},
+            {"index": 100_000, "id": id, "function": {"name": "f", "arguments": "{}"}}]}}]});
+        text.push_str(&format!("data: {chunk}\n\n"));
+    }
+    text.push_str("data: [DONE]\n\n");
+    let (_, message) = decode(vec![text.as_bytes()]);
+    assert_eq!(message["content"].as_array().unwrap().len(), 256);
+}
+
+const OPENAI: Quirks = Quirks {
+    sends_reasoning: false,
+    sends_is_error: false,
+    needs_user_row: false,
+    effort: None,
+};
+const LOCAL: Quirks = Quirks {
+    sends_reasoning: true,
+    sends_is_error: true,
+    needs_user_row: true,
+    effort: None,
+};
+
+fn facts(supports_vision: Option<bool>) -> ModelFacts {
+    ModelFacts {
+        id: "m".into(),
+        max_tokens: 8192,
+        supports_thinking: None,
+        supports_vision,
+        default_effort: None,
+    }
+}
+
+fn body(quirks: Quirks, call: &Call, model: &ModelFacts) -> Value {
+    serde_json::from_slice(&quirks.encode(call, model).unwrap().body).unwrap()
+}
+
+/// A conversation with everything that needs care.
+fn conversation() -> Call {
+    let messages = json!([
+        {"role": "user", "content": [{"type": "text", "text": "look"}, {"type": "image", "mime": "image/png", "data": "QUJD"},
+            {"type": "text", "text": ""}], "timestamp": 1},
+        {"role": "assistant", "content": [{"type": "thinking", "text": "hm"}, {"type": "text", "text": "I look."},
+            call("c1", "agent_trigger", json!({"function": "shell::fs::ls"})), call("c2", "shell::fs::ls", Value::Null)],
+            "stop_reason": "function_call", "model": "m", "provider": "openai", "timestamp": 2},
+        {"role": "user", "content": "meanwhile", "timestamp": 3},
+        {"role": "function_result", "function_call_id": "c1", "function_id": "shell::fs::ls",
+            "content": [{"type": "text", "text": "no"}], "details": {"status": "denied"}, "is_error": true, "timestamp": 4},
+        {"role": "function_result", "function_call_id": "c9", "function_id": "shell::exec",
+            "content": [{"type": "text", "text": "old"}], "details": {}, "is_error": false, "timestamp": 4},
+        {"role": "custom", "custom_type": "note", "content": [], "timestamp": 5},
+        {"role": "assistant", "content": [{"type": "text", "text": "<h1>502</h1>"}], "stop_reason": "error", "timestamp": 6},
+        {"role": "assistant", "content": [call("c3", "agent_trigger", json!({}))], "stop_reason": "function_call", "timestamp": 7},
+        {"role": "function_result", "function_call_id": "c3", "function_id": "f", "content": [], "details": {},
+            "is_error": true, "timestamp": 8},
+        {"role": "user", "content": [{"type": "text", "text": "go on"}], "timestamp": 9}
+    ]);
+    let Value::Array(messages) = messages else { panic!("an array") };
+    Call {
+        model: "m".into(),
+        system_prompt: "Be brief.".into(),
+        messages: messages.into_iter().filter_map(RawMessage::stored).collect(),
+        tools: vec![tool("agent_trigger"), tool("shell::fs::ls")],
+        ..Call::default()
+    }
+}
+
+fn tool(name: &str) -> AgentFunction {
+    let tool = json!({"name": name, "description": "d", "parameters": {"type": "object"}, "label": "not sent"});
+    serde_json::from_value(tool).unwrap()
+}
+
+#[test]
+fn c08_case_24_an_openai_body() {
+    insta::assert_json_snapshot!("body_openai", body(OPENAI, &conversation(), &facts(Some(true))));
+}
+
+#[test]
+fn a_body_for_a_local_server_that_sees_no_images() {
+    insta::assert_json_snapshot!("body_local", body(LOCAL, &conversation(), &facts(None)));
+}
+
+#[test]
+fn c08_case_25_a_user_row_is_added_at_the_end_where_templates_need_one() {
+    let mut call = conversation();
+    call.messages.drain(..7);
+    call.messages.pop();
+    let roles = |quirks| {
+        let body = body(quirks, &call, &facts(None));
+        let rows = body["messages"].as_array().unwrap().clone();
+        rows.iter().map(|row| row["role"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(roles(LOCAL), ["system", "assistant", "tool", "user"]);
+    assert_eq!(roles(OPENAI), ["system", "assistant", "tool"]);
+}
+
+#[test]
+fn c08_case_17_a_minimal_body() {
+    let call = Call {
+        model: "m".into(),
+        messages: vec![RawMessage::new(json!({"role": "user", "content": "hi"})).unwrap()],
+        ..Call::default()
+    };
+    let expected = r#"{"model":"m","max_completion_tokens":8192,"stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]}"#;
+    let encoded = OPENAI.encode(&call, &facts(None)).unwrap();
+    assert_eq!(String::from_utf8(encoded.body).unwrap(), expected);
+}

@@ -1,0 +1,185 @@
+//! Which models a provider offers: asked upstream, written into the catalog (contract 08 §10).
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::Host;
+use super::access::{Access, Secret, resolve};
+use super::failure::presentable;
+use crate::bus::{CallOptions, Cx};
+use crate::http;
+use crate::model::ErrorKind;
+use crate::model::api::models::Register;
+
+/// Limit of the upstream listing.
+const LISTING_TIME: Duration = Duration::from_secs(8);
+const MAX_LISTING_BYTES: usize = 8 * 1024 * 1024;
+/// Limit of one catalog call.
+const CATALOG_MS: u64 = 5_000;
+const PARALLEL_WRITES: usize = 16;
+
+/// What asking upstream gave.
+enum Listing {
+    /// Records of all models that are offered.
+    Models(Vec<Value>),
+    /// There is, or there is no longer, a right to ask.
+    Refused,
+    /// Nothing is known; the catalog stays as it is.
+    Unknown,
+}
+
+/// Asks, writes, prunes. Answers the ids now stored, in upstream order; any problem makes the list shorter, never fails.
+pub(super) async fn refresh(cx: &Cx<Host>) -> Vec<String> {
+    match list(cx).await {
+        Listing::Models(records) => {
+            let offered: HashSet<String> = records.iter().filter_map(id_of).collect();
+            let registered = store(cx, records).await;
+            prune(cx, &offered).await;
+            registered
+        }
+        Listing::Refused => {
+            prune(cx, &HashSet::new()).await;
+            Vec::new()
+        }
+        Listing::Unknown => Vec::new(),
+    }
+}
+
+async fn list(cx: &Cx<Host>) -> Listing {
+    match resolve(cx).await {
+        Ok(access) => ask(cx, &access).await,
+        Err(failure) if failure.kind == ErrorKind::AuthExpired => Listing::Refused,
+        Err(failure) => {
+            tracing::debug!(error = %failure.message, "no model listing");
+            Listing::Unknown
+        }
+    }
+}
+
+async fn ask(cx: &Cx<Host>, access: &Access) -> Listing {
+    let provider = &cx.state().provider;
+    let get = async {
+        let connect = Duration::from_millis(cx.config().provider.connect_timeout_ms);
+        let client = cx.state().clients.for_url(&access.url, connect).map_err(|error| error.to_string())?;
+        let headers = provider.headers(access).map_err(|failure| failure.message)?;
+        let request = client.get(provider.models_url(&access.url)).headers(headers);
+        let response = request.send().await.map_err(http::explain)?;
+        let status = response.status();
+        let body = http::body_up_to(response, MAX_LISTING_BYTES, LISTING_TIME).await;
+        Ok::<_, String>((status, body))
+    };
+    let problem = match tokio::time::timeout(LISTING_TIME, get).await {
+        Ok(Ok((status, body))) if status.is_success() => {
+            let listing = serde_json::from_slice(&body).ok().and_then(|json| provider.models(&json));
+            match listing {
+                Some(records) => return Listing::Models(records),
+                None => "the answer is no list of models".to_owned(),
+            }
+        }
+        Ok(Ok((StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _))) => return Listing::Refused,
+        Ok(Ok((status, _))) => format!("http {}", status.as_u16()),
+        Ok(Err(text)) => text,
+        Err(_) => "timed out".to_owned(),
+    };
+    let problem = presentable(&problem, access.secret.as_ref().map(Secret::text));
+    tracing::info!(provider = provider.spec().id, %problem, "models not listed");
+    Listing::Unknown
+}
+
+async fn store(cx: &Cx<Host>, records: Vec<Value>) -> Vec<String> {
+    stream::iter(records)
+        .map(|record| async move {
+            let id = id_of(&record)?;
+            register(cx, record).await.then_some(id)
+        })
+        .buffered(PARALLEL_WRITES)
+        .filter_map(futures::future::ready)
+        .collect()
+        .await
+}
+
+/// Removes this provider's records that are no longer offered.
+async fn prune(cx: &Cx<Host>, offered: &HashSet<String>) {
+    let provider = cx.state().provider.spec().id;
+    let request = json!({ "provider": provider });
+    let listed = cx.invoke("models::list", request, CallOptions::timeout_ms(CATALOG_MS)).await;
+    let listed = match listed {
+        Ok(listed) => listed,
+        Err(error) => {
+            tracing::debug!(provider, %error, "catalog not read; nothing pruned");
+            return;
+        }
+    };
+    let models = listed.get("models").and_then(Value::as_array).cloned().unwrap_or_default();
+    let gone = models
+        .iter()
+        .filter(|model| model.get("provider").and_then(Value::as_str) == Some(provider))
+        .filter_map(id_of)
+        .filter(|id| !offered.contains(id));
+    for id in gone {
+        register(cx, json!({ "provider": provider, "id": id, "removed": true })).await;
+    }
+}
+
+async fn register(cx: &Cx<Host>, record: Value) -> bool {
+    let answer = cx.call_with::<Register>(record, CallOptions::timeout_ms(CATALOG_MS)).await;
+    if let Err(error) = &answer {
+        tracing::debug!(%error, "catalog record not written");
+    }
+    answer.is_ok()
+}
+
+fn id_of(record: &Value) -> Option<String> {
+    record.get("id")?.as_str().map(str::to_owned)
+}
+
+/// The listing beside a chat endpoint.
+pub(super) fn models_url(endpoint: &Url) -> Url {
+    let mut url = endpoint.clone();
+    let path = url.path().strip_suffix('/').unwrap_or(url.path());
+    let known = ["/chat/completions", "/messages", "/completions"];
+    let path = match known.iter().find_map(|suffix| path.strip_suffix(suffix)) {
+        Some(base) => format!("{base}/models"),
+        None => {
+            url.set_query(None);
+            "/v1/models".to_owned()
+        }
+    };
+    url.set_path(&path);
+    url
+}
+
+/// Non-empty string ids of an OpenAI style listing, with their entries; `None` when it is no listing.
+pub(super) fn entries(listing: &Value) -> Option<impl Iterator<Item = (&str, &Value)>> {
+    let data = listing.get("data")?.as_array()?;
+    Some(data.iter().filter_map(|entry| {
+        let id = entry.get("id")?.as_str().filter(|id| !id.is_empty())?;
+        Some((id, entry))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    #[test]
+    fn the_listing_is_beside_the_endpoint() {
+        for (endpoint, expected) in [
+            ("https://api.openai.com/v1/chat/completions", "https://api.openai.com/v1/models"),
+            ("http://h/v1/chat/completions/", "http://h/v1/models"),
+            ("http://h/v1/messages", "http://h/v1/models"),
+            ("http://h/v1/completions", "http://h/v1/models"),
+            ("http://h/proxy/chat/completions?key=1", "http://h/proxy/models?key=1"),
+            ("http://h:1/other?key=1", "http://h:1/v1/models"),
+        ] {
+            assert_eq!(models_url(&Url::parse(endpoint).unwrap()).as_str(), expected);
+        }
+    }
+}

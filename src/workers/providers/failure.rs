@@ -1,0 +1,150 @@
+//! Why a turn failed, and text about it that is safe to show.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use super::overflow::kind_of_text;
+use crate::model::ErrorKind;
+
+/// Longest `error_message`, in characters (contract 08 §9).
+const MAX_MESSAGE_CHARS: usize = 1024;
+
+/// A failed attempt or turn. The message is as the outside gave it until [`presentable`] has seen it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) kind: ErrorKind,
+    pub(super) message: String,
+    pub(super) retry: Retry,
+}
+
+/// Whether another attempt may help, while nothing was passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Retry {
+    /// It would fail again, or cost too much time.
+    Never,
+    /// After at least this long.
+    After(Duration),
+}
+
+impl Failure {
+    pub(super) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            retry: Retry::Never,
+        }
+    }
+
+    pub(super) fn transient(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Transient, message)
+    }
+
+    /// The same, worth another attempt.
+    #[must_use]
+    pub(super) fn retryable(mut self) -> Self {
+        self.retry = Retry::After(Duration::ZERO);
+        self
+    }
+
+    /// An `error` frame inside a stream; `None` when the frame holds none. The text alone decides the kind.
+    pub(super) fn from_frame(frame: &Value) -> Option<Self> {
+        let error = frame.get("error")?;
+        let message = match error {
+            Value::String(text) if !text.is_empty() => text.clone(),
+            Value::Object(members) if !members.is_empty() => {
+                member_text(error).map_or_else(|| error.to_string(), str::to_owned)
+            }
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_)
+            | Value::Object(_) => return None,
+        };
+        // The code often says what the message does not.
+        let kind = kind_of_text(&error.to_string()).unwrap_or(ErrorKind::Transient);
+        Some(Self::new(kind, message))
+    }
+}
+
+/// The text of an error body: `error.message` and its relatives when it is JSON, else the body itself.
+pub(super) fn message_of_body(body: &str) -> String {
+    let parsed: Option<Value> = serde_json::from_str(body).ok();
+    let text = parsed.as_ref().and_then(|json| match json.get("error") {
+        Some(Value::String(text)) => Some(text.as_str()),
+        Some(error @ Value::Object(_)) => member_text(error),
+        _ => member_text(json),
+    });
+    text.unwrap_or(body).to_owned()
+}
+
+fn member_text(object: &Value) -> Option<&str> {
+    ["message", "error_message", "detail"]
+        .into_iter()
+        .filter_map(|key| object.get(key)?.as_str())
+        .find(|text| !text.is_empty())
+}
+
+/// Makes outside text fit for a message or a log: no control characters but tab and line ends, no credential, not long.
+pub(super) fn presentable(text: &str, secret: Option<&SecretString>) -> String {
+    let printable: String = text
+        .chars()
+        .filter(|c| !c.is_control() || matches!(c, '\t' | '\n' | '\r'))
+        .collect();
+    let masked = match secret.map(ExposeSecret::expose_secret) {
+        Some(secret) if !secret.is_empty() => printable.replace(secret, "[REDACTED]"),
+        _ => printable,
+    };
+    // Cut last: a cut through the credential would hide it from the mask.
+    masked.trim().chars().take(MAX_MESSAGE_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    #[test]
+    fn text_of_error_bodies() {
+        for (body, expected) in [
+            (r#"{"error":{"message":"bad field","code":1}}"#, "bad field"),
+            (r#"{"error":"plain"}"#, "plain"),
+            (r#"{"message":"top"}"#, "top"),
+            (r#"{"detail":"fastapi"}"#, "fastapi"),
+            (r#"{"error":{"message":"","detail":"second"}}"#, "second"),
+            (r#"{"odd":1}"#, r#"{"odd":1}"#),
+            ("<html>502</html>", "<html>502</html>"),
+        ] {
+            assert_eq!(message_of_body(body), expected);
+        }
+    }
+
+    #[test]
+    fn frames_with_and_without_an_error() {
+        assert_eq!(
+            Failure::from_frame(&json!({"error": {"message": "template failed"}})),
+            Some(Failure::transient("template failed"))
+        );
+        assert_eq!(
+            Failure::from_frame(&json!({"error": {"code": "context_length_exceeded", "message": "too big"}})),
+            Some(Failure::new(ErrorKind::ContextOverflow, "too big"))
+        );
+        for harmless in [json!({}), json!({"error": null}), json!({"error": {}}), json!({"error": ""})] {
+            assert_eq!(Failure::from_frame(&harmless), None);
+        }
+    }
+
+    #[test]
+    fn x1_outside_text_is_cleaned_masked_and_cut() {
+        let secret = SecretString::from("sk-secret-1".to_owned());
+        let text = format!("\u{1b}[31mkey sk-sec\u{0}ret-1 and sk-secret-1{}", "é".repeat(2000));
+        let shown = presentable(&text, Some(&secret));
+        assert!(shown.starts_with("[31mkey [REDACTED] and [REDACTED]éé"), "{shown}");
+        assert_eq!(shown.chars().count(), 1024);
+        let at_the_edge = format!("{}sk-secret-1", "x".repeat(1020));
+        assert!(!presentable(&at_the_edge, Some(&secret)).contains("sk-"));
+    }
+}

@@ -1,0 +1,54 @@
+//! Counters of finished turns. Labels are bounded: provider, and a closed set of kinds.
+
+use ::metrics::{Key, Label, Level, Metadata};
+
+use crate::bus::Ports;
+use crate::model::{AssistantMessage, ErrorKind};
+
+/// Tokens, by provider and kind.
+pub(super) const TOKENS: &str = "harness_provider_tokens_total";
+/// Failed turns, by provider and error kind.
+pub(super) const ERRORS: &str = "harness_provider_errors_total";
+
+static METADATA: Metadata<'static> = Metadata::new("harness::providers", Level::INFO, None);
+
+/// Counts a finished turn.
+pub(super) fn record(ports: &Ports, provider: &'static str, message: &AssistantMessage) {
+    let add = |name: &'static str, kind: &'static str, amount: u64| {
+        let labels = vec![
+            Label::from_static_parts("provider", provider),
+            Label::from_static_parts("kind", kind),
+        ];
+        let counter = ports.recorder.register_counter(&Key::from_parts(name, labels), &METADATA);
+        counter.increment(amount);
+    };
+    if let Some(usage) = &message.usage {
+        let counts = [
+            ("input", usage.input),
+            ("output", usage.output),
+            ("cache_read", usage.cache_read),
+            ("cache_write", usage.cache_write),
+        ];
+        for (kind, count) in counts {
+            if let Some(count) = count.filter(|count| *count > 0) {
+                add(TOKENS, kind, count);
+            }
+        }
+    }
+    if let Some(kind) = message.error_kind {
+        add(ERRORS, error_label(message, kind), 1);
+    }
+}
+
+fn error_label(message: &AssistantMessage, kind: ErrorKind) -> &'static str {
+    if message.stop_reason == crate::model::StopReason::Aborted {
+        return "aborted";
+    }
+    match kind {
+        ErrorKind::AuthExpired => "auth_expired",
+        ErrorKind::RateLimited => "rate_limited",
+        ErrorKind::ContextOverflow => "context_overflow",
+        ErrorKind::Transient => "transient",
+        ErrorKind::Permanent => "permanent",
+    }
+}

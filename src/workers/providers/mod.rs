@@ -1,0 +1,78 @@
+//! Model providers (contract 08).
+//!
+//! ```text
+//! stream, complete ─► driver ─► HTTP ─► sse ─► decoder ─► assembly ─► outbox ─► channel
+//!                       │ encode ▲                (pure, per protocol)
+//!                       └────────┘
+//! ```
+//!
+//! `driver` does all I/O of a turn: timeouts, retries, cancellation, the one terminal event. A [`Provider`] is facts and
+//! pure functions; `chat_completions` is the protocol engine that several of them share. To add one: a file like
+//! [`openai`] and its `worker()` in [`super::all`]. Deliberately not here: credentials and endpoints (the registry answers those
+//! per turn), the catalog, routing by model name.
+
+mod access;
+mod assembly;
+mod chat_completions;
+mod conversation;
+mod declaration;
+mod discovery;
+mod driver;
+mod failure;
+mod functions;
+mod limits;
+mod metrics;
+mod names;
+pub mod openai;
+mod outbox;
+mod overflow;
+mod protocol;
+mod sse;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::bus::{Worker, WorkerDef};
+use crate::http::Clients;
+use functions::{Complete, RefreshModels, Stream};
+use protocol::Provider;
+
+/// Memory of a provider's worker.
+struct Host {
+    provider: Arc<dyn Provider>,
+    clients: Clients,
+    declared: AtomicBool,
+}
+
+impl Host {
+    fn is_declared(&self) -> bool {
+        self.declared.load(Ordering::Acquire)
+    }
+
+    fn set_declared(&self) {
+        self.declared.store(true, Ordering::Release);
+    }
+}
+
+/// The worker of a provider: three functions, its declaration, and one discovery at the start.
+fn worker(name: &'static str, about: &'static str, provider: Arc<dyn Provider>) -> WorkerDef {
+    let spec = provider.spec();
+    let [stream, complete, refresh] = spec.descriptions;
+    let id = |function: &str| format!("provider::{}::{function}", spec.id);
+    let host = Host {
+        provider,
+        clients: Clients::default(),
+        declared: AtomicBool::new(false),
+    };
+    Worker::new(name, about, host)
+        .function_as::<Stream>(id("stream"), stream)
+        .function_as::<Complete>(id("complete"), complete)
+        .function_as::<RefreshModels>(id("refresh_models"), refresh)
+        .prepare(|cx| async move { declaration::declare(&cx).await })
+        .background(|cx| async move {
+            declaration::declare_late(&cx).await?;
+            discovery::refresh(&cx).await;
+            Ok(())
+        })
+        .build()
+}

@@ -1,0 +1,146 @@
+//! What a failure means: by status, then by text (contract 08 §9).
+
+use reqwest::StatusCode;
+
+use crate::model::ErrorKind;
+
+/// Texts of servers whose model's window is exceeded; lower case.
+const OVERFLOW: &[&str] = &[
+    "prompt is too long",
+    "request_too_large",
+    "input is too long",
+    "exceeds the context window",
+    "context window exceed",
+    "maximum context length",
+    "context length exceeded",
+    "context_length_exceeded",
+    "context length_exceeded",
+    "context_length exceeded",
+    "exceeds the available context size",
+    "exceed_context_size",
+    "greater than the context length",
+    "exceeded model token limit",
+    "reduce the length of the messages",
+    "too many tokens",
+    "token limit exceeded",
+    "model_context_window_exceeded",
+    "n_ctx",
+];
+
+/// Followed by a number.
+const PROMPT_LENGTH: &str = "maximum prompt length is ";
+
+/// Texts of a spent quota: another attempt cannot help (field lesson of many gateways that answer 429 for it).
+const QUOTA: &[&str] = &[
+    "insufficient_quota",
+    "insufficient quota",
+    "exceeded your current quota",
+    "quota_exceeded",
+    "quota exceeded",
+    "credit balance",
+    "insufficient balance",
+    "billing",
+    "monthly limit",
+    "usage limit",
+];
+
+/// Kind of a non-2xx answer.
+pub(super) fn kind_of_answer(status: StatusCode, body: &str) -> ErrorKind {
+    match status.as_u16() {
+        401 | 403 => ErrorKind::AuthExpired,
+        429 => ErrorKind::RateLimited,
+        413 => ErrorKind::ContextOverflow,
+        code => match kind_of_text(body) {
+            Some(kind) => kind,
+            None if matches!(code, 408 | 409) || code >= 500 => ErrorKind::Transient,
+            None => ErrorKind::Permanent,
+        },
+    }
+}
+
+/// What a text alone says: too large for the model, or nothing.
+pub(super) fn kind_of_text(text: &str) -> Option<ErrorKind> {
+    let text = text.to_lowercase();
+    let limited = text.contains("rate limit") || text.contains("too many requests");
+    let numbered = text
+        .split(PROMPT_LENGTH)
+        .skip(1)
+        .any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let overflow = numbered || OVERFLOW.iter().any(|pattern| text.contains(pattern));
+    (overflow && !limited).then_some(ErrorKind::ContextOverflow)
+}
+
+/// Whether a 429 means a spent quota.
+pub(super) fn is_quota(body: &str) -> bool {
+    let body = body.to_lowercase();
+    QUOTA.iter().any(|pattern| body.contains(pattern))
+}
+
+/// Whether an answer may be another one next time: 408, 429 unless the quota is spent, 5xx.
+pub(super) fn is_worth_a_retry(status: StatusCode, body: &str) -> bool {
+    match status.as_u16() {
+        429 => !is_quota(body),
+        code => code == 408 || code >= 500,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    fn kind(code: u16, body: &str) -> ErrorKind {
+        kind_of_answer(StatusCode::from_u16(code).unwrap(), body)
+    }
+
+    #[test]
+    fn c08_case_12_kinds_by_status() {
+        for (code, expected) in [
+            (401, ErrorKind::AuthExpired),
+            (403, ErrorKind::AuthExpired),
+            (429, ErrorKind::RateLimited),
+            (413, ErrorKind::ContextOverflow),
+            (408, ErrorKind::Transient),
+            (409, ErrorKind::Transient),
+            (500, ErrorKind::Transient),
+            (529, ErrorKind::Transient),
+            (400, ErrorKind::Permanent),
+            (404, ErrorKind::Permanent),
+            (302, ErrorKind::Permanent),
+        ] {
+            assert_eq!(kind(code, "bad field"), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn c08_case_13_kinds_by_text() {
+        for text in [
+            "prompt is too long: 210000 tokens > 200000 maximum",
+            "This model's maximum context length is 8192 tokens",
+            "Invalid request: Your request exceeded model token limit: 262144",
+            "{\"code\":\"context_length_exceeded\"}",
+            "input exceeds the context window of this model",
+            "maximum prompt length is 131072",
+            "the request exceeds the available context size (n_ctx)",
+        ] {
+            assert_eq!(kind(400, text), ErrorKind::ContextOverflow, "{text}");
+        }
+        for text in [
+            "unknown context_management field",
+            "maximum prompt length is unknown",
+            "rate limit: too many tokens per minute",
+        ] {
+            assert_eq!(kind(400, text), ErrorKind::Permanent, "{text}");
+        }
+        assert_eq!(kind(500, "n_ctx exceeded"), ErrorKind::ContextOverflow);
+    }
+
+    #[test]
+    fn w5_a_spent_quota_is_not_worth_a_retry() {
+        let worth = |code, body| is_worth_a_retry(StatusCode::from_u16(code).unwrap(), body);
+        assert!(worth(429, "slow down"));
+        assert!(worth(503, "") && worth(529, "") && worth(408, ""));
+        assert!(!worth(429, r#"{"error":{"code":"insufficient_quota"}}"#));
+        assert!(!worth(400, "") && !worth(404, "") && !worth(409, "") && !worth(413, ""));
+    }
+}
