@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::bus::{FunctionInfo, WorkerDef};
 use crate::config::{Config, Flags, LoadInput, Loaded, ProcessEnv};
-use crate::{app, workers};
+use crate::{app, demo, workers};
 
 const UNUSABLE: u8 = 2;
 
@@ -36,6 +36,8 @@ struct Cli {
 enum Command {
     /// Run the workers until a signal (the default).
     Serve,
+    /// Show the main job: the real program on its embedded engine with a scripted model, no key needed.
+    Demo,
     /// List the functions of the bus.
     Functions(FunctionsArgs),
     /// Check the configuration and say everything that is wrong with it.
@@ -75,6 +77,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Functions(args) => print_functions(&args),
         Command::CheckConfig => check_config(&input),
+        Command::Demo => {
+            on_runtime(async { demo::run(&mut std::io::stdout(), workers::all()).await })?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Serve => with_config(&input, |loaded| {
             on_runtime(app::serve(loaded, input.clone(), workers::all()))?;
             Ok(ExitCode::SUCCESS)

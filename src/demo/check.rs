@@ -18,9 +18,15 @@ impl Seen {
             "message_update" => return self.delta(&event["llm_event"]),
             "turn_state_changed" => {
                 let view = &event["new_value"];
-                let created = if event["event_type"] == "state:created" { "created " } else { "" };
+                let created = if event["event_type"] == "state:created" {
+                    "created "
+                } else {
+                    ""
+                };
                 let parked = view["awaiting_approval"].as_array().into_iter().flatten();
-                let parked: String = parked.map(|call| format!(" {}", text(&call["function_id"]))).collect();
+                let parked: String = parked
+                    .map(|call| format!(" {}", text(&call["function_id"])))
+                    .collect();
                 format!("{created}{}{parked}", text(&view["state"]))
             }
             "message_complete" => format!("message_complete {}", text(&event["message"]["stop_reason"])),
@@ -57,13 +63,21 @@ impl Seen {
 
     /// Both lists as they are and as they must be, where they differ.
     pub(super) fn differences(&self, scene: &Scene) -> Vec<String> {
-        [("events", &self.events, scene.events), ("transcript", &self.transcript, scene.transcript)]
-            .into_iter()
-            .filter(|(_, seen, expected)| !seen.iter().eq(expected.iter()))
-            .map(|(what, seen, expected)| {
-                format!("{}: {what}\n  expected  {}\n  seen      {}", scene.title, expected.join(" · "), seen.join(" · "))
-            })
-            .collect()
+        [
+            ("events", &self.events, scene.events),
+            ("transcript", &self.transcript, scene.transcript),
+        ]
+        .into_iter()
+        .filter(|(_, seen, expected)| !seen.iter().eq(expected.iter()))
+        .map(|(what, seen, expected)| {
+            format!(
+                "{}: {what}\n  expected  {}\n  seen      {}",
+                scene.title,
+                expected.join(" · "),
+                seen.join(" · ")
+            )
+        })
+        .collect()
     }
 }
 
@@ -72,9 +86,17 @@ fn summary(message: &Value) -> String {
     let first = &message["content"][0];
     match text(&message["role"]).as_str() {
         "function_result" if message["details"]["status"] == "denied" => {
-            format!("denied {} {}", text(&message["function_id"]), text(&message["details"]["denied_by"]))
+            format!(
+                "denied {} {}",
+                text(&message["function_id"]),
+                text(&message["details"]["denied_by"])
+            )
         }
-        "function_result" => format!("result {} {}", text(&message["function_id"]), text(&first["text"])),
+        "function_result" => format!(
+            "result {} {}",
+            text(&message["function_id"]),
+            text(&first["text"])
+        ),
         "assistant" if first["type"] == "function_call" => {
             format!("assistant calls {}", text(&first["arguments"]["function"]))
         }

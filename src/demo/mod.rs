@@ -40,14 +40,26 @@ pub async fn run(out: &mut impl Write, workers: Vec<WorkerDef>) -> Result<()> {
     let app = App::start(parts(dir.path(), &model, workers)?).await?;
     let (sender, mut events) = mpsc::channel(EVENTS);
     register_client(app.bus(), sender)?;
-    writeln!(out, "model server  {}\nengine        embedded, {}\n", model.url(), dir.path().display())?;
+    writeln!(
+        out,
+        "model server  {}\nengine        embedded, {}\n",
+        model.url(),
+        dir.path().display()
+    )?;
 
     let mut wrong = Vec::new();
     for scene in SCENES {
-        let seen = play(out, app.bus(), scene, &mut events).await.with_context(|| scene.title)?;
+        let seen = play(out, app.bus(), scene, &mut events)
+            .await
+            .with_context(|| scene.title)?;
         wrong.extend(seen.differences(scene));
     }
-    wrong.extend(model.violations().into_iter().map(|what| format!("a request broke the protocol: {what}")));
+    wrong.extend(
+        model
+            .violations()
+            .into_iter()
+            .map(|what| format!("a request broke the protocol: {what}")),
+    );
     if !app.stop().await {
         wrong.push("the program did not drain".to_owned());
     }
@@ -67,7 +79,9 @@ fn parts(dir: &Path, model: &Server, workers: Vec<WorkerDef>) -> Result<Parts> {
     std::fs::write(&config.permissions_path, scenes::RULES)?;
     Ok(Parts {
         config,
-        engine: EngineChoice::Embedded { reason: "demo".into() },
+        engine: EngineChoice::Embedded {
+            reason: "demo".into(),
+        },
         env: Arc::new(MapEnv::from([("OPENAI_API_KEY", "not-a-secret")])),
         workers,
     })
@@ -76,7 +90,10 @@ fn parts(dir: &Path, model: &Server, workers: Vec<WorkerDef>) -> Result<Parts> {
 /// What another worker would bring: the functions the agent calls, and the browser that watches.
 fn register_client(bus: &Bus, sender: mpsc::Sender<Value>) -> Result<()> {
     for (id, reply) in scenes::FUNCTIONS {
-        bus.register(FunctionDef::ad_hoc(id, move |_, _| async move { Ok(json!(reply)) }))?;
+        bus.register(FunctionDef::ad_hoc(
+            id,
+            move |_, _| async move { Ok(json!(reply)) },
+        ))?;
     }
     let watch = move |payload: Value, _: CallContext| {
         let sender = sender.clone();
@@ -86,7 +103,10 @@ fn register_client(bus: &Bus, sender: mpsc::Sender<Value>) -> Result<()> {
             Ok(Value::Null)
         }
     };
-    bus.register(FunctionDef::ad_hoc(format!("ui::session::event::{BROWSER}"), watch))?;
+    bus.register(FunctionDef::ad_hoc(
+        format!("ui::session::event::{BROWSER}"),
+        watch,
+    ))?;
     Ok(())
 }
 
@@ -99,7 +119,12 @@ async fn play(
 ) -> Result<Seen> {
     writeln!(out, "── {}\nuser       {}", scene.title, scene.prompt)?;
     let session = scene.session;
-    call(bus, "ui::subscribe", json!({ "browser_id": BROWSER, "session_id": session })).await?;
+    call(
+        bus,
+        "ui::subscribe",
+        json!({ "browser_id": BROWSER, "session_id": session }),
+    )
+    .await?;
     let kickoff = json!({ "session_id": session, "payload": {
         "session_id": session, "provider": "openai", "model": "gpt-5",
         "messages": [{ "role": "user", "content": [{ "type": "text", "text": scene.prompt }], "timestamp": bus.now_ms() }],
@@ -111,11 +136,18 @@ async fn play(
 
     let mut seen = Seen::default();
     loop {
-        let event = timeout(SILENCE, events.recv()).await.context("no event came")?.context("the program ended")?;
+        let event = timeout(SILENCE, events.recv())
+            .await
+            .context("no event came")?
+            .context("the program ended")?;
         show(out, &event)?;
         seen.event(&event);
         for parked in parked(&event) {
-            writeln!(out, "approve?   {} {}\n           yes", parked["function_id"], parked["args"])?;
+            writeln!(
+                out,
+                "approve?   {} {}\n           yes",
+                parked["function_id"], parked["args"]
+            )?;
             let decision = json!({
                 "session_id": session, "function_call_id": parked["function_call_id"], "decision": "allow",
             });
@@ -126,15 +158,23 @@ async fn play(
         }
     }
     seen.transcript(&call(bus, "session-tree::messages", json!({ "session_id": session })).await?);
-    call(bus, "ui::unsubscribe", json!({ "browser_id": BROWSER, "session_id": session })).await?;
+    call(
+        bus,
+        "ui::unsubscribe",
+        json!({ "browser_id": BROWSER, "session_id": session }),
+    )
+    .await?;
     writeln!(out)?;
     Ok(seen)
 }
 
 /// Calls that began to wait for a person with this event.
 fn parked(event: &Value) -> Vec<Value> {
-    let waits = event["type"] == "turn_state_changed" && event["new_value"]["state"] == "function_awaiting_approval";
-    let list = event["new_value"]["awaiting_approval"].as_array().filter(|_| waits);
+    let waits =
+        event["type"] == "turn_state_changed" && event["new_value"]["state"] == "function_awaiting_approval";
+    let list = event["new_value"]["awaiting_approval"]
+        .as_array()
+        .filter(|_| waits);
     list.cloned().unwrap_or_default()
 }
 
@@ -147,10 +187,19 @@ fn show(out: &mut impl Write, event: &Value) -> Result<()> {
         }
         "message_update" if event["llm_event"]["type"] == "text_end" => writeln!(out)?,
         "function_execution_start" => {
-            writeln!(out, "call       {} {}", text(&event["function_id"]), event["args"])?;
+            writeln!(
+                out,
+                "call       {} {}",
+                text(&event["function_id"]),
+                event["args"]
+            )?;
         }
         "function_execution_end" => {
-            let what = if event["is_error"] == true { "refused" } else { "result" };
+            let what = if event["is_error"] == true {
+                "refused"
+            } else {
+                "result"
+            };
             writeln!(out, "{what:10} {}", text(&event["result"]["content"][0]["text"]))?;
         }
         _ => {}

@@ -39,7 +39,10 @@ pub(super) const SCENES: &[Scene] = &[
             "stopped",
             "agent_end",
         ],
-        transcript: &["user Say hello.", "assistant Hello! I am an agent on the iii bus."],
+        transcript: &[
+            "user Say hello.",
+            "assistant Hello! I am an agent on the iii bus.",
+        ],
     },
     Scene {
         title: "2. A call that the rules allow",
@@ -134,19 +137,23 @@ pub(super) fn answer(request: &Request) -> Reply {
         return match id.as_str() {
             "weather" if text.contains("14 °C") => Reply::says("It is 14 °C with light rain.", 6),
             "mail" if text == "sent" => Reply::says("Done, the report is on its way to Ada.", 7),
-            "wipe" if text.starts_with("[PERMISSION_DENIED]") => Reply::says("I am not allowed to do that.", 5),
+            "wipe" if text.starts_with("[PERMISSION_DENIED]") => {
+                Reply::says("I am not allowed to do that.", 5)
+            }
             _ => Reply::says(format!("unexpected result of {id}: {text}"), 1),
         };
     }
     let call = |id, arguments| Reply::calls([(id, "agent_trigger", arguments)]);
     match request.last_user_text().as_str() {
         "Say hello." => Reply::says("Hello! I am an agent on the iii bus.", 8),
-        "What is the weather in Oslo?" => {
-            call("weather", r#"{"function":"demo::weather","payload":{"city":"Oslo"}}"#)
-        }
-        "Mail the report to Ada." => {
-            call("mail", r#"{"function":"demo::send_mail","payload":{"to":"ada@example.com","subject":"Report"}}"#)
-        }
+        "What is the weather in Oslo?" => call(
+            "weather",
+            r#"{"function":"demo::weather","payload":{"city":"Oslo"}}"#,
+        ),
+        "Mail the report to Ada." => call(
+            "mail",
+            r#"{"function":"demo::send_mail","payload":{"to":"ada@example.com","subject":"Report"}}"#,
+        ),
         "Wipe the disk." => call("wipe", r#"{"function":"demo::wipe_disk","payload":{"path":"/"}}"#),
         other => Reply::fails(400, format!("no such scene: {other}")),
     }

@@ -9,7 +9,11 @@ use super::request::role;
 /// What is wrong with a request; empty when nothing is.
 pub(super) fn violations(body: &Value) -> Vec<String> {
     let mut found = Vec::new();
-    if body.get("model").and_then(Value::as_str).is_none_or(str::is_empty) {
+    if body
+        .get("model")
+        .and_then(Value::as_str)
+        .is_none_or(str::is_empty)
+    {
         found.push("model is missing".to_owned());
     }
     match body.get("messages").and_then(Value::as_array) {
@@ -52,7 +56,10 @@ fn rows_violations(rows: &[Value]) -> Vec<String> {
                 }
             }
             "tool" => {
-                let id = row.get("tool_call_id").and_then(Value::as_str).unwrap_or_default();
+                let id = row
+                    .get("tool_call_id")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
                 if !waiting.remove(id) {
                     complain(format!("a tool row for {id}, which the row before did not call"));
                 }
@@ -73,7 +80,10 @@ fn is_empty(row: &Value) -> bool {
     match row.get("content") {
         Some(Value::String(text)) => text.is_empty(),
         Some(Value::Array(parts)) => {
-            parts.is_empty() || parts.iter().any(|part| part.get("text") == Some(&Value::from("")))
+            parts.is_empty()
+                || parts
+                    .iter()
+                    .any(|part| part.get("text") == Some(&Value::from("")))
         }
         _ => true,
     }
@@ -85,26 +95,39 @@ fn call_problem(call: &Value) -> Option<String> {
         return Some("a call without an id".into());
     }
     if !is_name(text("/function/name")) {
-        return Some(format!("a call of {:?}, which is no valid name", text("/function/name")));
+        return Some(format!(
+            "a call of {:?}, which is no valid name",
+            text("/function/name")
+        ));
     }
     let arguments: Option<Value> = serde_json::from_str(text("/function/arguments")).ok();
-    arguments.is_none().then(|| format!("call {}: arguments are no JSON text", text("/id")))
+    arguments
+        .is_none()
+        .then(|| format!("call {}: arguments are no JSON text", text("/id")))
 }
 
 fn tool_violations(body: &Value) -> Vec<String> {
-    let Some(tools) = body.get("tools") else { return Vec::new() };
+    let Some(tools) = body.get("tools") else {
+        return Vec::new();
+    };
     match tools.as_array().map(Vec::as_slice) {
         None | Some([]) => vec!["tools is empty".to_owned()],
         Some(tools) => {
-            let names = tools.iter().map(|tool| tool.pointer("/function/name").and_then(Value::as_str));
+            let names = tools
+                .iter()
+                .map(|tool| tool.pointer("/function/name").and_then(Value::as_str));
             let bad = names.filter(|name| !name.is_some_and(is_name));
-            bad.map(|name| format!("tool {name:?} has no valid name")).collect()
+            bad.map(|name| format!("tool {name:?} has no valid name"))
+                .collect()
         }
     }
 }
 
 fn is_name(name: &str) -> bool {
-    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+    (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
 #[cfg(test)]
@@ -138,9 +161,15 @@ mod tests {
     fn every_rule_is_enforced() {
         let cases = [
             (json!([]), "messages is empty"),
-            (json!([{"role": "user", "content": ""}]), "messages[0]: an empty user row"),
+            (
+                json!([{"role": "user", "content": ""}]),
+                "messages[0]: an empty user row",
+            ),
             (json!([{"role": "user"}]), "messages[0]: an empty user row"),
-            (json!([{"role": "developer", "content": "x"}]), "messages[0]: unknown role \"developer\""),
+            (
+                json!([{"role": "developer", "content": "x"}]),
+                "messages[0]: unknown role \"developer\"",
+            ),
             (
                 json!([{"role": "user", "content": "x"}, {"role": "system", "content": "s"}]),
                 "messages[1]: a system row that is not the first",
@@ -167,6 +196,9 @@ mod tests {
         }
         let bad_tools = violations(&json!({"messages": [{"role": "user", "content": "x"}], "tools": [
             {"function": {"name": "a::b"}}]}));
-        assert_eq!(bad_tools, ["model is missing", "tool Some(\"a::b\") has no valid name"]);
+        assert_eq!(
+            bad_tools,
+            ["model is missing", "tool Some(\"a::b\") has no valid name"]
+        );
     }
 }

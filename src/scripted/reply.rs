@@ -19,7 +19,10 @@ pub struct Reply {
 #[derive(Debug, Clone)]
 pub(super) enum Body {
     /// A model's turn, written as a Chat Completions stream.
-    Turn { parts: Vec<Part>, usage: Option<[u64; 3]> },
+    Turn {
+        parts: Vec<Part>,
+        usage: Option<[u64; 3]>,
+    },
     /// Bytes as given.
     Raw(Vec<Step>),
 }
@@ -92,7 +95,9 @@ impl Reply {
 
     /// Calls: id, name, arguments as JSON text. The argument text comes in two pieces, as models send it.
     pub fn calls<'a>(calls: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>) -> Self {
-        let calls = calls.into_iter().map(|(id, name, arguments)| [id, name, arguments].map(str::to_owned));
+        let calls = calls
+            .into_iter()
+            .map(|(id, name, arguments)| [id, name, arguments].map(str::to_owned));
         Self::turn(Part::Calls(calls.collect()))
     }
 
@@ -123,14 +128,24 @@ impl Reply {
 
     /// A listing of models.
     pub fn models<'a>(ids: impl IntoIterator<Item = &'a str>) -> Self {
-        let data: Vec<_> = ids.into_iter().map(|id| json!({"id": id, "object": "model"})).collect();
+        let data: Vec<_> = ids
+            .into_iter()
+            .map(|id| json!({"id": id, "object": "model"}))
+            .collect();
         Self::fails(200, json!({"object": "list", "data": data}).to_string())
     }
 
     /// Goes on with the parts of another turn.
     #[must_use]
     pub fn then(mut self, next: Self) -> Self {
-        if let (Body::Turn { parts, usage }, Body::Turn { parts: more, usage: later }) = (&mut self.body, next.body) {
+        if let (
+            Body::Turn { parts, usage },
+            Body::Turn {
+                parts: more,
+                usage: later,
+            },
+        ) = (&mut self.body, next.body)
+        {
             parts.extend(more);
             *usage = later.or(*usage);
         }
@@ -205,12 +220,17 @@ fn turn_steps(parts: &[Part], usage: Option<[u64; 3]>, model: &str, prompt_bytes
         match part {
             Part::Thinks(text) => deltas.push(json!({"reasoning_content": text})),
             Part::Says { text, deltas: n } => {
-                deltas.extend(pieces(text, *n).into_iter().map(|piece| json!({"content": piece})));
+                deltas.extend(
+                    pieces(text, *n)
+                        .into_iter()
+                        .map(|piece| json!({"content": piece})),
+                );
             }
             Part::Calls(calls) => {
                 finish = "tool_calls";
                 for (index, [id, name, arguments]) in calls.iter().enumerate() {
-                    let open = json!({"id": id, "type": "function", "function": {"name": name, "arguments": ""}});
+                    let open =
+                        json!({"id": id, "type": "function", "function": {"name": name, "arguments": ""}});
                     deltas.push(at(index, open));
                     for piece in pieces(arguments, 2) {
                         deltas.push(at(index, json!({"function": {"arguments": piece}})));

@@ -20,7 +20,10 @@ impl Request {
 
     /// The `messages`.
     pub fn rows(&self) -> &[Value] {
-        self.body.get("messages").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+        self.body
+            .get("messages")
+            .and_then(Value::as_array)
+            .map_or(&[], Vec::as_slice)
     }
 
     /// The text of the last user row; of content in parts the text parts, one per line.
@@ -34,7 +37,10 @@ impl Request {
         let newest = self.rows().iter().rev().take_while(|row| role(row) == "tool");
         let mut results: Vec<_> = newest
             .map(|row| {
-                let id = row.get("tool_call_id").and_then(Value::as_str).unwrap_or_default();
+                let id = row
+                    .get("tool_call_id")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
                 (id.to_owned(), text_of(row))
             })
             .collect();
@@ -46,7 +52,9 @@ impl Request {
     pub fn tools(&self) -> Vec<&str> {
         let tools = self.body.get("tools").and_then(Value::as_array);
         let names = tools.into_iter().flatten();
-        names.filter_map(|tool| tool.pointer("/function/name")?.as_str()).collect()
+        names
+            .filter_map(|tool| tool.pointer("/function/name")?.as_str())
+            .collect()
     }
 
     /// A header's value; empty when it is absent.

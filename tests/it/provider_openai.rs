@@ -102,7 +102,9 @@ impl Rig {
         .await;
         let rig = Self { test, server, seen };
         // The discovery of the start is over before a test begins.
-        rig.test.eventually(async || rig.is_refreshed().then_some(())).await;
+        rig.test
+            .eventually(async || rig.is_refreshed().then_some(()))
+            .await;
         rig
     }
 
@@ -124,10 +126,9 @@ impl Rig {
     async fn turn(&self, request: Value) -> Turn {
         let channel = self.test.bus().create_channel(ChannelOptions::default());
         let reading = self.read(&channel);
-        let (answer, events) = within(async {
-            tokio::join!(self.stream(&channel, request, CallContext::default()), reading)
-        })
-        .await;
+        let (answer, events) =
+            within(async { tokio::join!(self.stream(&channel, request, CallContext::default()), reading) })
+                .await;
         Turn {
             events,
             answer: answer.unwrap(),
@@ -135,19 +136,32 @@ impl Rig {
     }
 
     async fn stream(&self, channel: &ChannelPair, mut request: Value, context: CallContext) -> Result<Value> {
-        let defaults = json!({"writer_ref": channel.writer, "model": "gpt-4o", "system_prompt": null, "tools": []});
+        let defaults =
+            json!({"writer_ref": channel.writer, "model": "gpt-4o", "system_prompt": null, "tools": []});
         for (key, value) in defaults.as_object().unwrap() {
-            request.as_object_mut().unwrap().entry(key).or_insert(value.clone());
+            request
+                .as_object_mut()
+                .unwrap()
+                .entry(key)
+                .or_insert(value.clone());
         }
         let bus = self.test.bus();
-        bus.invoke(&context, "provider::openai::stream", request, CallOptions::default()).await
+        bus.invoke(
+            &context,
+            "provider::openai::stream",
+            request,
+            CallOptions::default(),
+        )
+        .await
     }
 
     async fn read(&self, channel: &ChannelPair) -> Vec<Value> {
         let mut reader = self.test.bus().open_reader(&channel.reader).await.unwrap();
         let mut events = Vec::new();
         while let Some(frame) = reader.next().await {
-            let Frame::Text(text) = frame else { panic!("{frame:?}") };
+            let Frame::Text(text) = frame else {
+                panic!("{frame:?}")
+            };
             events.push(serde_json::from_str(&text).unwrap());
         }
         events
@@ -165,18 +179,29 @@ impl Rig {
 
 impl Turn {
     fn kinds(&self) -> Vec<&str> {
-        self.events.iter().map(|event| event["type"].as_str().unwrap()).collect()
+        self.events
+            .iter()
+            .map(|event| event["type"].as_str().unwrap())
+            .collect()
     }
 
     /// The final message; there is exactly one terminal event, and it is the last.
     fn message(&self) -> &Value {
         let terminal = |event: &&Value| event["type"] == "done" || event["type"] == "error";
-        assert_eq!(self.events.iter().filter(terminal).count(), 1, "{:?}", self.kinds());
+        assert_eq!(
+            self.events.iter().filter(terminal).count(),
+            1,
+            "{:?}",
+            self.kinds()
+        );
         let last = self.events.last().filter(terminal).unwrap();
         assert_eq!(self.answer, json!({"ok": true}));
         let message = last.get("message").or(last.get("error")).unwrap();
         assert_eq!(message["role"], "assistant");
-        assert!(serde_json::from_value::<AgentMessage>(message.clone()).is_ok(), "{message}");
+        assert!(
+            serde_json::from_value::<AgentMessage>(message.clone()).is_ok(),
+            "{message}"
+        );
         message
     }
 
@@ -229,7 +254,10 @@ async fn c08_case_01_a_turn_in_two_deltas() {
         })
     );
     let partials: Vec<_> = turn.events.iter().map(|event| &event["partial"]).collect();
-    assert_eq!((&partials[0]["content"], &partials[0]["usage"]), (&json!([]), &Value::Null));
+    assert_eq!(
+        (&partials[0]["content"], &partials[0]["usage"]),
+        (&json!([]), &Value::Null)
+    );
     assert_eq!(partials[2]["content"][0]["text"], "Hel");
     assert_eq!(partials[3]["content"][0]["text"], "Hello");
     assert_eq!(partials[3]["usage"]["input"], 0);
@@ -248,7 +276,10 @@ async fn c08_case_12_kinds_of_refusals() {
         (400, bad_field, "permanent", "bad field"),
         (413, "large", "context_overflow", "large"),
     ];
-    let rig = Rig::start(Script::queue(cases.map(|(status, body, ..)| Reply::fails(status, body)))).await;
+    let rig = Rig::start(Script::queue(
+        cases.map(|(status, body, ..)| Reply::fails(status, body)),
+    ))
+    .await;
     for (status, _, kind, text) in cases {
         let turn = rig.say("hi").await;
         assert_eq!(turn.kinds(), ["error"], "{status}");
@@ -261,13 +292,22 @@ async fn c08_case_12_kinds_of_refusals() {
 async fn c08_case_12_passing_failures_are_tried_again_with_one_start() {
     let mut world = World::default();
     world.config.provider.max_retries = 2;
-    let failures = [Reply::fails(503, "a"), Reply::raw([Step::Break]), Reply::says("ok", 1)];
+    let failures = [
+        Reply::fails(503, "a"),
+        Reply::raw([Step::Break]),
+        Reply::says("ok", 1),
+    ];
     let rig = Rig::with(queue(failures), world).await;
     let turn = rig.say("hi").await;
     assert_eq!(turn.message()["content"][0]["text"], "ok");
     assert_eq!(turn.kinds().iter().filter(|kind| **kind == "start").count(), 1);
     assert_eq!(rig.server.requests().len(), 3);
-    let bodies: Vec<_> = rig.server.requests().into_iter().map(|request| request.body).collect();
+    let bodies: Vec<_> = rig
+        .server
+        .requests()
+        .into_iter()
+        .map(|request| request.body)
+        .collect();
     assert!(bodies.iter().all(|body| *body == bodies[0]));
 }
 
@@ -288,7 +328,10 @@ async fn w4_w5_no_retry_where_it_makes_no_sense() {
     world.config.provider.max_retries = 2;
     let replies = [
         Reply::fails(400, "bad"),
-        Reply::fails(429, r#"{"error":{"message":"spent","code":"insufficient_quota"}}"#),
+        Reply::fails(
+            429,
+            r#"{"error":{"message":"spent","code":"insufficient_quota"}}"#,
+        ),
         Reply::fails(503, "busy").with_header("retry-after", "21"),
         Reply::raw([Step::send(chunk("half")), Step::Break]),
         Reply::fails(500, "maximum context length is 8"),
@@ -321,8 +364,14 @@ async fn c08_case_16_no_credential() {
     assert_eq!(turn.kinds(), ["error"]);
     let (reason, kind, text) = turn.failure();
     assert_eq!((reason, kind), ("error", "auth_expired"));
-    assert!(text.contains("OPENAI_API_KEY") && text.contains("providers.openai.api_key"), "{text}");
-    let error = rig.test.error("provider::openai::complete", json!({"model": "gpt-4o"})).await;
+    assert!(
+        text.contains("OPENAI_API_KEY") && text.contains("providers.openai.api_key"),
+        "{text}"
+    );
+    let error = rig
+        .test
+        .error("provider::openai::complete", json!({"model": "gpt-4o"}))
+        .await;
     assert_eq!(error, text);
     assert_eq!(rig.server.requests().len(), 0);
 }
@@ -346,7 +395,10 @@ async fn c08_case_17_the_request_on_the_wire() {
 
 #[tokio::test]
 async fn c08_case_18_a_call_comes_back_whole_and_is_answered() {
-    let calls = [("c1", "agent_trigger", r#"{"x":1}"#), ("c2", "shell__fs__ls", "{}")];
+    let calls = [
+        ("c1", "agent_trigger", r#"{"x":1}"#),
+        ("c2", "shell__fs__ls", "{}"),
+    ];
     let rig = Rig::start(queue([Reply::calls(calls), Reply::says("done", 1)])).await;
     let tools = json!([
         {"name": "agent_trigger", "description": "d", "parameters": {"type": "object"}},
@@ -362,7 +414,10 @@ async fn c08_case_18_a_call_comes_back_whole_and_is_answered() {
             {"type": "function_call", "id": "c2", "function_id": "shell::fs::ls", "arguments": {}}
         ])
     );
-    let deltas = turn.events.iter().filter(|event| event["type"] == "functioncall_delta");
+    let deltas = turn
+        .events
+        .iter()
+        .filter(|event| event["type"] == "functioncall_delta");
     let text: String = deltas.map(|event| event["delta"].as_str().unwrap()).collect();
     assert_eq!(text, "{\"x\":1}{}");
 
@@ -374,7 +429,11 @@ async fn c08_case_18_a_call_comes_back_whole_and_is_answered() {
     assert_eq!(turn.message()["content"][0]["text"], "done");
     let request = &rig.server.requests()[1];
     assert_eq!(request.tools(), ["agent_trigger", "shell__fs__ls"]);
-    let rows: Vec<_> = request.rows().iter().map(|row| row["role"].as_str().unwrap()).collect();
+    let rows: Vec<_> = request
+        .rows()
+        .iter()
+        .map(|row| row["role"].as_str().unwrap())
+        .collect();
     assert_eq!(rows, ["user", "assistant", "tool", "tool", "user"]);
     assert_eq!(rig.server.violations(), Vec::<String>::new());
 }
@@ -393,8 +452,14 @@ async fn c08_case_19_usage_of_the_wire() {
 async fn c08_case_20_half_a_stream_is_an_error() {
     let rig = Rig::start(queue([Reply::raw([Step::send(chunk("half"))])])).await;
     let turn = rig.say("hi").await;
-    assert_eq!(turn.failure(), ("error", "transient", "stream closed mid-response"));
-    assert_eq!(turn.message()["content"], json!([{"type": "text", "text": "half"}]));
+    assert_eq!(
+        turn.failure(),
+        ("error", "transient", "stream closed mid-response")
+    );
+    assert_eq!(
+        turn.message()["content"],
+        json!([{"type": "text", "text": "half"}])
+    );
 }
 
 #[tokio::test]
@@ -446,7 +511,8 @@ async fn c08_case_24_reasoning_is_shown_but_never_sent_back() {
     let turn = rig.say("q").await;
     let message = turn.message();
     assert_eq!(message["content"][0], json!({"type": "thinking", "text": "hm"}));
-    rig.turn(json!({"messages": [user("q"), message, user("r")]})).await;
+    rig.turn(json!({"messages": [user("q"), message, user("r")]}))
+        .await;
     let row = &rig.server.requests()[1].rows()[1];
     assert_eq!(*row, json!({"role": "assistant", "content": "a"}));
 }
@@ -470,16 +536,33 @@ async fn c08_case_37_discovery_registers_and_prunes() {
     let rig = Rig::with(queue([]).with_models(Reply::fails(500, "")), world).await;
     assert_eq!(rig.calls("models::register"), Vec::<Value>::new());
 
-    let refresh = async || rig.test.ok("provider::openai::refresh_models", json!("ignored")).await;
+    let refresh = async || {
+        rig.test
+            .ok("provider::openai::refresh_models", json!("ignored"))
+            .await
+    };
     rig.server.set_models(Reply::models(ids));
-    assert_eq!(refresh().await, json!({"registered": ["gpt-5", "o3", "chatgpt-4o-latest"]}));
+    assert_eq!(
+        refresh().await,
+        json!({"registered": ["gpt-5", "o3", "chatgpt-4o-latest"]})
+    );
     let written = rig.calls("models::register");
-    let mut ids: Vec<_> = written.iter().map(|record| record["id"].as_str().unwrap()).collect();
+    let mut ids: Vec<_> = written
+        .iter()
+        .map(|record| record["id"].as_str().unwrap())
+        .collect();
     ids.sort_unstable();
     assert_eq!(ids, ["chatgpt-4o-latest", "gone", "gpt-5", "o3"]);
-    assert_eq!(written[3], json!({"provider": "openai", "id": "gone", "removed": true}));
+    assert_eq!(
+        written[3],
+        json!({"provider": "openai", "id": "gone", "removed": true})
+    );
 
-    for odd in [Reply::fails(500, ""), Reply::fails(200, "no json"), Reply::fails(200, "{}")] {
+    for odd in [
+        Reply::fails(500, ""),
+        Reply::fails(200, "no json"),
+        Reply::fails(200, "{}"),
+    ] {
         rig.server.set_models(odd);
         assert_eq!(refresh().await, json!({"registered": []}));
         assert_eq!(rig.calls("models::register").len(), 4);
@@ -561,7 +644,10 @@ async fn a_cancelled_turn_ends_at_once_and_keeps_what_was_streamed() {
         answer: answer.unwrap(),
     };
     assert_eq!(turn.failure(), ("aborted", "transient", "aborted"));
-    assert_eq!(turn.message()["content"], json!([{"type": "text", "text": "so far"}]));
+    assert_eq!(
+        turn.message()["content"],
+        json!([{"type": "text", "text": "so far"}])
+    );
     rig.server_is_idle().await;
 }
 
@@ -573,7 +659,10 @@ async fn a_server_that_never_answers_times_out_without_a_retry() {
     let rig = Rig::with(queue([Reply::hangs(Gate::new())]), world).await;
     let turn = rig.say("hi").await;
     let (_, kind, text) = turn.failure();
-    assert_eq!((kind, text), ("transient", "openai timed out: no answer within 150 ms"));
+    assert_eq!(
+        (kind, text),
+        ("transient", "openai timed out: no answer within 150 ms")
+    );
     assert_eq!(rig.server.requests().len(), 1);
     rig.server_is_idle().await;
 }
@@ -605,7 +694,8 @@ async fn nobody_listening_is_a_transient_failure() {
 
 #[tokio::test]
 async fn hostile_bodies_end_in_one_error() {
-    let html = Reply::raw([Step::send("<html>\n\n<body>hi</body></html>")]).with_header("content-type", "text/html");
+    let html =
+        Reply::raw([Step::send("<html>\n\n<body>hi</body></html>")]).with_header("content-type", "text/html");
     let long_line = Step::send([b"data: ".to_vec(), vec![b'x'; 5 * 1024 * 1024]].concat());
     let replies = [
         html,
@@ -613,8 +703,14 @@ async fn hostile_bodies_end_in_one_error() {
         Reply::raw([Step::send("data: {garbage\n\ndata: 7\n\n")]),
         Reply::raw([long_line]),
         Reply::raw([Step::Forever(vec![b'x'; 64 * 1024].into())]),
-        Reply::raw([Step::Forever([vec![b':'; 64 * 1024], b"\n\n".to_vec()].concat().into())]),
-        Reply::raw([Step::send(chunk("a")), Step::send("data: {\"error\":\"overloaded\"}\n\n"), Step::Wait(Gate::new())]),
+        Reply::raw([Step::Forever(
+            [vec![b':'; 64 * 1024], b"\n\n".to_vec()].concat().into(),
+        )]),
+        Reply::raw([
+            Step::send(chunk("a")),
+            Step::send("data: {\"error\":\"overloaded\"}\n\n"),
+            Step::Wait(Gate::new()),
+        ]),
     ];
     let rig = Rig::start(Script::queue(replies)).await;
     for expected in [
@@ -644,14 +740,23 @@ async fn x1_an_endless_refusal_that_echoes_the_key_is_cut_and_masked() {
     let endless = Reply::raw([Step::Forever(echo.into())]);
     let mut refusal = endless.with_header("content-type", "text/plain");
     refusal = refusal.with_status(401);
-    let in_stream = format!("data: {}\n\n", json!({"error": {"message": format!("bad key {KEY}")}}));
+    let in_stream = format!(
+        "data: {}\n\n",
+        json!({"error": {"message": format!("bad key {KEY}")}})
+    );
     let rig = Rig::start(queue([refusal, Reply::raw([Step::send(in_stream)])])).await;
     let turn = rig.say("hi").await;
     let (_, kind, text) = turn.failure();
     assert_eq!(kind, "auth_expired");
-    assert!(text.starts_with("[1mIncorrect API key provided: [REDACTED]. "), "{text}");
+    assert!(
+        text.starts_with("[1mIncorrect API key provided: [REDACTED]. "),
+        "{text}"
+    );
     assert_eq!(text.chars().count(), 1024);
-    assert_eq!(rig.say("hi").await.failure(), ("error", "transient", "bad key [REDACTED]"));
+    assert_eq!(
+        rig.say("hi").await.failure(),
+        ("error", "transient", "bad key [REDACTED]")
+    );
 }
 
 #[tokio::test]
@@ -660,15 +765,24 @@ async fn requests_that_are_wrong_fail_the_call() {
     let channel = rig.test.bus().create_channel(ChannelOptions::default());
     let request = |change: Value| {
         let mut request = json!({"writer_ref": channel.writer, "model": "m", "messages": []});
-        request.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        request
+            .as_object_mut()
+            .unwrap()
+            .extend(change.as_object().unwrap().clone());
         request
     };
     let reader = json!({"writer_ref": channel.reader});
     let unknown = json!({"writer_ref": {"channel_id": "x", "access_key": "y", "direction": "write"}});
     for (change, expected) in [
         (json!({"model": ""}), "missing required string field: model"),
-        (json!({"messages": {}}), "messages: invalid type: map, expected a sequence"),
-        (json!({"tools": [{"name": "x"}]}), "tools[0]: missing field `description`"),
+        (
+            json!({"messages": {}}),
+            "messages: invalid type: map, expected a sequence",
+        ),
+        (
+            json!({"tools": [{"name": "x"}]}),
+            "tools[0]: missing field `description`",
+        ),
         (reader, "writer_ref: direction must be write"),
         (unknown, "no channel x"),
     ] {
@@ -681,10 +795,16 @@ async fn requests_that_are_wrong_fail_the_call() {
 #[tokio::test]
 async fn odd_messages_and_null_tools_do_not_fail_a_turn() {
     let rig = Rig::start(queue([Reply::says("ok", 1)])).await;
-    let messages = json!([7, null, {"role": "robot"}, {"role": "user"}, {"role": "user", "content": "plain"}]);
-    let turn = rig.turn(json!({"messages": messages, "tools": null, "thinking_level": "wild", "model_meta": 3})).await;
+    let messages =
+        json!([7, null, {"role": "robot"}, {"role": "user"}, {"role": "user", "content": "plain"}]);
+    let turn = rig
+        .turn(json!({"messages": messages, "tools": null, "thinking_level": "wild", "model_meta": 3}))
+        .await;
     assert_eq!(turn.message()["stop_reason"], "end");
-    assert_eq!(rig.server.requests()[0].rows(), [json!({"role": "user", "content": "plain"})]);
+    assert_eq!(
+        rig.server.requests()[0].rows(),
+        [json!({"role": "user", "content": "plain"})]
+    );
 }
 
 #[tokio::test]
@@ -698,7 +818,10 @@ async fn c08_case_41_complete_answers_the_final_message() {
     assert_eq!(message["role"], "assistant");
     assert_eq!(message["content"][0]["text"], "Hello");
     let message = rig.test.ok(complete, request).await;
-    assert_eq!((&message["stop_reason"], &message["error_message"]), (&json!("error"), &json!("down")));
+    assert_eq!(
+        (&message["stop_reason"], &message["error_message"]),
+        (&json!("error"), &json!("down"))
+    );
 }
 
 #[tokio::test]
@@ -723,7 +846,12 @@ async fn the_output_limit_and_the_effort_follow_the_catalog_and_the_user() {
         .server
         .requests()
         .iter()
-        .map(|request| (request.body["max_completion_tokens"].clone(), request.body["reasoning_effort"].clone()))
+        .map(|request| {
+            (
+                request.body["max_completion_tokens"].clone(),
+                request.body["reasoning_effort"].clone(),
+            )
+        })
         .collect();
     assert_eq!(
         sent,
@@ -773,7 +901,9 @@ async fn a_slim_channel_gets_typed_events_without_the_message_so_far() {
     let reading = async {
         let mut events = Vec::new();
         while let Some(frame) = reader.next().await {
-            let Frame::Event(event) = frame else { panic!("{frame:?}") };
+            let Frame::Event(event) = frame else {
+                panic!("{frame:?}")
+            };
             events.push(event);
         }
         events
@@ -782,8 +912,15 @@ async fn a_slim_channel_gets_typed_events_without_the_message_so_far() {
     let turn = rig.stream(&channel, request, CallContext::default());
     let (answer, mut events) = within(async { tokio::join!(turn, reading) }).await;
     assert_eq!(answer.unwrap(), json!({"ok": true}));
-    assert!(events.iter_mut().all(|event| event.partial_mut().is_none_or(|partial| partial.is_none())));
-    let text: String = events.iter().filter_map(|event| Some(event.delta()?.1.to_owned())).collect();
+    assert!(
+        events
+            .iter_mut()
+            .all(|event| event.partial_mut().is_none_or(|partial| partial.is_none()))
+    );
+    let text: String = events
+        .iter()
+        .filter_map(|event| Some(event.delta()?.1.to_owned()))
+        .collect();
     assert_eq!(text, "Hello");
     assert!(matches!(events.last(), Some(AssistantEvent::Done { message }) if message.content.len() == 1));
 }
@@ -793,8 +930,15 @@ async fn a_long_message_is_not_sent_again_for_every_delta() {
     let text = "0123456789".repeat(2_000);
     let rig = Rig::start(queue([Reply::says(text.clone(), 2_000)])).await;
     let turn = rig.say("hi").await;
-    let deltas: Vec<_> = turn.events.iter().filter(|event| event["type"] == "text_delta").collect();
-    let joined: String = deltas.iter().map(|event| event["delta"].as_str().unwrap()).collect();
+    let deltas: Vec<_> = turn
+        .events
+        .iter()
+        .filter(|event| event["type"] == "text_delta")
+        .collect();
+    let joined: String = deltas
+        .iter()
+        .map(|event| event["delta"].as_str().unwrap())
+        .collect();
     assert_eq!(joined, text);
     assert!(deltas.len() < 1_000, "{} frames", deltas.len());
     assert_eq!(turn.message()["content"][0]["text"], Value::from(text));
@@ -809,7 +953,10 @@ async fn sessions_beside_each_other_do_not_mix() {
         async move {
             let text = format!("<{n}>");
             let turn = rig.say(&text).await;
-            (turn.message()["content"][0]["text"].clone(), Value::from(text.repeat(3)))
+            (
+                turn.message()["content"][0]["text"].clone(),
+                Value::from(text.repeat(3)),
+            )
         }
     });
     for (seen, expected) in futures::future::join_all(turns).await {

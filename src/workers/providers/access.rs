@@ -57,14 +57,18 @@ pub(super) async fn resolve(cx: &Cx<Host>) -> Result<Access, Failure> {
     let request = ResolveRequest {
         provider: spec.id.into(),
     };
-    let answer = cx.call_with::<Resolve>(request, CallOptions::timeout_ms(RESOLVE_MS)).await;
+    let answer = cx
+        .call_with::<Resolve>(request, CallOptions::timeout_ms(RESOLVE_MS))
+        .await;
     let (credential, api_url, max_tokens) = match answer {
         Ok(resolved) => {
             let own_limit = resolved.max_tokens.filter(|_| resolved.max_tokens_stored);
             (resolved.credential, resolved.api_url, own_limit)
         }
         Err(error) if spec.needs_credential => {
-            return Err(Failure::transient(format!("provider settings could not be read: {error}")));
+            return Err(Failure::transient(format!(
+                "provider settings could not be read: {error}"
+            )));
         }
         Err(error) => {
             let code = format!("{}_auth_fetch_failed", spec.id);
@@ -72,7 +76,9 @@ pub(super) async fn resolve(cx: &Cx<Host>) -> Result<Access, Failure> {
             (None, None, None)
         }
     };
-    let secret = credential.map(Secret::from).filter(|secret| !secret.text().expose_secret().is_empty());
+    let secret = credential
+        .map(Secret::from)
+        .filter(|secret| !secret.text().expose_secret().is_empty());
     if secret.is_none() && spec.needs_credential {
         return Err(missing(spec.id, spec.credential_env_var));
     }

@@ -80,7 +80,11 @@ impl Assembly {
     pub(super) fn new(provider: &str, model: &str, now_ms: i64, nonce: &str) -> Self {
         Self {
             head: AssistantMessage::empty(provider, model, now_ms),
-            nonce: nonce.chars().filter(char::is_ascii_alphanumeric).take(24).collect(),
+            nonce: nonce
+                .chars()
+                .filter(char::is_ascii_alphanumeric)
+                .take(24)
+                .collect(),
             blocks: BTreeMap::new(),
             open: None,
             usage: Usage {
@@ -219,7 +223,11 @@ impl Assembly {
             }),
             Kind::Call if !block.name.is_empty() && keep(block) => {
                 let given = !block.id.is_empty() && ids.insert(block.id.clone());
-                let id = if given { block.id.clone() } else { self.made_id(*key) };
+                let id = if given {
+                    block.id.clone()
+                } else {
+                    self.made_id(*key)
+                };
                 Some(ContentBlock::FunctionCall {
                     id: id.into(),
                     function_id: block.name.as_str().into(),
@@ -270,7 +278,11 @@ impl Assembly {
     }
 
     fn end(&mut self, key: Key) {
-        let Some(block) = self.blocks.get_mut(&key).filter(|block| block.started && !block.ended) else {
+        let Some(block) = self
+            .blocks
+            .get_mut(&key)
+            .filter(|block| block.started && !block.ended)
+        else {
             return;
         };
         block.ended = true;
@@ -284,10 +296,13 @@ impl Assembly {
 }
 
 /// A message cut by the output limit right after the name of a call: that call has no `{}`, it has nothing.
-fn unfinished_call_is_no_call_without_arguments(message: &mut AssistantMessage, blocks: &BTreeMap<Key, Block>) {
-    let cut = blocks.values().next_back().is_some_and(
-        |block| block.kind == Kind::Call && block.text.trim().is_empty() && !block.name.is_empty(),
-    );
+fn unfinished_call_is_no_call_without_arguments(
+    message: &mut AssistantMessage,
+    blocks: &BTreeMap<Key, Block>,
+) {
+    let cut = blocks.values().next_back().is_some_and(|block| {
+        block.kind == Kind::Call && block.text.trim().is_empty() && !block.name.is_empty()
+    });
     if let Some(ContentBlock::FunctionCall { arguments, .. }) = message.content.last_mut().filter(|_| cut) {
         *arguments = Value::Null;
     }
@@ -308,7 +323,12 @@ mod tests {
         let events = assembly.take_events();
         events
             .iter()
-            .map(|event| serde_json::to_value(event).unwrap()["type"].as_str().unwrap().to_owned())
+            .map(|event| {
+                serde_json::to_value(event).unwrap()["type"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned()
+            })
             .collect()
     }
 
@@ -365,7 +385,10 @@ mod tests {
         call(&mut a, (4, 0), "x", "f", "[1");
         call(&mut a, (5, 0), "y", "", "{}");
         let message = a.done(StopReason::FunctionCall);
-        let calls: Vec<_> = message.calls().map(|(id, _, args)| (id.as_str(), args.clone())).collect();
+        let calls: Vec<_> = message
+            .calls()
+            .map(|(id, _, args)| (id.as_str(), args.clone()))
+            .collect();
         assert_eq!(
             calls,
             [
@@ -378,7 +401,11 @@ mod tests {
 
     #[test]
     fn v3_a_call_cut_by_the_output_limit_has_no_arguments() {
-        for (arguments, expected) in [("", Value::Null), ("{\"a\":", Value::Null), ("{\"a\":1}", json!({"a": 1}))] {
+        for (arguments, expected) in [
+            ("", Value::Null),
+            ("{\"a\":", Value::Null),
+            ("{\"a\":1}", json!({"a": 1})),
+        ] {
             let mut a = assembly();
             call(&mut a, (2, 0), "c", "f", arguments);
             let message = a.done(StopReason::Length);
@@ -398,7 +425,10 @@ mod tests {
         let failure = Failure::transient("gone");
         let message = a.failed(StopReason::Error, &failure);
         assert_eq!(message.content.len(), 2);
-        assert_eq!(message.calls().map(|call| call.0.as_str()).collect::<Vec<_>>(), ["c1"]);
+        assert_eq!(
+            message.calls().map(|call| call.0.as_str()).collect::<Vec<_>>(),
+            ["c1"]
+        );
         assert_eq!(message.error_message.as_deref(), Some("gone"));
         assert_eq!(message.error_kind, Some(ErrorKind::Transient));
         assert_eq!(message.usage, Some(a.usage().clone()));

@@ -29,9 +29,19 @@ pub(super) enum Entry<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Part<'a> {
     Text(Cow<'a, str>),
-    Image { mime: &'a str, data: &'a str },
-    Thinking { text: &'a str, signature: Option<&'a str> },
-    Call { id: Cow<'a, str>, name: &'a str, arguments: &'a Value },
+    Image {
+        mime: &'a str,
+        data: &'a str,
+    },
+    Thinking {
+        text: &'a str,
+        signature: Option<&'a str>,
+    },
+    Call {
+        id: Cow<'a, str>,
+        name: &'a str,
+        arguments: &'a Value,
+    },
 }
 
 /// A result of a call.
@@ -75,7 +85,11 @@ pub(super) fn entries(messages: &[RawMessage]) -> Vec<Entry<'_>> {
 /// An assistant message with the answers to its calls.
 ///
 /// Speech of a failed message never goes upstream: it may be a gateway's error page. Its calls do when they were run.
-fn assistant<'a>(message: &'a RawMessage, at: usize, results: &mut Results<'a>) -> (Vec<Part<'a>>, Vec<Answer<'a>>) {
+fn assistant<'a>(
+    message: &'a RawMessage,
+    at: usize,
+    results: &mut Results<'a>,
+) -> (Vec<Part<'a>>, Vec<Answer<'a>>) {
     let failed = message.text_member("stop_reason") == Some("error");
     let mut kept = Vec::new();
     let mut answers = Vec::new();
@@ -129,7 +143,10 @@ impl<'a> Results<'a> {
         for (at, message) in messages.iter().enumerate() {
             match message.role() {
                 "function_result" => {
-                    if let Some(id) = message.text_member("function_call_id").filter(|id| !id.is_empty()) {
+                    if let Some(id) = message
+                        .text_member("function_call_id")
+                        .filter(|id| !id.is_empty())
+                    {
                         results.entry(id).or_default().push(at);
                     }
                 }
@@ -164,7 +181,9 @@ impl<'a> Results<'a> {
         let last = match own.last() {
             Some(last) => *last,
             // Before its call: an odd order, but the only answer there is.
-            None => *places.iter().find(|place| !self.used.contains(place) && **place < at)?,
+            None => *places
+                .iter()
+                .find(|place| !self.used.contains(place) && **place < at)?,
         };
         self.used.insert(last);
         self.messages.get(last)
@@ -273,7 +292,9 @@ mod tests {
 
     /// Entries in short: `u:text`, `a:text+calls`, `r:id=text`.
     fn short(messages: Value) -> Vec<String> {
-        let Value::Array(items) = messages else { panic!("an array") };
+        let Value::Array(items) = messages else {
+            panic!("an array")
+        };
         let messages: Vec<_> = items.into_iter().filter_map(RawMessage::stored).collect();
         let show = |parts: &[Part]| {
             let shown = parts.iter().map(|part| match part {
@@ -341,7 +362,12 @@ mod tests {
             user("meanwhile"),
             result("x", "done")
         ]));
-        let expected = ["u:[Result of an earlier call of f]\nold", "a:!x", "r:x=done", "u:meanwhile"];
+        let expected = [
+            "u:[Result of an earlier call of f]\nold",
+            "a:!x",
+            "r:x=done",
+            "u:meanwhile",
+        ];
         assert_eq!(seen, expected);
     }
 

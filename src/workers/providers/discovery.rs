@@ -66,7 +66,11 @@ async fn ask(cx: &Cx<Host>, access: &Access) -> Listing {
     let provider = &cx.state().provider;
     let get = async {
         let connect = Duration::from_millis(cx.config().provider.connect_timeout_ms);
-        let client = cx.state().clients.for_url(&access.url, connect).map_err(|error| error.to_string())?;
+        let client = cx
+            .state()
+            .clients
+            .for_url(&access.url, connect)
+            .map_err(|error| error.to_string())?;
         let headers = provider.headers(access).map_err(|failure| failure.message)?;
         let request = client.get(provider.models_url(&access.url)).headers(headers);
         let response = request.send().await.map_err(http::explain)?;
@@ -76,7 +80,9 @@ async fn ask(cx: &Cx<Host>, access: &Access) -> Listing {
     };
     let problem = match tokio::time::timeout(LISTING_TIME, get).await {
         Ok(Ok((status, body))) if status.is_success() => {
-            let listing = serde_json::from_slice(&body).ok().and_then(|json| provider.models(&json));
+            let listing = serde_json::from_slice(&body)
+                .ok()
+                .and_then(|json| provider.models(&json));
             match listing {
                 Some(records) => return Listing::Models(records),
                 None => "the answer is no list of models".to_owned(),
@@ -108,7 +114,9 @@ async fn store(cx: &Cx<Host>, records: Vec<Value>) -> Vec<String> {
 async fn prune(cx: &Cx<Host>, offered: &HashSet<String>) {
     let provider = cx.state().provider.spec().id;
     let request = json!({ "provider": provider });
-    let listed = cx.invoke("models::list", request, CallOptions::timeout_ms(CATALOG_MS)).await;
+    let listed = cx
+        .invoke("models::list", request, CallOptions::timeout_ms(CATALOG_MS))
+        .await;
     let listed = match listed {
         Ok(listed) => listed,
         Err(error) => {
@@ -116,7 +124,11 @@ async fn prune(cx: &Cx<Host>, offered: &HashSet<String>) {
             return;
         }
     };
-    let models = listed.get("models").and_then(Value::as_array).cloned().unwrap_or_default();
+    let models = listed
+        .get("models")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     let gone = models
         .iter()
         .filter(|model| model.get("provider").and_then(Value::as_str) == Some(provider))
@@ -128,7 +140,9 @@ async fn prune(cx: &Cx<Host>, offered: &HashSet<String>) {
 }
 
 async fn register(cx: &Cx<Host>, record: Value) -> bool {
-    let answer = cx.call_with::<Register>(record, CallOptions::timeout_ms(CATALOG_MS)).await;
+    let answer = cx
+        .call_with::<Register>(record, CallOptions::timeout_ms(CATALOG_MS))
+        .await;
     if let Err(error) = &answer {
         tracing::debug!(%error, "catalog record not written");
     }
@@ -172,11 +186,17 @@ mod tests {
     #[test]
     fn the_listing_is_beside_the_endpoint() {
         for (endpoint, expected) in [
-            ("https://api.openai.com/v1/chat/completions", "https://api.openai.com/v1/models"),
+            (
+                "https://api.openai.com/v1/chat/completions",
+                "https://api.openai.com/v1/models",
+            ),
             ("http://h/v1/chat/completions/", "http://h/v1/models"),
             ("http://h/v1/messages", "http://h/v1/models"),
             ("http://h/v1/completions", "http://h/v1/models"),
-            ("http://h/proxy/chat/completions?key=1", "http://h/proxy/models?key=1"),
+            (
+                "http://h/proxy/chat/completions?key=1",
+                "http://h/proxy/models?key=1",
+            ),
             ("http://h:1/other?key=1", "http://h:1/v1/models"),
         ] {
             assert_eq!(models_url(&Url::parse(endpoint).unwrap()).as_str(), expected);

@@ -247,7 +247,11 @@ impl<'a> Turn<'a> {
 
     fn pauses(&self) -> impl Iterator<Item = Duration> + Send {
         // Without a seed of its own every process would have the same jitter.
-        let seed = self.cx.uuid().bytes().fold(0_u64, |seed, byte| seed.wrapping_mul(31) ^ u64::from(byte));
+        let seed = self
+            .cx
+            .uuid()
+            .bytes()
+            .fold(0_u64, |seed, byte| seed.wrapping_mul(31) ^ u64::from(byte));
         let retries = usize::try_from(self.cx.config().provider.max_retries).unwrap_or(usize::MAX);
         ExponentialBuilder::new()
             .with_min_delay(BACKOFF)
@@ -380,7 +384,10 @@ where
     S: Stream + Unpin,
 {
     if is_finished {
-        tokio::time::timeout(FINISH_GRACE, frames.next()).await.ok().flatten()
+        tokio::time::timeout(FINISH_GRACE, frames.next())
+            .await
+            .ok()
+            .flatten()
     } else {
         frames.next().await
     }
@@ -406,11 +413,18 @@ fn broken_body(broken: &Broken) -> Failure {
 }
 
 fn too_long_a_wait(mut failure: Failure, asked: Duration) -> Failure {
-    failure.message = format!("{} (the server asks to wait {} s)", failure.message, asked.as_secs());
+    failure.message = format!(
+        "{} (the server asks to wait {} s)",
+        failure.message,
+        asked.as_secs()
+    );
     failure
 }
 
 fn header_text(response: &reqwest::Response) -> String {
-    let value = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let value = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     value.unwrap_or("no content-type").to_owned()
 }

@@ -132,7 +132,12 @@ mod tests {
             Failure::from_frame(&json!({"error": {"code": "context_length_exceeded", "message": "too big"}})),
             Some(Failure::new(ErrorKind::ContextOverflow, "too big"))
         );
-        for harmless in [json!({}), json!({"error": null}), json!({"error": {}}), json!({"error": ""})] {
+        for harmless in [
+            json!({}),
+            json!({"error": null}),
+            json!({"error": {}}),
+            json!({"error": ""}),
+        ] {
             assert_eq!(Failure::from_frame(&harmless), None);
         }
     }
@@ -140,9 +145,15 @@ mod tests {
     #[test]
     fn x1_outside_text_is_cleaned_masked_and_cut() {
         let secret = SecretString::from("sk-secret-1".to_owned());
-        let text = format!("\u{1b}[31mkey sk-sec\u{0}ret-1 and sk-secret-1{}", "é".repeat(2000));
+        let text = format!(
+            "\u{1b}[31mkey sk-sec\u{0}ret-1 and sk-secret-1{}",
+            "é".repeat(2000)
+        );
         let shown = presentable(&text, Some(&secret));
-        assert!(shown.starts_with("[31mkey [REDACTED] and [REDACTED]éé"), "{shown}");
+        assert!(
+            shown.starts_with("[31mkey [REDACTED] and [REDACTED]éé"),
+            "{shown}"
+        );
         assert_eq!(shown.chars().count(), 1024);
         let at_the_edge = format!("{}sk-secret-1", "x".repeat(1020));
         assert!(!presentable(&at_the_edge, Some(&secret)).contains("sk-"));

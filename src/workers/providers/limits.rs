@@ -29,7 +29,10 @@ pub(super) async fn facts(cx: &Cx<Host>, call: &Call, access: &Access, id: Strin
     ModelFacts {
         id,
         max_tokens: output_limit(Limits {
-            asked: call.max_output_tokens.filter(|tokens| *tokens > 0).or(access.max_tokens),
+            asked: call
+                .max_output_tokens
+                .filter(|tokens| *tokens > 0)
+                .or(access.max_tokens),
             ceiling,
             cap: config.provider.output_token_max,
             default: settings.max_tokens,
@@ -42,7 +45,10 @@ pub(super) async fn facts(cx: &Cx<Host>, call: &Call, access: &Access, id: Strin
 
 async fn look_up(cx: &Cx<Host>, model: &str) -> Map<String, Value> {
     let request = json!({ "provider": cx.state().provider.spec().id, "model_id": model });
-    match cx.invoke("models::get", request, CallOptions::timeout_ms(CATALOG_MS)).await {
+    match cx
+        .invoke("models::get", request, CallOptions::timeout_ms(CATALOG_MS))
+        .await
+    {
         Ok(Value::Object(record)) => record,
         Ok(_) => Map::new(),
         Err(error) => {

@@ -19,7 +19,9 @@ pub(super) fn record(ports: &Ports, provider: &'static str, message: &AssistantM
             Label::from_static_parts("provider", provider),
             Label::from_static_parts("kind", kind),
         ];
-        let counter = ports.recorder.register_counter(&Key::from_parts(name, labels), &METADATA);
+        let counter = ports
+            .recorder
+            .register_counter(&Key::from_parts(name, labels), &METADATA);
         counter.increment(amount);
     };
     if let Some(usage) = &message.usage {

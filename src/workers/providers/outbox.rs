@@ -51,7 +51,8 @@ impl<'a> Outbox<'a> {
         if std::mem::replace(&mut self.started, true) {
             return Ok(());
         }
-        self.send(AssistantEvent::Start { partial: None }, assembly, &mut None).await
+        self.send(AssistantEvent::Start { partial: None }, assembly, &mut None)
+            .await
     }
 
     /// Everything the assembly has to tell.
@@ -90,7 +91,9 @@ impl<'a> Outbox<'a> {
 
     /// Sends held deltas.
     pub(super) async fn flush(&mut self, assembly: &Assembly) -> Result<()> {
-        let Some(held) = self.held.take() else { return Ok(()) };
+        let Some(held) = self.held.take() else {
+            return Ok(());
+        };
         let (partial, delta) = (None, held.text);
         let event = match held.kind {
             DeltaKind::Text => AssistantEvent::TextDelta { partial, delta },

@@ -166,7 +166,12 @@ pub(super) trait Provider: Send + Sync + 'static {
     fn encode(&self, call: &Call, model: &ModelFacts) -> Result<Encoded, Failure>;
 
     /// The model that is really asked for; LM Studio replaces its placeholder.
-    fn model_id<'a>(&'a self, call: &'a Call, _: &'a Access, _: &'a reqwest::Client) -> BoxFuture<'a, String> {
+    fn model_id<'a>(
+        &'a self,
+        call: &'a Call,
+        _: &'a Access,
+        _: &'a reqwest::Client,
+    ) -> BoxFuture<'a, String> {
         Box::pin(futures::future::ready(call.model.clone()))
     }
 

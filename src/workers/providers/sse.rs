@@ -64,24 +64,27 @@ fn lines<S>(body: S, idle: Duration) -> impl Stream<Item = Result<String, Broken
 where
     S: Stream<Item = Result<Bytes, Broken>> + Send + Unpin + 'static,
 {
-    stream::try_unfold((body, Lines::default()), move |(mut body, mut lines)| async move {
-        loop {
-            if let Some(line) = lines.ready.pop_front() {
-                return Ok(Some((line, (body, lines))));
+    stream::try_unfold(
+        (body, Lines::default()),
+        move |(mut body, mut lines)| async move {
+            loop {
+                if let Some(line) = lines.ready.pop_front() {
+                    return Ok(Some((line, (body, lines))));
+                }
+                if let Some(broken) = lines.broken.take() {
+                    return Err(broken);
+                }
+                if lines.ended {
+                    return Ok(None);
+                }
+                match tokio::time::timeout(idle, body.next()).await {
+                    Ok(Some(chunk)) => lines.push(&chunk?),
+                    Ok(None) => lines.end(),
+                    Err(_) => return Err(Broken::Idle(idle)),
+                }
             }
-            if let Some(broken) = lines.broken.take() {
-                return Err(broken);
-            }
-            if lines.ended {
-                return Ok(None);
-            }
-            match tokio::time::timeout(idle, body.next()).await {
-                Ok(Some(chunk)) => lines.push(&chunk?),
-                Ok(None) => lines.end(),
-                Err(_) => return Err(Broken::Idle(idle)),
-            }
-        }
-    })
+        },
+    )
 }
 
 /// Cuts bytes into lines, wherever the reads were cut.
@@ -226,7 +229,8 @@ mod tests {
 
     #[test]
     fn w1_every_split_of_a_mixed_stream_gives_the_same_events() {
-        let text = "\u{feff}: hi\r\ndata: {\"a\":\"😀é\"}\r\n\r\ndata:x\rdata: y\r\revent: e\ndata: z\n\ndata: 😀";
+        let text =
+            "\u{feff}: hi\r\ndata: {\"a\":\"😀é\"}\r\n\r\ndata:x\rdata: y\r\revent: e\ndata: z\n\ndata: 😀";
         let bytes = text.as_bytes();
         let whole = run(vec![bytes.to_vec()]);
         assert_eq!(whole.len(), 4);
@@ -277,7 +281,10 @@ mod tests {
     fn a_line_of_almost_the_cap_in_small_pieces_is_read_whole() {
         let text = "y".repeat(MAX_LINE_BYTES - 100);
         let body = format!("data: {text}\n\n").into_bytes();
-        assert_eq!(run(body.chunks(1024).map(<[u8]>::to_vec).collect()), vec![data(&text)]);
+        assert_eq!(
+            run(body.chunks(1024).map(<[u8]>::to_vec).collect()),
+            vec![data(&text)]
+        );
     }
 
     #[test]

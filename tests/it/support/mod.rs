@@ -2,6 +2,8 @@
 
 pub(crate) mod bus;
 pub(crate) mod engine;
+pub(crate) mod spy;
+pub(crate) mod stub;
 pub(crate) mod timed;
 
 pub(crate) use bus::{TestBus, TestOptions};

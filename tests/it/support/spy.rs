@@ -57,7 +57,11 @@ impl Spy {
             return Err(Error::store("test", "the store is away"));
         }
         match op {
-            Op::Call(invocation) => self.calls.lock().unwrap().push(invocation.function_id.to_string()),
+            Op::Call(invocation) => self
+                .calls
+                .lock()
+                .unwrap()
+                .push(invocation.function_id.to_string()),
             Op::Commit(writes) => self.writes.lock().unwrap().extend(writes.iter().cloned()),
         }
         Ok(())

@@ -47,7 +47,10 @@ pub(crate) struct Stub(Arc<Mutex<Vec<Value>>>);
 
 impl Stub {
     /// Registers `provider::stub::stream`; `answer` gets the number of the request, from 0, and the request.
-    pub(crate) fn register(t: &TestBus, answer: impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static) -> Self {
+    pub(crate) fn register(
+        t: &TestBus,
+        answer: impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static,
+    ) -> Self {
         let stub = Self::default();
         let seen = stub.clone();
         let weak = t.bus().downgrade();
@@ -78,7 +81,9 @@ impl Stub {
                 Ok(json!({ "ok": true }))
             }
         };
-        t.bus().register(FunctionDef::ad_hoc("provider::stub::stream", handler)).unwrap();
+        t.bus()
+            .register(FunctionDef::ad_hoc("provider::stub::stream", handler))
+            .unwrap();
         stub
     }
 
@@ -98,12 +103,16 @@ pub(crate) fn message(content: Value, stop_reason: &str) -> Value {
 /// A turn that says something in deltas.
 pub(crate) fn says(deltas: &[&str]) -> Vec<Out> {
     let whole = message(json!([{ "type": "text", "text": deltas.concat() }]), "end");
-    let mut out = vec![Out::Event(json!({ "type": "start", "partial": message(json!([]), "end") }))];
+    let mut out = vec![Out::Event(
+        json!({ "type": "start", "partial": message(json!([]), "end") }),
+    )];
     let mut so_far = String::new();
     for delta in deltas {
         so_far.push_str(delta);
         let partial = message(json!([{ "type": "text", "text": so_far }]), "end");
-        out.push(Out::Event(json!({ "type": "text_delta", "delta": delta, "partial": partial })));
+        out.push(Out::Event(
+            json!({ "type": "text_delta", "delta": delta, "partial": partial }),
+        ));
     }
     out.push(done(whole));
     out
@@ -130,5 +139,11 @@ pub(crate) fn calls(calls: &[(&str, &str, Value)]) -> Vec<Out> {
 pub(crate) fn calls_then_ends(
     list: Vec<(&'static str, &'static str, Value)>,
 ) -> impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static {
-    move |number, _| if number == 0 { calls(&list) } else { says(&["done"]) }
+    move |number, _| {
+        if number == 0 {
+            calls(&list)
+        } else {
+            says(&["done"])
+        }
+    }
 }

@@ -7,31 +7,56 @@ use super::{Rig, lines, of_type, said};
 use crate::support::stub::{Door, calls_then_ends, says};
 
 fn three() -> Vec<(&'static str, &'static str, Value)> {
-    vec![("A", "ask", json!({ "n": 1 })), ("B", "free", json!({})), ("C", "ask", json!({ "n": 3 }))]
+    vec![
+        ("A", "ask", json!({ "n": 1 })),
+        ("B", "free", json!({})),
+        ("C", "ask", json!({ "n": 3 })),
+    ]
 }
 
 #[tokio::test]
 async fn c02_case_28_30_pending_calls_park_and_settle_one_by_one() {
     let rig = Rig::asking(calls_then_ends(three())).await;
-    let (asked, free) = (rig.t.record("ask", json!({ "ran": true })), rig.t.record("free", json!({})));
+    let (asked, free) = (
+        rig.t.record("ask", json!({ "ran": true })),
+        rig.t.record("free", json!({})),
+    );
     rig.start("s1").await;
     let view = rig.t.reaches("s1", "function_awaiting_approval").await;
-    let waiting: Vec<&str> =
-        view["awaiting_approval"].as_array().unwrap().iter().map(|c| c["function_call_id"].as_str().unwrap()).collect();
+    let waiting: Vec<&str> = view["awaiting_approval"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["function_call_id"].as_str().unwrap())
+        .collect();
     assert_eq!(waiting, ["A", "C"]);
     assert_eq!((asked.count(), free.count()), (0, 1));
     let parked = lines(&rig.t.events("s1").await);
     assert_eq!(
         parked[4..],
-        ["start A", "start B", "end B", "start C", "updated function_awaiting_approval [A,C]"]
+        [
+            "start A",
+            "start B",
+            "end B",
+            "start C",
+            "updated function_awaiting_approval [A,C]"
+        ]
     );
 
     let checks = rig.t.calls_of("policy::check_permissions");
     rig.decide("s1", "C", "allow", None).await;
-    rig.t.eventually(async || (rig.record("s1").await["awaiting_approval"].as_array()?.len() == 1).then_some(())).await;
+    rig.t
+        .eventually(async || {
+            (rig.record("s1").await["awaiting_approval"].as_array()?.len() == 1).then_some(())
+        })
+        .await;
     assert_eq!(asked.all(), [json!({ "n": 3 })]);
     assert_eq!(rig.t.calls_of("policy::check_permissions"), checks);
-    assert_eq!(rig.t.state("approvals", "s1/C").await, Value::Null, "a used decision is gone");
+    assert_eq!(
+        rig.t.state("approvals", "s1/C").await,
+        Value::Null,
+        "a used decision is gone"
+    );
     assert_eq!(
         lines(&rig.t.events("s1").await)[parked.len()..],
         ["end C", "updated function_awaiting_approval [A]"]
@@ -41,10 +66,18 @@ async fn c02_case_28_30_pending_calls_park_and_settle_one_by_one() {
     let events = rig.t.ended("s1", 1).await;
     assert_eq!(
         lines(&events)[parked.len() + 2..][..4],
-        ["end A error", "turn_end 3", "updated steering_check", "updated assistant_streaming"]
+        [
+            "end A error",
+            "turn_end 3",
+            "updated steering_check",
+            "updated assistant_streaming"
+        ]
     );
     let end = of_type(&events, "function_execution_end").pop().unwrap();
-    assert_eq!(end["result"]["content"], json!([{ "type": "text", "text": "Permission denied by user: no" }]));
+    assert_eq!(
+        end["result"]["content"],
+        json!([{ "type": "text", "text": "Permission denied by user: no" }])
+    );
     let denied = &end["result"]["details"];
     assert_eq!(
         *denied,
@@ -53,7 +86,10 @@ async fn c02_case_28_30_pending_calls_park_and_settle_one_by_one() {
     );
     let transcript = rig.transcript("s1").await;
     assert_eq!(
-        transcript[2..5].iter().map(|m| m["function_call_id"].clone()).collect::<Vec<_>>(),
+        transcript[2..5]
+            .iter()
+            .map(|m| m["function_call_id"].clone())
+            .collect::<Vec<_>>(),
         [json!("A"), json!("B"), json!("C")]
     );
     assert_eq!(rig.record("s1").await.get("work"), None);
@@ -69,7 +105,10 @@ async fn c02_case_31_aborted_settles_its_one_call() {
     rig.decide("s1", "A", "aborted", None).await;
     let events = rig.t.ended("s1", 1).await;
     let end = of_type(&events, "function_execution_end")[0];
-    assert_eq!(end["result"]["content"][0]["text"], "Function call aborted: session_aborted");
+    assert_eq!(
+        end["result"]["content"][0]["text"],
+        "Function call aborted: session_aborted"
+    );
     assert_eq!(end["result"]["details"]["decision"], "aborted");
     assert_eq!(asked.count(), 0);
     assert_eq!(rig.stub.requests().len(), 2, "the run goes on");
@@ -83,7 +122,12 @@ async fn c02_case_32_and_c03_case_42_approve_always_releases_the_sibling() {
     let asked = rig.t.record("ask", json!({}));
     rig.start("s1").await;
     rig.t.reaches("s1", "function_awaiting_approval").await;
-    rig.t.ok("approval::approve_always", json!({ "session_id": "s1", "function_id": "ask" })).await;
+    rig.t
+        .ok(
+            "approval::approve_always",
+            json!({ "session_id": "s1", "function_id": "ask" }),
+        )
+        .await;
     rig.decide("s1", "Y", "allow", None).await;
     rig.t.ended("s1", 1).await;
     assert_eq!(asked.count(), 2);
@@ -96,8 +140,17 @@ async fn c02_case_33_concurrent_steps_run_a_call_once() {
     let asked = rig.t.record("ask", json!({}));
     rig.start("s1").await;
     rig.t.reaches("s1", "function_awaiting_approval").await;
-    rig.t.set_state("approvals", "s1/A", json!({ "decision": "allow", "reason": null })).await;
-    let step = || rig.t.call("turn::function_awaiting_approval", json!({ "session_id": "s1" }));
+    rig.t
+        .set_state(
+            "approvals",
+            "s1/A",
+            json!({ "decision": "allow", "reason": null }),
+        )
+        .await;
+    let step = || {
+        rig.t
+            .call("turn::function_awaiting_approval", json!({ "session_id": "s1" }))
+    };
     let replies = futures::future::join_all((0..10).map(|_| step())).await;
     rig.t.ended("s1", 1).await;
     assert_eq!(asked.count(), 1);
@@ -121,9 +174,19 @@ async fn c02_case_34_a_call_that_never_ran_runs_after_the_decisions() {
             "executed": {} },
     });
     rig.t.set_state("turn_state", "s1", record).await;
-    rig.t.set_state("approvals", "s1/A", json!({ "decision": "allow", "reason": null })).await;
+    rig.t
+        .set_state(
+            "approvals",
+            "s1/A",
+            json!({ "decision": "allow", "reason": null }),
+        )
+        .await;
     let events = rig.t.ended("s1", 1).await;
-    assert!(lines(&events).contains(&"updated function_execute".to_owned()), "{:?}", lines(&events));
+    assert!(
+        lines(&events).contains(&"updated function_execute".to_owned()),
+        "{:?}",
+        lines(&events)
+    );
     assert_eq!((asked.count(), free.count()), (1, 1));
     rig.t.stop().await;
 }
@@ -143,7 +206,9 @@ async fn a_decision_made_before_the_batch_parks_counts() {
         }
     });
     rig.start("s1").await;
-    rig.t.eventually(async || rig.record("s1").await["work"]["started"].get("B").map(|_| ())).await;
+    rig.t
+        .eventually(async || rig.record("s1").await["work"]["started"].get("B").map(|_| ()))
+        .await;
     rig.decide("s1", "A", "allow", None).await;
     door.open();
     rig.t.ended("s1", 1).await;
@@ -165,7 +230,10 @@ async fn a_decision_left_over_from_an_earlier_call_approves_nothing() {
 
 #[tokio::test]
 async fn field_lesson_a10_an_approved_call_does_not_wait_for_its_running_sibling() {
-    let list = vec![("A", "ask", json!({ "id": "A" })), ("B", "ask", json!({ "id": "B" }))];
+    let list = vec![
+        ("A", "ask", json!({ "id": "A" })),
+        ("B", "ask", json!({ "id": "B" })),
+    ];
     let rig = Rig::asking(calls_then_ends(list)).await;
     let door = Door::closed();
     let held = door.clone();
@@ -181,13 +249,20 @@ async fn field_lesson_a10_an_approved_call_does_not_wait_for_its_running_sibling
     rig.start("s1").await;
     rig.t.reaches("s1", "function_awaiting_approval").await;
     rig.decide("s1", "A", "allow", None).await;
-    rig.t.eventually(async || rig.record("s1").await["work"]["started"].get("A").map(|_| ())).await;
+    rig.t
+        .eventually(async || rig.record("s1").await["work"]["started"].get("A").map(|_| ()))
+        .await;
     rig.decide("s1", "B", "allow", None).await;
-    rig.t.eventually(async || rig.record("s1").await["work"]["executed"].get("B").map(|_| ())).await;
+    rig.t
+        .eventually(async || rig.record("s1").await["work"]["executed"].get("B").map(|_| ()))
+        .await;
     assert_eq!(rig.record("s1").await["work"]["executed"].get("A"), None);
     door.open();
     let events = rig.t.ended("s1", 1).await;
-    let ends: Vec<String> = lines(&events).into_iter().filter(|line| line.starts_with("end ")).collect();
+    let ends: Vec<String> = lines(&events)
+        .into_iter()
+        .filter(|line| line.starts_with("end "))
+        .collect();
     assert_eq!(ends, ["end B", "end A"]);
     rig.t.stop().await;
 }
@@ -202,13 +277,25 @@ async fn field_lesson_a4_deciding_twice_runs_once() {
     rig.t.ended("s1", 1).await;
     rig.decide("s1", "A", "deny", None).await;
     assert_eq!(asked.count(), 1);
-    assert_eq!(rig.transcript("s1").await.iter().map(said).collect::<Vec<_>>().len(), 4);
+    assert_eq!(
+        rig.transcript("s1")
+            .await
+            .iter()
+            .map(said)
+            .collect::<Vec<_>>()
+            .len(),
+        4
+    );
     rig.t.stop().await;
 }
 
 #[tokio::test]
 async fn field_lesson_a1_a_decision_is_for_one_call_of_one_session() {
-    let rig = Rig::asking(calls_then_ends(vec![("A", "ask", json!({})), ("B", "ask", json!({}))])).await;
+    let rig = Rig::asking(calls_then_ends(vec![
+        ("A", "ask", json!({})),
+        ("B", "ask", json!({})),
+    ]))
+    .await;
     let asked = rig.t.record("ask", json!({}));
     for session in ["s1", "s2"] {
         rig.start(session).await;
@@ -229,8 +316,18 @@ async fn field_lesson_a1_a_decision_is_for_one_call_of_one_session() {
     rig.decide(other, "A", "allow", None).await;
     rig.decide(parked, "C", "allow", None).await;
     rig.decide(parked, "B", "allow", None).await;
-    rig.t.eventually(async || (asked.count() == 1).then_some(())).await;
+    rig.t
+        .eventually(async || (asked.count() == 1).then_some(()))
+        .await;
     let waiting = rig.t.reaches(parked, "function_awaiting_approval").await["awaiting_approval"].clone();
-    assert_eq!(waiting.as_array().unwrap().iter().map(|c| c["function_call_id"].clone()).collect::<Vec<_>>(), [json!("A")]);
+    assert_eq!(
+        waiting
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|c| c["function_call_id"].clone())
+            .collect::<Vec<_>>(),
+        [json!("A")]
+    );
     rig.t.stop().await;
 }

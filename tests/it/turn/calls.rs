@@ -31,7 +31,10 @@ async fn c02_case_20_an_allowed_call_runs_with_its_own_payload() {
     let events = rig.run("s1").await;
     assert_eq!(target.all(), [json!({ "x": 1 })]);
     let end = result(&events, "A");
-    assert_eq!(end["result"], json!({ "content": [{ "type": "text", "text": "{\"ok\":true}" }], "details": { "ok": true }, "terminate": false }));
+    assert_eq!(
+        end["result"],
+        json!({ "content": [{ "type": "text", "text": "{\"ok\":true}" }], "details": { "ok": true }, "terminate": false })
+    );
     assert_eq!(end["is_error"], false);
     assert!(end["duration_ms"].as_i64().unwrap() >= 0);
     assert_eq!(
@@ -57,7 +60,12 @@ async fn c02_case_20_an_allowed_call_runs_with_its_own_payload() {
     );
     assert_eq!(
         rig.transcript("s1").await.iter().map(said).collect::<Vec<_>>(),
-        ["user hi", "assistant calls shell::run", "A {\"ok\":true}", "assistant done"]
+        [
+            "user hi",
+            "assistant calls shell::run",
+            "A {\"ok\":true}",
+            "assistant done"
+        ]
     );
     rig.t.stop().await;
 }
@@ -85,9 +93,7 @@ async fn c02_case_17_18_calls_without_a_target_are_answered() {
         if number > 0 {
             return says(&["done"]);
         }
-        let block = |id: &str, name: &str, arguments: Value| {
-            json!({ "type": "function_call", "id": id, "function_id": name, "arguments": arguments })
-        };
+        let block = |id: &str, name: &str, arguments: Value| json!({ "type": "function_call", "id": id, "function_id": name, "arguments": arguments });
         vec![done(message(
             json!([
                 block("A", "agent_trigger", json!({})),
@@ -103,7 +109,11 @@ async fn c02_case_17_18_calls_without_a_target_are_answered() {
     assert_eq!(details(&events, "A")["error"], "missing_function");
     assert_eq!(details(&events, "B")["error"], "missing_function");
     assert_eq!(details(&events, "C")["error"], "invalid_arguments");
-    assert!(["A", "B", "C"].iter().all(|call| result(&events, call)["is_error"] == true));
+    assert!(
+        ["A", "B", "C"]
+            .iter()
+            .all(|call| result(&events, call)["is_error"] == true)
+    );
     assert_eq!(target.count(), 0);
     rig.t.stop().await;
 }
@@ -123,16 +133,29 @@ async fn c02_case_19_payloads_given_as_text_are_read() {
 #[tokio::test]
 async fn c02_case_21_a_denied_call_does_not_run() {
     let rules = "rules:\n  - rule_id: r1\n    function: f\n    action: deny\n    args: { path: { matches: '^/$' } }\n";
-    let options = TestOptions { rules: Some(rules), ..TestOptions::default() };
-    let rig = Rig::new(options, calls_then_ends(vec![("A", "f", json!({ "path": "/", "token": "t" }))])).await;
+    let options = TestOptions {
+        rules: Some(rules),
+        ..TestOptions::default()
+    };
+    let rig = Rig::new(
+        options,
+        calls_then_ends(vec![("A", "f", json!({ "path": "/", "token": "t" }))]),
+    )
+    .await;
     let target = rig.t.record("f", json!({}));
     let events = rig.run("s1").await;
     let denied = details(&events, "A");
     assert_eq!(denied["status"], "denied");
     assert_eq!(denied["denied_by"], "permissions");
     assert_eq!(denied["rule_id"], "r1");
-    assert_eq!(denied["matched_constraint"], json!({ "field": "path", "operator": "matches", "value": "^/$" }));
-    assert_eq!(denied["args_excerpt"], json!({ "path": "/", "token": "<redacted>" }));
+    assert_eq!(
+        denied["matched_constraint"],
+        json!({ "field": "path", "operator": "matches", "value": "^/$" })
+    );
+    assert_eq!(
+        denied["args_excerpt"],
+        json!({ "path": "/", "token": "<redacted>" })
+    );
     assert_eq!(result(&events, "A")["is_error"], true);
     assert_eq!(target.count(), 0);
     rig.t.stop().await;
@@ -147,7 +170,13 @@ async fn c02_case_22_and_c03_case_39_an_unreachable_policy_denies() {
     let denied = details(&events, "A");
     assert_eq!(denied["denied_by"], "gate_unavailable");
     assert_eq!(denied["schema_version"], 1);
-    assert!(denied["reason"].as_str().unwrap().starts_with("policy unreachable: "), "{denied}");
+    assert!(
+        denied["reason"]
+            .as_str()
+            .unwrap()
+            .starts_with("policy unreachable: "),
+        "{denied}"
+    );
     assert_eq!(target.count(), 0);
     assert_eq!(lines(&events).last().unwrap(), "agent_end");
     rig.t.stop().await;
@@ -157,7 +186,10 @@ async fn c02_case_22_and_c03_case_39_an_unreachable_policy_denies() {
 async fn c02_case_22_an_unclean_answer_of_the_policy_waits_for_a_person() {
     let rig = Rig::allowing(calls_then_ends(vec![("A", "f", json!({}))])).await;
     rig.t.bus().unregister("policy::check_permissions");
-    rig.t.record("policy::check_permissions", json!({ "decision": "allow", "rule_id": 7 }));
+    rig.t.record(
+        "policy::check_permissions",
+        json!({ "decision": "allow", "rule_id": 7 }),
+    );
     rig.start("s1").await;
     rig.t.reaches("s1", "function_awaiting_approval").await;
     rig.t.stop().await;
@@ -165,8 +197,18 @@ async fn c02_case_22_an_unclean_answer_of_the_policy_waits_for_a_person() {
 
 #[tokio::test]
 async fn c02_case_23_and_c03_case_36_settings_are_for_people() {
-    let rig = Rig::allowing(calls_then_ends(vec![("A", "approval::set_mode", json!({ "mode": "full" }))])).await;
-    rig.t.ok("approval::set_mode", json!({ "session_id": "s1", "mode": "full" })).await;
+    let rig = Rig::allowing(calls_then_ends(vec![(
+        "A",
+        "approval::set_mode",
+        json!({ "mode": "full" }),
+    )]))
+    .await;
+    rig.t
+        .ok(
+            "approval::set_mode",
+            json!({ "session_id": "s1", "mode": "full" }),
+        )
+        .await;
     let checks = rig.t.calls_of("policy::check_permissions");
     let reads = rig.t.calls_of("approval::get_settings");
     let events = rig.run("s1").await;
@@ -180,12 +222,25 @@ async fn c02_case_23_and_c03_case_36_settings_are_for_people() {
 async fn the_floor_holds_in_every_mode() {
     let list = vec![
         ("A", "run::start", json!({})),
-        ("B", "approval::resolve", json!({ "session_id": "s1", "function_call_id": "x", "decision": "allow" })),
-        ("C", "state::set", json!({ "scope": "approvals", "key": "s1/x", "value": {} })),
+        (
+            "B",
+            "approval::resolve",
+            json!({ "session_id": "s1", "function_call_id": "x", "decision": "allow" }),
+        ),
+        (
+            "C",
+            "state::set",
+            json!({ "scope": "approvals", "key": "s1/x", "value": {} }),
+        ),
         ("D", "state::get", json!({ "scope": "approvals", "key": "s1/x" })),
     ];
     let rig = Rig::allowing(calls_then_ends(list)).await;
-    rig.t.ok("approval::set_mode", json!({ "session_id": "s1", "mode": "full" })).await;
+    rig.t
+        .ok(
+            "approval::set_mode",
+            json!({ "session_id": "s1", "mode": "full" }),
+        )
+        .await;
     let events = rig.run("s1").await;
     for call in ["A", "B", "C"] {
         assert_eq!(details(&events, call)["rule_id"], "human_only_function", "{call}");
@@ -197,7 +252,10 @@ async fn the_floor_holds_in_every_mode() {
 #[tokio::test]
 async fn c02_case_24_and_c03_case_37_38_settings_release_calls() {
     let rules = "rules: ['!f']";
-    let options = || TestOptions { rules: Some(rules), ..TestOptions::default() };
+    let options = || TestOptions {
+        rules: Some(rules),
+        ..TestOptions::default()
+    };
     for (mode, list, runs) in [
         ("full", None, true),
         ("auto", Some("approval::add_always_allow"), true),
@@ -206,13 +264,21 @@ async fn c02_case_24_and_c03_case_37_38_settings_release_calls() {
     ] {
         let rig = Rig::new(options(), calls_then_ends(vec![("A", "f", json!({}))])).await;
         let target = rig.t.record("f", json!({}));
-        rig.t.ok("approval::set_mode", json!({ "session_id": "s1", "mode": mode })).await;
+        rig.t
+            .ok("approval::set_mode", json!({ "session_id": "s1", "mode": mode }))
+            .await;
         if let Some(list) = list {
-            rig.t.ok(list, json!({ "session_id": "s1", "function_id": "f" })).await;
+            rig.t
+                .ok(list, json!({ "session_id": "s1", "function_id": "f" }))
+                .await;
         }
         rig.run("s1").await;
         assert_eq!(target.count(), usize::from(runs), "{mode} {list:?}");
-        assert_eq!(rig.t.calls_of("policy::check_permissions"), u64::from(!runs), "{mode} {list:?}");
+        assert_eq!(
+            rig.t.calls_of("policy::check_permissions"),
+            u64::from(!runs),
+            "{mode} {list:?}"
+        );
         rig.t.stop().await;
     }
 }
@@ -227,27 +293,46 @@ async fn c02_case_25_to_27_failures_are_explained() {
     ];
     let rig = Rig::allowing(calls_then_ends(list)).await;
     let fails = |id: &str, error: Error| rig.t.serve(id, move |_| std::future::ready(Err(error.clone())));
-    fails("boom", Error::invalid(r#"handler error: {"code":"S211","message":"m"}"#));
-    fails("picky", Error::invalid("serialization error: missing field \"path\""));
+    fails(
+        "boom",
+        Error::invalid(r#"handler error: {"code":"S211","message":"m"}"#),
+    );
+    fails(
+        "picky",
+        Error::invalid("serialization error: missing field \"path\""),
+    );
     fails("broke", Error::coded("S9", "disk full"));
     let events = rig.run("s1").await;
     assert_eq!(details(&events, "A")["error"], "function_not_found");
-    assert!(!details(&events, "A")["hint"].as_str().unwrap().contains("Did you mean"));
-    assert_eq!(details(&events, "B"), json!({ "error": "handler_error", "code": "S211", "message": "m" }));
+    assert!(
+        !details(&events, "A")["hint"]
+            .as_str()
+            .unwrap()
+            .contains("Did you mean")
+    );
+    assert_eq!(
+        details(&events, "B"),
+        json!({ "error": "handler_error", "code": "S211", "message": "m" })
+    );
     assert_eq!(details(&events, "C")["error"], "invalid_arguments");
     assert_eq!(details(&events, "C")["contract"]["function_id"], "picky");
     assert_eq!(
         details(&events, "D"),
         json!({ "error": "call_failed", "function": "broke", "code": "S9", "message": "disk full" })
     );
-    let text = result(&events, "D")["result"]["content"][0]["text"].as_str().unwrap();
+    let text = result(&events, "D")["result"]["content"][0]["text"]
+        .as_str()
+        .unwrap();
     assert_eq!(text, details(&events, "D").to_string());
     rig.t.stop().await;
 }
 
 #[tokio::test]
 async fn a_call_that_takes_too_long_has_its_own_error() {
-    let mut options = TestOptions { rules: Some("rules: ['*']"), ..TestOptions::default() };
+    let mut options = TestOptions {
+        rules: Some("rules: ['*']"),
+        ..TestOptions::default()
+    };
     options.config.turn.call_timeout_ms = 20;
     let rig = Rig::new(options, calls_then_ends(vec![("A", "slow", json!({}))])).await;
     let door = Door::closed();
@@ -276,8 +361,13 @@ async fn a_panicking_target_is_a_failed_call() {
 
 #[tokio::test]
 async fn field_lesson_c1_and_c3_calls_run_together_bounded_and_report_in_order() {
-    let list: Vec<_> = [("A"), ("B"), ("C"), ("D")].map(|id| (id, "f", json!({ "id": id }))).to_vec();
-    let mut options = TestOptions { rules: Some("rules: ['*']"), ..TestOptions::default() };
+    let list: Vec<_> = [("A"), ("B"), ("C"), ("D")]
+        .map(|id| (id, "f", json!({ "id": id })))
+        .to_vec();
+    let mut options = TestOptions {
+        rules: Some("rules: ['*']"),
+        ..TestOptions::default()
+    };
     options.config.turn.parallel_calls = 3;
     let rig = Rig::new(options, calls_then_ends(list)).await;
     let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -290,21 +380,32 @@ async fn field_lesson_c1_and_c3_calls_run_together_bounded_and_report_in_order()
             let door = held.iter().find(|(id, _)| payload["id"] == *id).unwrap();
             door.1.pass().await;
             now.fetch_sub(1, Ordering::SeqCst);
-            if payload["id"] == "B" { Err(Error::invalid("B failed")) } else { Ok(payload) }
+            if payload["id"] == "B" {
+                Err(Error::invalid("B failed"))
+            } else {
+                Ok(payload)
+            }
         }
     });
     rig.start("s1").await;
-    rig.t.eventually(async || (running.load(Ordering::SeqCst) == 3).then_some(())).await;
+    rig.t
+        .eventually(async || (running.load(Ordering::SeqCst) == 3).then_some(()))
+        .await;
     for id in ["C", "B"] {
         doors.iter().find(|(door, _)| *door == id).unwrap().1.open();
     }
-    rig.t.eventually(async || {
-        let executed = rig.record("s1").await["work"]["executed"].clone();
-        (executed.get("C").is_some() && executed.get("B").is_some()).then_some(())
-    })
-    .await;
+    rig.t
+        .eventually(async || {
+            let executed = rig.record("s1").await["work"]["executed"].clone();
+            (executed.get("C").is_some() && executed.get("B").is_some()).then_some(())
+        })
+        .await;
     let seen = lines(&rig.t.events("s1").await);
-    assert_eq!(seen.iter().filter(|line| line.starts_with("end ")).count(), 0, "{seen:?}");
+    assert_eq!(
+        seen.iter().filter(|line| line.starts_with("end ")).count(),
+        0,
+        "{seen:?}"
+    );
     for id in ["D", "A"] {
         doors.iter().find(|(door, _)| *door == id).unwrap().1.open();
     }
@@ -315,10 +416,22 @@ async fn field_lesson_c1_and_c3_calls_run_together_bounded_and_report_in_order()
         .collect();
     assert_eq!(
         pairs,
-        ["start A", "end A", "start B", "end B error", "start C", "end C", "start D", "end D"]
+        [
+            "start A",
+            "end A",
+            "start B",
+            "end B error",
+            "start C",
+            "end C",
+            "start D",
+            "end D"
+        ]
     );
     assert_eq!(most.load(Ordering::SeqCst), 3);
-    let results: Vec<String> = rig.transcript("s1").await[2..6].iter().map(|m| m["function_call_id"].to_string()).collect();
+    let results: Vec<String> = rig.transcript("s1").await[2..6]
+        .iter()
+        .map(|m| m["function_call_id"].to_string())
+        .collect();
     assert_eq!(results, ["\"A\"", "\"B\"", "\"C\"", "\"D\""]);
     rig.t.stop().await;
 }
@@ -340,12 +453,23 @@ async fn c02_case_35_executed_calls_do_not_run_again() {
     });
     for _ in 0..2 {
         rig.t.set_state("turn_state", "s1", record.clone()).await;
-        let reply = rig.t.ok("turn::function_execute", json!({ "session_id": "s1" })).await;
-        assert_eq!(reply, json!({ "ok": true, "from_state": "function_execute", "to_state": "steering_check" }));
+        let reply = rig
+            .t
+            .ok("turn::function_execute", json!({ "session_id": "s1" }))
+            .await;
+        assert_eq!(
+            reply,
+            json!({ "ok": true, "from_state": "function_execute", "to_state": "steering_check" })
+        );
         rig.t.reaches("s1", "stopped").await;
     }
     assert_eq!(target.count(), 2, "fc-2 once per repetition, fc-1 never");
-    let results = rig.transcript("s1").await.iter().filter(|m| m["role"] == "function_result").count();
+    let results = rig
+        .transcript("s1")
+        .await
+        .iter()
+        .filter(|m| m["role"] == "function_result")
+        .count();
     assert_eq!(results, 2, "one result per call although finalised twice");
     rig.t.stop().await;
 }
@@ -354,7 +478,8 @@ async fn c02_case_35_executed_calls_do_not_run_again() {
 async fn field_lesson_d1_a_started_call_without_a_result_is_reported_not_repeated() {
     let rig = Rig::allowing(|_, _| says(&["done"])).await;
     let (plain, listed) = (rig.t.record("f", json!({})), rig.t.record("safe::f", json!({})));
-    rig.t.reconfigure(|config| config.turn.retry_safe = vec!["safe::*".into()]);
+    rig.t
+        .reconfigure(|config| config.turn.retry_safe = vec!["safe::*".into()]);
     let call = |id: &str, target: &str| json!({ "id": id, "function_id": target, "arguments": {} });
     let record = json!({
         "session_id": "s1", "state": "function_execute", "turn_count": 1, "awaiting_approval": [], "run_id": "r",
@@ -363,7 +488,9 @@ async fn field_lesson_d1_a_started_call_without_a_result_is_reported_not_repeate
             "executed": {}, "started": { "A": 1, "B": 1 } },
     });
     rig.t.set_state("turn_state", "s1", record).await;
-    rig.t.ok("turn::function_execute", json!({ "session_id": "s1" })).await;
+    rig.t
+        .ok("turn::function_execute", json!({ "session_id": "s1" }))
+        .await;
     let events = rig.t.ended("s1", 1).await;
     assert_eq!(details(&events, "A")["error"], "interrupted");
     assert_eq!(result(&events, "A")["is_error"], true);
@@ -375,7 +502,11 @@ async fn field_lesson_d1_a_started_call_without_a_result_is_reported_not_repeate
 async fn c02_case_36_all_results_must_ask_to_end() {
     let ends = json!({ "content": [{ "type": "text", "text": "x" }], "terminate": true });
     for (second, turns) in [(ends.clone(), 1), (json!({}), 2)] {
-        let rig = Rig::allowing(calls_then_ends(vec![("A", "f", json!({})), ("B", "g", json!({}))])).await;
+        let rig = Rig::allowing(calls_then_ends(vec![
+            ("A", "f", json!({})),
+            ("B", "g", json!({})),
+        ]))
+        .await;
         rig.t.record("f", ends.clone());
         rig.t.record("g", second);
         let events = rig.run("s1").await;
@@ -393,12 +524,21 @@ async fn c02_case_41_a_step_that_cannot_go_on_fails_the_run() {
         "last_assistant": message(json!([]), "function_call"), "work": { "prepared": "odd", "executed": {} },
     });
     rig.t.set_state("turn_state", "s1", record).await;
-    let reply = rig.t.ok("turn::function_execute", json!({ "session_id": "s1" })).await;
-    assert_eq!(reply, json!({ "ok": true, "from_state": "function_execute", "to_state": "failed" }));
+    let reply = rig
+        .t
+        .ok("turn::function_execute", json!({ "session_id": "s1" }))
+        .await;
+    assert_eq!(
+        reply,
+        json!({ "ok": true, "from_state": "function_execute", "to_state": "failed" })
+    );
     let events = rig.t.ended("s1", 1).await;
     assert_eq!(lines(&events), ["updated failed", "complete error", "agent_end"]);
     let error = rig.record("s1").await["error"].clone();
-    assert_eq!(error, json!({ "kind": "transition_error", "message": "from function_execute: record has no work" }));
+    assert_eq!(
+        error,
+        json!({ "kind": "transition_error", "message": "from function_execute: record has no work" })
+    );
     assert_eq!(events[1]["message"]["error_message"], error["message"]);
     assert_eq!(events[1]["body_streamed"], false);
     assert_eq!(rig.transcript("s1").await.last().unwrap()["stop_reason"], "error");
@@ -409,7 +549,11 @@ async fn c02_case_41_a_step_that_cannot_go_on_fails_the_run() {
 async fn calls_with_unusable_ids_get_usable_ones_everywhere() {
     let answer = |number: usize, _: &Value| {
         if number == 0 {
-            calls(&[("", "f", json!({})), ("a/b", "f", json!({})), ("a_b", "f", json!({}))])
+            calls(&[
+                ("", "f", json!({})),
+                ("a/b", "f", json!({})),
+                ("a_b", "f", json!({})),
+            ])
         } else {
             says(&["done"])
         }
@@ -417,11 +561,22 @@ async fn calls_with_unusable_ids_get_usable_ones_everywhere() {
     let rig = Rig::allowing(answer).await;
     rig.t.record("f", json!({}));
     let events = rig.run("s1").await;
-    let ids: Vec<Value> = of_type(&events, "function_execution_end").iter().map(|e| e["function_call_id"].clone()).collect();
+    let ids: Vec<Value> = of_type(&events, "function_execution_end")
+        .iter()
+        .map(|e| e["function_call_id"].clone())
+        .collect();
     assert_eq!(ids, [json!("call-1-1"), json!("a_b"), json!("a_b-2")]);
     let transcript = rig.transcript("s1").await;
-    let asked: Vec<Value> = transcript[1]["content"].as_array().unwrap().iter().map(|b| b["id"].clone()).collect();
-    let answered: Vec<Value> = transcript[2..5].iter().map(|m| m["function_call_id"].clone()).collect();
+    let asked: Vec<Value> = transcript[1]["content"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|b| b["id"].clone())
+        .collect();
+    let answered: Vec<Value> = transcript[2..5]
+        .iter()
+        .map(|m| m["function_call_id"].clone())
+        .collect();
     assert_eq!((asked.clone(), answered), (ids.clone(), ids));
     rig.t.stop().await;
 }

@@ -18,7 +18,11 @@ fn saves_record(op: &Op<'_>) -> bool {
 #[tokio::test]
 async fn a_store_that_is_away_for_a_moment_costs_nothing() {
     let spy = Spy::default();
-    let options = TestOptions { wrap: spy.wrap(), rules: Some("rules: ['*']"), ..TestOptions::default() };
+    let options = TestOptions {
+        wrap: spy.wrap(),
+        rules: Some("rules: ['*']"),
+        ..TestOptions::default()
+    };
     let rig = Rig::new(options, calls_then_ends(vec![("A", "f", json!({}))])).await;
     let target = rig.t.record("f", json!({}));
     let mut n = 0;
@@ -36,7 +40,14 @@ async fn a_store_that_is_away_for_a_moment_costs_nothing() {
 #[tokio::test]
 async fn a_run_that_cannot_be_stored_is_not_accepted() {
     let spy = Spy::default();
-    let rig = Rig::new(TestOptions { wrap: spy.wrap(), ..TestOptions::default() }, |_, _| says(&["ok"])).await;
+    let rig = Rig::new(
+        TestOptions {
+            wrap: spy.wrap(),
+            ..TestOptions::default()
+        },
+        |_, _| says(&["ok"]),
+    )
+    .await;
     spy.fail_when(saves_record);
     assert!(rig.t.call("run::start", run("s1")).await.is_err());
     assert_eq!(rig.record("s1").await, Value::Null);
@@ -50,16 +61,29 @@ async fn a_run_that_cannot_be_stored_is_not_accepted() {
 async fn c02_weakness_10_a_stored_answer_is_not_asked_for_again() {
     let rig = Rig::allowing(|_, _| says(&["second"])).await;
     let stored = message(json!([{ "type": "text", "text": "first" }]), "end");
-    let append = |message: Value, entry: &str| json!({ "session_id": "s1", "message": message, "entry_id": entry });
-    rig.t.ok("session-tree::append", append(super::user("hi"), "u")).await;
-    rig.t.ok("session-tree::append", append(stored, "r-t1-assistant")).await;
-    rig.t.set_state("run_request", "s1", json!({ "provider": "stub", "model": "m" })).await;
-    let record = json!({ "session_id": "s1", "state": "assistant_streaming", "turn_count": 0, "run_id": "r" });
+    let append =
+        |message: Value, entry: &str| json!({ "session_id": "s1", "message": message, "entry_id": entry });
+    rig.t
+        .ok("session-tree::append", append(super::user("hi"), "u"))
+        .await;
+    rig.t
+        .ok("session-tree::append", append(stored, "r-t1-assistant"))
+        .await;
+    rig.t
+        .set_state("run_request", "s1", json!({ "provider": "stub", "model": "m" }))
+        .await;
+    let record =
+        json!({ "session_id": "s1", "state": "assistant_streaming", "turn_count": 0, "run_id": "r" });
     rig.t.set_state("turn_state", "s1", record).await;
-    rig.t.ok("turn::assistant_streaming", json!({ "session_id": "s1" })).await;
+    rig.t
+        .ok("turn::assistant_streaming", json!({ "session_id": "s1" }))
+        .await;
     rig.t.ended("s1", 1).await;
     assert_eq!(rig.stub.requests().len(), 0);
-    assert_eq!(rig.transcript("s1").await.iter().map(said).collect::<Vec<_>>(), ["user hi", "assistant first"]);
+    assert_eq!(
+        rig.transcript("s1").await.iter().map(said).collect::<Vec<_>>(),
+        ["user hi", "assistant first"]
+    );
     rig.t.stop().await;
 }
 
@@ -69,7 +93,15 @@ async fn every_stored_state_of_a_run_can_be_continued() {
     let list = || vec![("A", "f", json!({})), ("B", "ask", json!({}))];
     let rules = Some("rules: [f]");
     let spy = Spy::default();
-    let rig = Rig::new(TestOptions { wrap: spy.wrap(), rules, ..TestOptions::default() }, calls_then_ends(list())).await;
+    let rig = Rig::new(
+        TestOptions {
+            wrap: spy.wrap(),
+            rules,
+            ..TestOptions::default()
+        },
+        calls_then_ends(list()),
+    )
+    .await;
     rig.t.record("f", json!({}));
     rig.t.record("ask", json!({}));
     rig.start("s1").await;
@@ -91,13 +123,42 @@ async fn every_stored_state_of_a_run_can_be_continued() {
     for (n, record) in states.iter().enumerate() {
         let dir = TempDir::new().unwrap();
         let at = |dir: &TempDir| Some(dir.path().join("data"));
-        let before = Rig::new(TestOptions { data_dir: at(&dir), rules, ..TestOptions::default() }, |_, _| vec![]).await;
+        let before = Rig::new(
+            TestOptions {
+                data_dir: at(&dir),
+                rules,
+                ..TestOptions::default()
+            },
+            |_, _| vec![],
+        )
+        .await;
         before.t.set_state("run_request", "s1", request.clone()).await;
-        before.t.ok("session-tree::append", json!({ "session_id": "s1", "message": super::user("hi") })).await;
-        before.t.set_state("approvals", "s1/B", json!({ "decision": "allow", "reason": null })).await;
+        before
+            .t
+            .ok(
+                "session-tree::append",
+                json!({ "session_id": "s1", "message": super::user("hi") }),
+            )
+            .await;
+        before
+            .t
+            .set_state(
+                "approvals",
+                "s1/B",
+                json!({ "decision": "allow", "reason": null }),
+            )
+            .await;
         before.t.stop().await;
         // A second life on the same directory finds the record as an earlier one left it.
-        let seed = Rig::new(TestOptions { data_dir: at(&dir), rules, ..TestOptions::default() }, |_, _| vec![]).await;
+        let seed = Rig::new(
+            TestOptions {
+                data_dir: at(&dir),
+                rules,
+                ..TestOptions::default()
+            },
+            |_, _| vec![],
+        )
+        .await;
         seed.t.set_state("turn_state", "s1", record.clone()).await;
         seed.t.stop().await;
 
@@ -110,10 +171,21 @@ async fn every_stored_state_of_a_run_can_be_continued() {
         .await;
         t.stop().await;
         let list = list();
-        let rig = Rig::new(TestOptions { data_dir: at(&dir), rules, ..TestOptions::default() }, move |_, request| {
-            let answered = request["messages"].as_array().unwrap().iter().any(|m| m["role"] == "function_result");
-            if answered { says(&["done"]) } else { calls(&list) }
-        })
+        let rig = Rig::new(
+            TestOptions {
+                data_dir: at(&dir),
+                rules,
+                ..TestOptions::default()
+            },
+            move |_, request| {
+                let answered = request["messages"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .any(|m| m["role"] == "function_result");
+                if answered { says(&["done"]) } else { calls(&list) }
+            },
+        )
         .await;
         rig.t.record("f", json!({}));
         rig.t.record("ask", json!({}));
@@ -128,7 +200,12 @@ async fn every_stored_state_of_a_run_can_be_continued() {
                 rig.decide("s1", "B", "allow", None).await;
             }
             let events = rig.t.ended("s1", 1).await;
-            assert_eq!(of_type(&events, "agent_end").len(), 1, "state {n}: {:?}", lines(&events));
+            assert_eq!(
+                of_type(&events, "agent_end").len(),
+                1,
+                "state {n}: {:?}",
+                lines(&events)
+            );
             assert_eq!(events.last().unwrap()["type"], "agent_end", "state {n}");
         }
         rig.t.stop().await;
@@ -140,13 +217,17 @@ async fn two_hundred_sessions_do_not_mix() {
     let answer = |_: usize, request: &Value| {
         let messages = request["messages"].as_array().unwrap();
         let name = messages[0]["content"][0]["text"].as_str().unwrap();
-        match messages.iter().find(|message| message["role"] == "function_result") {
+        match messages
+            .iter()
+            .find(|message| message["role"] == "function_result")
+        {
             Some(result) => says(&[name, " got ", result["content"][0]["text"].as_str().unwrap()]),
             None => calls(&[("A", "echo", json!({ "who": name }))]),
         }
     };
     let rig = Rig::allowing(answer).await;
-    rig.t.serve("echo", |payload| std::future::ready(Ok(payload["who"].clone())));
+    rig.t
+        .serve("echo", |payload| std::future::ready(Ok(payload["who"].clone())));
     let sessions: Vec<String> = (0..200).map(|n| format!("s{n}")).collect();
     let runs = sessions.iter().map(async |session| {
         let mut request = run(session);
@@ -158,7 +239,10 @@ async fn two_hundred_sessions_do_not_mix() {
     let expected = lines(&all[0]);
     assert_eq!(expected.last().unwrap(), "agent_end");
     for (session, events) in sessions.iter().zip(&all) {
-        let own: Vec<String> = lines(events).iter().map(|line| line.replace(session.as_str(), "s0")).collect();
+        let own: Vec<String> = lines(events)
+            .iter()
+            .map(|line| line.replace(session.as_str(), "s0"))
+            .collect();
         assert_eq!(own, expected, "{session}");
         let transcript: Vec<String> = rig.transcript(session).await.iter().map(said).collect();
         assert_eq!(

@@ -11,7 +11,11 @@ use crate::support::stub::{Door, Out, calls, says};
 fn held_first(door: &Door) -> impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static {
     let door = door.clone();
     move |number, _| {
-        if number == 0 { [vec![Out::Wait(door.clone())], says(&["one"])].concat() } else { says(&["next"]) }
+        if number == 0 {
+            [vec![Out::Wait(door.clone())], says(&["one"])].concat()
+        } else {
+            says(&["next"])
+        }
     }
 }
 
@@ -21,7 +25,10 @@ async fn push(rig: &Rig, name: &str, text: &str) {
 }
 
 async fn inbox(rig: &Rig, name: &str) -> usize {
-    let reply = rig.t.ok("session-inbox::peek", json!({ "name": name, "session_id": "s1" })).await;
+    let reply = rig
+        .t
+        .ok("session-inbox::peek", json!({ "name": name, "session_id": "s1" }))
+        .await;
     reply["items"].as_array().unwrap().len()
 }
 
@@ -38,9 +45,20 @@ async fn c02_case_37_38_steering_goes_first_and_nothing_is_lost() {
     let events = rig.t.ended("s1", 1).await;
     assert_eq!(
         rig.transcript("s1").await.iter().map(said).collect::<Vec<_>>(),
-        ["user hi", "assistant one", "user first", "user second", "assistant next", "user later", "assistant next"]
+        [
+            "user hi",
+            "assistant one",
+            "user first",
+            "user second",
+            "assistant next",
+            "user later",
+            "assistant next"
+        ]
     );
-    assert_eq!((inbox(&rig, "steering").await, inbox(&rig, "followup").await), (0, 0));
+    assert_eq!(
+        (inbox(&rig, "steering").await, inbox(&rig, "followup").await),
+        (0, 0)
+    );
     let seen = lines(&events);
     let end = seen.iter().position(|line| line == "turn_end 0").unwrap();
     assert_eq!(seen[end + 1], "updated assistant_streaming");
@@ -60,7 +78,10 @@ async fn c02_case_39_a_cap_on_turns_ends_the_run() {
         let events = rig.t.ended("s1", 1).await;
         assert_eq!(rig.stub.requests().len(), turns);
         let last = of_type(&events, "message_complete").pop().unwrap();
-        assert_eq!(last["message"]["content"][0]["text"], format!("loop stopped: max_turns ({text}) reached"));
+        assert_eq!(
+            last["message"]["content"][0]["text"],
+            format!("loop stopped: max_turns ({text}) reached")
+        );
         assert_eq!(last["body_streamed"], false);
         assert_eq!(rig.transcript("s1").await.last().unwrap(), &last["message"]);
         assert_eq!(rig.record("s1").await["state"], "stopped");
@@ -82,13 +103,22 @@ async fn what_waits_at_the_cap_stays_for_the_next_run() {
     assert_eq!(inbox(&rig, "steering").await, 1);
     rig.start("s1").await;
     rig.t.ended("s1", 2).await;
-    assert!(rig.transcript("s1").await.iter().map(said).any(|line| line == "user more"));
+    assert!(
+        rig.transcript("s1")
+            .await
+            .iter()
+            .map(said)
+            .any(|line| line == "user more")
+    );
     rig.t.stop().await;
 }
 
 #[tokio::test]
 async fn the_configured_cap_is_for_runs_that_name_none() {
-    let mut options = TestOptions { rules: Some("rules: ['*']"), ..TestOptions::default() };
+    let mut options = TestOptions {
+        rules: Some("rules: ['*']"),
+        ..TestOptions::default()
+    };
     options.config.turn.default_max_turns = Some(1);
     let rig = Rig::new(options, |_, _| calls(&[("A", "f", json!({}))])).await;
     rig.t.record("f", json!({}));
@@ -110,7 +140,9 @@ async fn c02_case_40_the_session_is_free_when_agent_end_arrives() {
             Ok(Value::Null)
         }
     });
-    rig.t.ok("ui::subscribe", json!({ "browser_id": "b", "session_id": "s1" })).await;
+    rig.t
+        .ok("ui::subscribe", json!({ "browser_id": "b", "session_id": "s1" }))
+        .await;
     for _ in 0..20 {
         assert_eq!(rig.start("s1").await["started"], true);
         crate::support::engine::within(ends.recv()).await.unwrap();
@@ -149,7 +181,11 @@ async fn c02_case_15_compacted_or_not_needed_goes_on() {
     for status in ["ok", "empty", "later word"] {
         let rig = preflight(json!({ "status": status })).await;
         let events = rig.t.ended("s1", 1).await;
-        assert_eq!(of_type(&events, "message_complete")[0]["message"]["stop_reason"], "end", "{status}");
+        assert_eq!(
+            of_type(&events, "message_complete")[0]["message"]["stop_reason"],
+            "end",
+            "{status}"
+        );
         rig.t.stop().await;
     }
 }
@@ -159,12 +195,25 @@ async fn c02_case_15_busy_is_a_passing_error() {
     let rig = Rig::allowing(|_, _| says(&["ok"])).await;
     let model = json!({ "id": "m", "provider": "stub", "context_window": 10 });
     rig.t.ok("models::register", model).await;
-    let compact = rig.t.record("context-compaction::compact_now", json!({ "status": "busy" }));
-    rig.t.set_state("run_request", "s1", json!({ "provider": "stub", "model": "m" })).await;
-    rig.t.ok("session-tree::append", json!({ "session_id": "s1", "message": user("hi") })).await;
-    let record = json!({ "session_id": "s1", "state": "assistant_streaming", "turn_count": 0, "run_id": "r" });
+    let compact = rig
+        .t
+        .record("context-compaction::compact_now", json!({ "status": "busy" }));
+    rig.t
+        .set_state("run_request", "s1", json!({ "provider": "stub", "model": "m" }))
+        .await;
+    rig.t
+        .ok(
+            "session-tree::append",
+            json!({ "session_id": "s1", "message": user("hi") }),
+        )
+        .await;
+    let record =
+        json!({ "session_id": "s1", "state": "assistant_streaming", "turn_count": 0, "run_id": "r" });
     rig.t.set_state("turn_state", "s1", record.clone()).await;
-    let message = rig.t.error("turn::assistant_streaming", json!({ "session_id": "s1" })).await;
+    let message = rig
+        .t
+        .error("turn::assistant_streaming", json!({ "session_id": "s1" }))
+        .await;
     assert_eq!(message, "compaction already in progress");
     assert_eq!(rig.record("s1").await, record);
     let request = compact.all().remove(0);
@@ -177,7 +226,9 @@ async fn c02_case_15_busy_is_a_passing_error() {
 #[tokio::test]
 async fn c02_case_15_an_unknown_model_is_not_compacted() {
     let rig = Rig::allowing(|_, _| says(&["ok"])).await;
-    let compact = rig.t.record("context-compaction::compact_now", json!({ "status": "ok" }));
+    let compact = rig
+        .t
+        .record("context-compaction::compact_now", json!({ "status": "ok" }));
     rig.run("s1").await;
     assert_eq!(compact.count(), 0);
     rig.t.stop().await;

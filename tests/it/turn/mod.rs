@@ -33,12 +33,26 @@ impl Rig {
 
     /// With rules that allow everything.
     pub(crate) async fn allowing(answer: impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static) -> Self {
-        Self::new(TestOptions { rules: Some(ALLOW_ALL), ..TestOptions::default() }, answer).await
+        Self::new(
+            TestOptions {
+                rules: Some(ALLOW_ALL),
+                ..TestOptions::default()
+            },
+            answer,
+        )
+        .await
     }
 
     /// With rules that leave everything to a person.
     pub(crate) async fn asking(answer: impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static) -> Self {
-        Self::new(TestOptions { rules: Some("rules: [free]"), ..TestOptions::default() }, answer).await
+        Self::new(
+            TestOptions {
+                rules: Some("rules: [free]"),
+                ..TestOptions::default()
+            },
+            answer,
+        )
+        .await
     }
 
     pub(crate) async fn start(&self, session: &str) -> Value {
@@ -47,7 +61,10 @@ impl Rig {
 
     /// Starts a run and waits for its end; answers its events.
     pub(crate) async fn run(&self, session: &str) -> Vec<Value> {
-        assert_eq!(self.start(session).await, json!({ "session_id": session, "started": true }));
+        assert_eq!(
+            self.start(session).await,
+            json!({ "session_id": session, "started": true })
+        );
         self.t.ended(session, 1).await
     }
 
@@ -55,12 +72,23 @@ impl Rig {
         let request = json!({
             "session_id": session, "function_call_id": call, "decision": decision, "reason": reason,
         });
-        assert_eq!(self.t.ok("approval::resolve", request).await, json!({ "ok": true }));
+        assert_eq!(
+            self.t.ok("approval::resolve", request).await,
+            json!({ "ok": true })
+        );
     }
 
     pub(crate) async fn transcript(&self, session: &str) -> Vec<Value> {
-        let reply = self.t.ok("session-tree::messages", json!({ "session_id": session })).await;
-        reply["messages"].as_array().unwrap().iter().map(|row| row["message"].clone()).collect()
+        let reply = self
+            .t
+            .ok("session-tree::messages", json!({ "session_id": session }))
+            .await;
+        reply["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["message"].clone())
+            .collect()
     }
 
     pub(crate) async fn record(&self, session: &str) -> Value {
@@ -89,10 +117,22 @@ fn line(event: &Value) -> String {
             let view = &event["new_value"];
             let waiting = view["awaiting_approval"].as_array().into_iter().flatten();
             let waiting: Vec<String> = waiting.map(|call| text(&call["function_call_id"])).collect();
-            let waiting = if waiting.is_empty() { String::new() } else { format!(" [{}]", waiting.join(",")) };
-            format!("{} {}{waiting}", text(&event["event_type"]).replace("state:", ""), text(&view["state"]))
+            let waiting = if waiting.is_empty() {
+                String::new()
+            } else {
+                format!(" [{}]", waiting.join(","))
+            };
+            format!(
+                "{} {}{waiting}",
+                text(&event["event_type"]).replace("state:", ""),
+                text(&view["state"])
+            )
         }
-        "message_update" => format!("{} {}", text(&event["llm_event"]["type"]), text(&event["llm_event"]["delta"])),
+        "message_update" => format!(
+            "{} {}",
+            text(&event["llm_event"]["type"]),
+            text(&event["llm_event"]["delta"])
+        ),
         "message_complete" => format!("complete {}", text(&event["message"]["stop_reason"])),
         "function_execution_start" => format!("start {}", text(&event["function_call_id"])),
         "function_execution_end" => {

@@ -17,8 +17,18 @@ fn waiting(door: &Door) -> impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 's
 #[tokio::test]
 async fn c02_case_01_a_run_begins() {
     let (spy, door) = (Spy::default(), Door::closed());
-    let rig = Rig::new(TestOptions { wrap: spy.wrap(), ..TestOptions::default() }, waiting(&door)).await;
-    assert_eq!(rig.start("s1").await, json!({ "session_id": "s1", "started": true }));
+    let rig = Rig::new(
+        TestOptions {
+            wrap: spy.wrap(),
+            ..TestOptions::default()
+        },
+        waiting(&door),
+    )
+    .await;
+    assert_eq!(
+        rig.start("s1").await,
+        json!({ "session_id": "s1", "started": true })
+    );
     rig.t.reaches("s1", "assistant_streaming").await;
 
     let created = of_type(&rig.t.events("s1").await, "turn_state_changed")[0].clone();
@@ -77,12 +87,28 @@ async fn c02_case_02_bad_requests_write_nothing() {
         let error = rig.t.call("run::start", request.clone()).await.unwrap_err();
         assert!(!error.to_string().is_empty());
     }
-    assert_eq!(rig.t.ok("state::list_groups", json!({})).await, rig.t.ok("state::list_groups", json!({})).await);
+    assert_eq!(
+        rig.t.ok("state::list_groups", json!({})).await,
+        rig.t.ok("state::list_groups", json!({})).await
+    );
     for scope in ["turn_state", "run_request", "session_tree_meta", "turn_lease"] {
-        assert_eq!(rig.t.ok("state::list", json!({ "scope": scope })).await, json!([]), "{scope}");
+        assert_eq!(
+            rig.t.ok("state::list", json!({ "scope": scope })).await,
+            json!([]),
+            "{scope}"
+        );
     }
-    let message = rig.t.error("run::start", with("messages", json!([{ "role": "nobody", "content": [] }]))).await;
-    assert!(message.contains("invalid message: unknown role `nobody`"), "{message}");
+    let message = rig
+        .t
+        .error(
+            "run::start",
+            with("messages", json!([{ "role": "nobody", "content": [] }])),
+        )
+        .await;
+    assert!(
+        message.contains("invalid message: unknown role `nobody`"),
+        "{message}"
+    );
     rig.t.stop().await;
 }
 
@@ -92,15 +118,27 @@ async fn c02_case_03_a_busy_session_takes_no_second_run() {
     let rig = Rig::allowing(waiting(&door)).await;
     rig.start("s1").await;
     rig.t.reaches("s1", "assistant_streaming").await;
-    let before = (rig.t.calls_of("session-tree::ensure"), rig.t.calls_of("session-tree::append"));
+    let before = (
+        rig.t.calls_of("session-tree::ensure"),
+        rig.t.calls_of("session-tree::append"),
+    );
     assert_eq!(
         rig.start("s1").await,
         json!({ "session_id": "s1", "started": false, "reason": "session_busy" })
     );
-    assert_eq!((rig.t.calls_of("session-tree::ensure"), rig.t.calls_of("session-tree::append")), before);
+    assert_eq!(
+        (
+            rig.t.calls_of("session-tree::ensure"),
+            rig.t.calls_of("session-tree::append")
+        ),
+        before
+    );
     door.open();
     rig.t.ended("s1", 1).await;
-    assert_eq!(rig.transcript("s1").await.iter().map(said).collect::<Vec<_>>(), ["user hi", "assistant ok"]);
+    assert_eq!(
+        rig.transcript("s1").await.iter().map(said).collect::<Vec<_>>(),
+        ["user hi", "assistant ok"]
+    );
     rig.t.stop().await;
 }
 
@@ -110,7 +148,13 @@ async fn field_lesson_d7_a_hundred_starts_make_one_run() {
     let rig = Rig::allowing(waiting(&door)).await;
     let starts = futures::future::join_all((0..100).map(|_| rig.start("s1"))).await;
     assert_eq!(starts.iter().filter(|reply| reply["started"] == true).count(), 1);
-    assert_eq!(starts.iter().filter(|reply| reply["reason"] == "session_busy").count(), 99);
+    assert_eq!(
+        starts
+            .iter()
+            .filter(|reply| reply["reason"] == "session_busy")
+            .count(),
+        99
+    );
     door.open();
     rig.t.ended("s1", 1).await;
     assert_eq!(rig.transcript("s1").await.len(), 2);
@@ -127,7 +171,10 @@ async fn c02_case_04_a_finished_session_takes_a_new_run() {
     let restarted = &events[first_ids.len()];
     assert_eq!(restarted["event_type"], "state:updated");
     assert_eq!(restarted["old_value"]["state"], "stopped");
-    assert_eq!(restarted["new_value"], json!({ "session_id": "s1", "state": "provisioning", "turn_count": 0 }));
+    assert_eq!(
+        restarted["new_value"],
+        json!({ "session_id": "s1", "state": "provisioning", "turn_count": 0 })
+    );
     assert_eq!(rig.transcript("s1").await.len(), 4);
     rig.t.stop().await;
 }
@@ -135,17 +182,28 @@ async fn c02_case_04_a_finished_session_takes_a_new_run() {
 #[tokio::test]
 async fn c02_case_05_a_step_without_its_state_does_nothing() {
     let rig = Rig::allowing(|_, _| says(&["ok"])).await;
-    let message = rig.t.error("turn::provisioning", json!({ "session_id": "none" })).await;
+    let message = rig
+        .t
+        .error("turn::provisioning", json!({ "session_id": "none" }))
+        .await;
     assert_eq!(message, "turn::provisioning invariant: missing session none");
     let row = json!({ "session_id": "s1", "state": "assistant_streaming", "turn_count": 0 });
     rig.t.set_state("turn_state", "s1", row.clone()).await;
     assert_eq!(
-        rig.t.ok("turn::provisioning", json!({ "session_id": "s1" })).await,
+        rig.t
+            .ok("turn::provisioning", json!({ "session_id": "s1" }))
+            .await,
         json!({ "ok": true, "skipped": true, "reason": "stale" })
     );
     assert_eq!(rig.record("s1").await, row);
     assert_eq!(rig.t.events("s1").await, Vec::<Value>::new());
-    for id in ["provisioning", "assistant_streaming", "function_execute", "function_awaiting_approval", "steering_check"] {
+    for id in [
+        "provisioning",
+        "assistant_streaming",
+        "function_execute",
+        "function_awaiting_approval",
+        "steering_check",
+    ] {
         let message = rig.t.error(&format!("turn::{id}"), json!({})).await;
         assert_eq!(message, "missing required string field: session_id");
     }
@@ -213,7 +271,12 @@ async fn the_history_form_appends_only_what_is_new() {
 
 #[tokio::test]
 async fn c02_case_42_get_state_shows_the_view_only() {
-    let rig = Rig::asking(crate::support::stub::calls_then_ends(vec![("A", "f", json!({ "x": 1 }))])).await;
+    let rig = Rig::asking(crate::support::stub::calls_then_ends(vec![(
+        "A",
+        "f",
+        json!({ "x": 1 }),
+    )]))
+    .await;
     rig.start("s1").await;
     let view = rig.t.reaches("s1", "function_awaiting_approval").await;
     assert_eq!(
@@ -221,8 +284,16 @@ async fn c02_case_42_get_state_shows_the_view_only() {
         json!({ "session_id": "s1", "state": "function_awaiting_approval", "turn_count": 1,
             "awaiting_approval": [{ "function_call_id": "A", "function_id": "f", "args": { "x": 1 } }] })
     );
-    assert_eq!(rig.t.ok("turn::get_state", json!({ "session_id": "unknown" })).await, Value::Null);
-    assert_eq!(rig.t.error("turn::get_state", json!({})).await, "missing required string field: session_id");
+    assert_eq!(
+        rig.t
+            .ok("turn::get_state", json!({ "session_id": "unknown" }))
+            .await,
+        Value::Null
+    );
+    assert_eq!(
+        rig.t.error("turn::get_state", json!({})).await,
+        "missing required string field: session_id"
+    );
     rig.t.stop().await;
 }
 
@@ -239,7 +310,12 @@ async fn an_odd_thinking_level_counts_as_absent() {
     request["thinking_level"] = json!("high");
     rig.t.ok("run::start", request).await;
     rig.t.ended("s3", 1).await;
-    let levels: Vec<Value> = rig.stub.requests().iter().map(|request| request["thinking_level"].clone()).collect();
+    let levels: Vec<Value> = rig
+        .stub
+        .requests()
+        .iter()
+        .map(|request| request["thinking_level"].clone())
+        .collect();
     assert_eq!(levels, [Value::Null, Value::Null, json!("high")]);
     assert_eq!(lines(&rig.t.events("s3").await).last().unwrap(), "agent_end");
     rig.t.stop().await;

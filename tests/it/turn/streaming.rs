@@ -29,7 +29,10 @@ async fn c02_case_09_and_7_4_a_streamed_answer() {
     assert_eq!(of_type(&events, "message_complete")[0]["body_streamed"], true);
     let states = of_type(&events, "turn_state_changed");
     assert_eq!(states[2]["new_value"]["turn_count"], 1);
-    assert_eq!(rig.transcript("s1").await.iter().map(said).collect::<Vec<_>>(), ["user hi", "assistant ab"]);
+    assert_eq!(
+        rig.transcript("s1").await.iter().map(said).collect::<Vec<_>>(),
+        ["user hi", "assistant ab"]
+    );
     rig.t.stop().await;
 }
 
@@ -38,7 +41,10 @@ async fn updates_are_slim_unless_asked_otherwise() {
     let rig = Rig::allowing(|_, _| says(&["a", "b"])).await;
     let events = rig.run("s1").await;
     let update = of_type(&events, "message_update")[1];
-    assert_eq!(update["llm_event"], json!({ "type": "text_delta", "delta": "ab" }));
+    assert_eq!(
+        update["llm_event"],
+        json!({ "type": "text_delta", "delta": "ab" })
+    );
     assert_eq!(update["message"]["content"], json!([]));
     assert_eq!(update["message"]["provider"], "stub");
 
@@ -46,14 +52,18 @@ async fn updates_are_slim_unless_asked_otherwise() {
     let events = rig.run("s2").await;
     let update = of_type(&events, "message_update")[1];
     let partial = message(json!([{ "type": "text", "text": "ab" }]), "end");
-    assert_eq!(update["llm_event"], json!({ "type": "text_delta", "delta": "ab", "partial": partial }));
+    assert_eq!(
+        update["llm_event"],
+        json!({ "type": "text_delta", "delta": "ab", "partial": partial })
+    );
     assert_eq!(update["message"], partial);
     rig.t.stop().await;
 }
 
 #[tokio::test]
 async fn c02_case_10_a_message_without_deltas_was_not_streamed() {
-    let rig = Rig::allowing(|_, _| vec![done(message(json!([{ "type": "text", "text": "x" }]), "end"))]).await;
+    let rig =
+        Rig::allowing(|_, _| vec![done(message(json!([{ "type": "text", "text": "x" }]), "end"))]).await;
     let events = rig.run("s1").await;
     assert_eq!(of_type(&events, "message_complete")[0]["body_streamed"], false);
     assert_eq!(of_type(&events, "message_update"), Vec::<&Value>::new());
@@ -77,12 +87,18 @@ async fn c01_case_18_usage_is_no_body() {
 #[tokio::test]
 async fn c02_case_11_and_c01_case_04_odd_frames_are_skipped() {
     let answer = |_: usize, _: &Value| {
-        let garbage = [Out::Garbage("not json"), Out::Garbage(r#"{"type":"function_call_delta","delta":"x"}"#)];
+        let garbage = [
+            Out::Garbage("not json"),
+            Out::Garbage(r#"{"type":"function_call_delta","delta":"x"}"#),
+        ];
         [garbage.to_vec(), says(&["ok"])].concat()
     };
     let rig = Rig::allowing(answer).await;
     let events = rig.run("s1").await;
-    assert_eq!(of_type(&events, "message_complete")[0]["message"]["stop_reason"], "end");
+    assert_eq!(
+        of_type(&events, "message_complete")[0]["message"]["stop_reason"],
+        "end"
+    );
     rig.t.stop().await;
 }
 
@@ -92,7 +108,13 @@ async fn c02_case_12_a_rejected_call_is_an_error_of_the_turn() {
     let events = rig.run("s1").await;
     assert_eq!(
         lines(&events)[2..],
-        ["text_delta upstream 500", "complete error", "turn_end 0", "updated stopped", "agent_end"]
+        [
+            "text_delta upstream 500",
+            "complete error",
+            "turn_end 0",
+            "updated stopped",
+            "agent_end"
+        ]
     );
     let complete = of_type(&events, "message_complete")[0];
     assert_eq!(complete["message"]["error_message"], "upstream 500");
@@ -109,8 +131,13 @@ async fn c02_case_12_a_rejected_call_is_an_error_of_the_turn() {
 #[tokio::test]
 async fn c02_case_13_no_channel_is_an_error_of_the_turn() {
     let spy = Spy::default();
-    let t = TestBus::with(TestOptions { wrap: spy.wrap(), ..TestOptions::default() }).await;
-    t.ok("harness::provider::register", json!({ "id": "outer" })).await;
+    let t = TestBus::with(TestOptions {
+        wrap: spy.wrap(),
+        ..TestOptions::default()
+    })
+    .await;
+    t.ok("harness::provider::register", json!({ "id": "outer" }))
+        .await;
     spy.fail_when(|op| matches!(op, Op::Call(call) if call.function_id == "engine::channels::create"));
     let mut request = run("s1");
     request["provider"] = json!("outer");
@@ -145,9 +172,15 @@ async fn a_stream_that_is_cut_keeps_its_text_and_its_cause() {
     let rig = Rig::allowing(answer).await;
     let events = rig.run("s1").await;
     let complete = of_type(&events, "message_complete")[0];
-    assert_eq!(complete["message"]["content"], json!([{ "type": "text", "text": "half a " }]));
+    assert_eq!(
+        complete["message"]["content"],
+        json!([{ "type": "text", "text": "half a " }])
+    );
     assert_eq!(complete["message"]["stop_reason"], "error");
-    assert_eq!(complete["message"]["error_message"], "provider channel closed without final");
+    assert_eq!(
+        complete["message"]["error_message"],
+        "provider channel closed without final"
+    );
     assert_eq!(complete["body_streamed"], true);
     rig.t.stop().await;
 }
@@ -182,7 +215,14 @@ async fn c01_case_09_turn_end_goes_to_its_own_stream_too() {
 async fn c01_case_10_and_11_item_ids_count_without_state() {
     use harness::bus::Write;
     let spy = Spy::default();
-    let rig = Rig::new(TestOptions { wrap: spy.wrap(), ..TestOptions::default() }, |_, _| says(&["ok"])).await;
+    let rig = Rig::new(
+        TestOptions {
+            wrap: spy.wrap(),
+            ..TestOptions::default()
+        },
+        |_, _| says(&["ok"]),
+    )
+    .await;
     rig.run("A").await;
     rig.run("B").await;
     let epoch = rig.t.bus().epoch().to_owned();
@@ -190,20 +230,32 @@ async fn c01_case_10_and_11_item_ids_count_without_state() {
         spy.writes()
             .into_iter()
             .filter_map(|write| match write {
-                Write::StreamSet { stream, group, item, .. } if stream == "agent::events" && group == session => Some(item),
+                Write::StreamSet {
+                    stream, group, item, ..
+                } if stream == "agent::events" && group == session => Some(item),
                 _ => None,
             })
             .collect()
     };
     for session in ["A", "B"] {
-        let expected: Vec<String> =
-            (0..ids(session).len()).map(|n| format!("{session}-{epoch}-{n:08}")).collect();
+        let expected: Vec<String> = (0..ids(session).len())
+            .map(|n| format!("{session}-{epoch}-{n:08}"))
+            .collect();
         assert_eq!(ids(session), expected);
     }
     rig.start("A").await;
     rig.t.ended("A", 2).await;
-    assert!(ids("A").iter().any(|id| *id == format!("A-{epoch}.0001-00000000")), "{:?}", ids("A"));
-    assert_eq!(ids("A").iter().collect::<std::collections::HashSet<_>>().len(), ids("A").len());
+    assert!(
+        ids("A")
+            .iter()
+            .any(|id| *id == format!("A-{epoch}.0001-00000000")),
+        "{:?}",
+        ids("A")
+    );
+    assert_eq!(
+        ids("A").iter().collect::<std::collections::HashSet<_>>().len(),
+        ids("A").len()
+    );
     assert_eq!(spy.calls().iter().filter(|id| *id == "state::update").count(), 0);
     rig.t.stop().await;
 }
@@ -211,9 +263,18 @@ async fn c01_case_10_and_11_item_ids_count_without_state() {
 #[tokio::test]
 async fn c01_case_12_events_that_cannot_be_written_fail_nothing() {
     let spy = Spy::default();
-    let rig = Rig::new(TestOptions { wrap: spy.wrap(), ..TestOptions::default() }, |_, _| says(&["ok"])).await;
+    let rig = Rig::new(
+        TestOptions {
+            wrap: spy.wrap(),
+            ..TestOptions::default()
+        },
+        |_, _| says(&["ok"]),
+    )
+    .await;
     spy.fail_when(|op| match op {
-        Op::Commit(writes) => writes.iter().any(|write| matches!(write, harness::bus::Write::StreamSet { .. })),
+        Op::Commit(writes) => writes
+            .iter()
+            .any(|write| matches!(write, harness::bus::Write::StreamSet { .. })),
         Op::Call(_) => false,
     });
     rig.start("s1").await;

@@ -58,7 +58,9 @@ impl Decoder {
 
     fn call(&mut self, item: &Value, out: &mut Assembly) {
         let fragment = Fragment::read(item);
-        let Some(key) = self.slots.place(fragment, out) else { return };
+        let Some(key) = self.slots.place(fragment, out) else {
+            return;
+        };
         let call = out.call(key);
         if let Some(id) = fragment.id {
             id.clone_into(&mut call.id);
@@ -152,12 +154,18 @@ fn update(counters: &mut Usage, usage: &Value) {
     };
     let input = sum(["/prompt_tokens", "/input_tokens"]);
     let output = sum(["/completion_tokens", "/output_tokens"]);
-    let cached = sum(["/prompt_tokens_details/cached_tokens", "/input_tokens_details/cached_tokens"]);
+    let cached = sum([
+        "/prompt_tokens_details/cached_tokens",
+        "/input_tokens_details/cached_tokens",
+    ]);
     counters.input = input.or(counters.input);
     counters.output = output.or(counters.output);
     counters.cache_read = cached.or(counters.cache_read);
     if input.or(output).is_some() {
-        counters.total = counters.input.zip(counters.output).map(|(a, b)| a.saturating_add(b));
+        counters.total = counters
+            .input
+            .zip(counters.output)
+            .map(|(a, b)| a.saturating_add(b));
     }
 }
 

@@ -6,11 +6,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Quirks;
+use crate::model::ErrorKind;
 use crate::workers::providers::conversation::{Answer, Entry, Part, entries, joined};
 use crate::workers::providers::failure::Failure;
 use crate::workers::providers::names::Names;
 use crate::workers::providers::protocol::{Call, ModelFacts};
-use crate::model::ErrorKind;
 
 /// Some servers refuse an empty tool row.
 const NO_OUTPUT: &str = "(no output)";

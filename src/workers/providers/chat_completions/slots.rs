@@ -50,11 +50,19 @@ impl Slots {
         if fragment.index.is_null() {
             return self.by_id(fragment, assembly);
         }
-        let index = fragment.index.as_u64().and_then(|index| u32::try_from(index).ok())?;
+        let index = fragment
+            .index
+            .as_u64()
+            .and_then(|index| u32::try_from(index).ok())?;
         if index >= MAX_CALLS {
             return None;
         }
-        let known = self.0.iter().rev().find(|slot| slot.index == Some(index)).map(|slot| slot.key);
+        let known = self
+            .0
+            .iter()
+            .rev()
+            .find(|slot| slot.index == Some(index))
+            .map(|slot| slot.key);
         match known {
             Some(key) if !is_next_call(fragment, key, assembly) => Some(key),
             _ => self.open(Some(index), CALLS + index),

@@ -47,7 +47,10 @@ fn fixture(name: &str) -> &'static str {
 
 /// Events and final message of a stream that came in these pieces.
 fn decode(pieces: Vec<&[u8]>) -> (Vec<AssistantEvent>, Value) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     let _inside = runtime.enter();
     let pieces: Vec<_> = pieces.into_iter().map(Bytes::copy_from_slice).map(Ok).collect();
     let mut frames = frames(stream::iter(pieces), Duration::from_secs(9));
@@ -76,7 +79,12 @@ fn decode_fixture(name: &str) -> (Vec<AssistantEvent>, Value) {
 }
 
 fn kinds(events: &[AssistantEvent]) -> Vec<String> {
-    let kind = |event| serde_json::to_value(event).unwrap()["type"].as_str().unwrap().to_owned();
+    let kind = |event| {
+        serde_json::to_value(event).unwrap()["type"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
     events.iter().map(kind).collect()
 }
 
@@ -116,7 +124,10 @@ fn c08_case_18_a_call_in_fragments() {
         "functioncall_end",
     ];
     assert_eq!(kinds(&events), expected);
-    assert_eq!(message["content"], json!([call("c1", "agent_trigger", json!({"x": 1}))]));
+    assert_eq!(
+        message["content"],
+        json!([call("c1", "agent_trigger", json!({"x": 1}))])
+    );
     assert_eq!(message["stop_reason"], "function_call");
 }
 
@@ -125,7 +136,9 @@ fn c08_case_19_usage() {
     let (events, message) = decode_fixture("text");
     let usage = json!({"input": 1500, "output": 200, "cache_read": 1200, "cache_write": 0, "total": 1700});
     assert_eq!(message["usage"], usage);
-    let told = events.iter().filter(|event| matches!(event, AssistantEvent::Usage { .. }));
+    let told = events
+        .iter()
+        .filter(|event| matches!(event, AssistantEvent::Usage { .. }));
     assert_eq!(told.count(), 1);
 }
 
@@ -183,14 +196,26 @@ fn v2_fragments_find_their_call() {
     assert_eq!(
         calls("local_object_arguments"),
         json!([
-            call("call_000000000000400080000000_2_0", "agent_trigger", json!({"a": 1})),
-            call("call_000000000000400080000000_3_0", "agent_trigger", json!({"b": 2}))
+            call(
+                "call_000000000000400080000000_2_0",
+                "agent_trigger",
+                json!({"a": 1})
+            ),
+            call(
+                "call_000000000000400080000000_3_0",
+                "agent_trigger",
+                json!({"b": 2})
+            )
         ])
     );
     assert_eq!(calls("old_function_call")[0]["arguments"], json!({"a": 1}));
     assert_eq!(
         calls("empty_and_broken_arguments"),
-        json!([call("a", "f", json!({})), call("b", "g", json!({})), call("c", "h", Value::Null)])
+        json!([
+            call("a", "f", json!({})),
+            call("b", "g", json!({})),
+            call("c", "h", Value::Null)
+        ])
     );
 }
 
@@ -281,7 +306,9 @@ fn conversation() -> Call {
             "is_error": true, "timestamp": 8},
         {"role": "user", "content": [{"type": "text", "text": "go on"}], "timestamp": 9}
     ]);
-    let Value::Array(messages) = messages else { panic!("an array") };
+    let Value::Array(messages) = messages else {
+        panic!("an array")
+    };
     Call {
         model: "m".into(),
         system_prompt: "Be brief.".into(),
@@ -292,7 +319,8 @@ fn conversation() -> Call {
 }
 
 fn tool(name: &str) -> AgentFunction {
-    let tool = json!({"name": name, "description": "d", "parameters": {"type": "object"}, "label": "not sent"});
+    let tool =
+        json!({"name": name, "description": "d", "parameters": {"type": "object"}, "label": "not sent"});
     serde_json::from_value(tool).unwrap()
 }
 
@@ -314,7 +342,9 @@ fn c08_case_25_a_user_row_is_added_at_the_end_where_templates_need_one() {
     let roles = |quirks| {
         let body = body(quirks, &call, &facts(None));
         let rows = body["messages"].as_array().unwrap().clone();
-        rows.iter().map(|row| row["role"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        rows.iter()
+            .map(|row| row["role"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     assert_eq!(roles(LOCAL), ["system", "assistant", "tool", "user"]);
     assert_eq!(roles(OPENAI), ["system", "assistant", "tool"]);

@@ -79,8 +79,8 @@ fn nearest(wanted: &str, supported: &'static [&'static str]) -> Option<&'static 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pretty_assertions::assert_eq;
     use ThinkingLevel::{High, Low, Medium, Minimal, Off, Xhigh};
+    use pretty_assertions::assert_eq;
 
     #[test]
     fn efforts_by_family_and_level() {

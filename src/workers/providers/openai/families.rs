@@ -67,7 +67,9 @@ pub(super) fn record(provider: &str, id: &str, entry: &Value) -> Value {
         let numbers = keys.iter().filter_map(|key| entry.get(*key)?.as_u64());
         numbers.into_iter().find(|tokens| *tokens > 0)
     };
-    let name = ["display_name", "name"].iter().find_map(|key| entry.get(*key)?.as_str());
+    let name = ["display_name", "name"]
+        .iter()
+        .find_map(|key| entry.get(*key)?.as_str());
     let context = listed(&["context_window", "context_length", "max_model_len"])
         .or(family.map(|family| family.context))
         .unwrap_or(CONTEXT_TOKENS);
@@ -106,7 +108,10 @@ fn add_known(record: &mut Map<String, Value>, id: &str, family: Option<&Family>)
 /// `gpt-4o-2024-08-06` → `gpt-4o`.
 fn undated(id: &str) -> &str {
     let is_date = |tail: &str| {
-        let form: String = tail.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+        let form: String = tail
+            .chars()
+            .map(|c| if c.is_ascii_digit() { '0' } else { c })
+            .collect();
         form == "-0000-00-00"
     };
     let cut = id.len().saturating_sub("-0000-00-00".len());

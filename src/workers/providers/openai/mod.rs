@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use super::access::Access;
 use super::chat_completions::{Quirks, bearer};
+use super::discovery;
 use super::failure::Failure;
 use super::protocol::{Call, Encoded, ModelFacts, Provider, Settings, Spec};
-use super::discovery;
 use crate::bus::WorkerDef;
 use crate::config::Config;
 
@@ -94,7 +94,10 @@ impl Provider for OpenAi {
 
     fn models(&self, listing: &Value) -> Option<Vec<Value>> {
         let chat = discovery::entries(listing)?.filter(|(id, _)| is_chat_model(id));
-        Some(chat.map(|(id, entry)| families::record(SPEC.id, id, entry)).collect())
+        Some(
+            chat.map(|(id, entry)| families::record(SPEC.id, id, entry))
+                .collect(),
+        )
     }
 }
 
@@ -128,7 +131,10 @@ mod tests {
         ];
         let data: Vec<_> = ids.iter().map(|id| json!({ "id": id })).collect();
         let records = OpenAi.models(&json!({ "data": data })).unwrap();
-        let kept: Vec<_> = records.iter().map(|record| record["id"].as_str().unwrap()).collect();
+        let kept: Vec<_> = records
+            .iter()
+            .map(|record| record["id"].as_str().unwrap())
+            .collect();
         assert_eq!(kept, ["gpt-5", "o3", "chatgpt-4o-latest"]);
     }
 
