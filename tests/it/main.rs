@@ -13,6 +13,12 @@ mod engine_store;
 #[cfg(test)]
 mod engine_stream;
 #[cfg(test)]
+mod session_inbox;
+#[cfg(test)]
+mod session_rig;
+#[cfg(test)]
+mod session_tree;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod turn;

@@ -34,7 +34,7 @@ struct Lock<'a> {
 
 impl Inboxes {
     /// Waits until the caller is the only one at this queue.
-    pub(super) async fn open<'a>(cx: &'a Cx<Self>, key: String) -> Inbox<'a> {
+    pub(super) async fn open(cx: &Cx<Self>, key: String) -> Inbox<'_> {
         let inboxes: &Self = cx.state();
         let lock = Arc::clone(inboxes.locks().entry(key.clone()).or_default());
         let mut held = Lock {

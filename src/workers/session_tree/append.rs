@@ -63,16 +63,20 @@ impl Function for Append {
         let entry_id = wanted.unwrap_or_else(|| cx.uuid().into());
         let message = request.message.with_timestamp(now_ms);
         let changed = cx.state().change_time(now_ms);
-        let meta = match meta {
-            Meta::Known(meta) => Some(meta.refreshed(changed, count, summary_line(&message))),
+        let row = match meta {
+            Meta::Known(row) => Some(SessionMeta::clone(&row)),
             Meta::Missing => {
-                let meta = SessionMeta::new(session_id.clone(), 0, changed);
-                Some(meta.refreshed(changed, count, summary_line(&message)))
+                let row = SessionMeta::new(session_id.clone(), 0, changed);
+                if !cx.bus().transport().is_exclusive() {
+                    slot.create(cx, row.clone()).await?;
+                }
+                Some(row)
             }
             Meta::Unreadable | Meta::Unknown => None,
         };
+        let row = row.map(|row| row.refreshed(changed, count, summary_line(&message)));
         let entry = SessionEntry::message(entry_id.clone(), parent_id, timestamp, message);
-        slot.append(cx, &session_id, entry, meta).await?;
+        slot.append(cx, &session_id, entry, row).await?;
         Ok(EntryRef { entry_id })
     }
 }

@@ -82,12 +82,12 @@ impl SessionMeta {
 
     /// The row after an entry was written.
     #[must_use]
-    pub(super) fn refreshed(&self, now_ms: i64, entry_count: usize, summary: Option<String>) -> Self {
+    pub(super) fn refreshed(self, now_ms: i64, entry_count: usize, summary: Option<String>) -> Self {
         Self {
             updated_at: now_ms.max(self.updated_at),
             entry_count: Some(entry_count),
             last_message_summary: summary,
-            ..self.clone()
+            ..self
         }
     }
 

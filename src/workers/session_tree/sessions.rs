@@ -300,6 +300,7 @@ impl Slot {
             let mut held = self.held();
             held.index = None;
             held.meta = Meta::Unknown;
+            held.recount = true;
             return Err(error);
         }
         {

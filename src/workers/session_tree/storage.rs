@@ -43,22 +43,32 @@ pub(super) async fn write_meta(cx: &Cx<Sessions>, meta: &SessionMeta) -> Result<
     commit(cx, "state::set meta", vec![meta_write(meta)?]).await
 }
 
-/// Writes an entry and, behind it, the row of its session, as one batch.
+/// Writes an entry and the row of its session: as one batch where the store takes both or neither, else side by side,
+/// where a row that could not be written is only reported (contract 06 §2).
 pub(super) async fn write_entry(
     cx: &Cx<Sessions>,
     session: &str,
     entry: &SessionEntry,
     meta: Option<&SessionMeta>,
 ) -> Result<()> {
+    const OPERATION: &str = "state::set entry";
     let mut writes = vec![Write::StateSet {
         scope: entry_scope(session),
         key: entry.id.to_string(),
         value: Arc::new(entry.to_value()),
     }];
-    if let Some(meta) = meta {
+    let Some(meta) = meta else {
+        return commit(cx, OPERATION, writes).await;
+    };
+    if cx.bus().transport().is_exclusive() {
         writes.push(meta_write(meta)?);
+        return commit(cx, OPERATION, writes).await;
     }
-    commit(cx, "state::set entry", writes).await
+    let (entry, row) = futures::future::join(commit(cx, OPERATION, writes), write_meta(cx, meta)).await;
+    if let Err(error) = row {
+        tracing::warn!(session, %error, "time of the last change not stored");
+    }
+    entry
 }
 
 async fn commit(cx: &Cx<Sessions>, operation: &str, writes: Vec<Write>) -> Result<()> {
