@@ -11,7 +11,7 @@ use harness::bus::{
     Bus, CallContext, CallFuture, CallOptions, EngineInfo, Invocation, Ports, Transport, TriggerSpec, Write,
 };
 use harness::clock::{Clock, ManualClock};
-use harness::config::{Config, Env};
+use harness::config::{Config, MapEnv};
 use harness::error::{Error, Result};
 use harness::ids::RandomIds;
 use harness::model::api::Contract;
@@ -114,14 +114,6 @@ impl Transport for Recorder {
     }
 }
 
-struct NoEnv;
-
-impl Env for NoEnv {
-    fn var(&self, _: &str) -> Option<String> {
-        None
-    }
-}
-
 /// The session workers, ready to be called.
 #[derive(Clone)]
 pub(crate) struct Rig {
@@ -170,7 +162,7 @@ impl Rig {
         let ports = Ports {
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             ids: Arc::new(RandomIds),
-            env: Arc::new(NoEnv),
+            env: Arc::new(MapEnv::default()),
             config: Arc::new(ArcSwap::from_pointee(config)),
             recorder: Arc::new(metrics::NoopRecorder),
         };
