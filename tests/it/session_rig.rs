@@ -3,20 +3,21 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use arc_swap::ArcSwap;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 use harness::bus::embedded::{Embedded, EmbeddedOptions};
 use harness::bus::{
-    Bus, CallContext, CallFuture, CallOptions, EngineInfo, Invocation, Ports, Transport, TriggerSpec, Write,
+    Bus, CallContext, CallFuture, CallOptions, EngineInfo, Invocation, Transport, TriggerSpec, Write,
 };
 use harness::clock::{Clock, ManualClock};
-use harness::config::{Config, MapEnv};
+use harness::config::Config;
 use harness::error::{Error, Result};
-use harness::ids::RandomIds;
 use harness::model::api::Contract;
 use harness::workers::{session_inbox, session_tree};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::support::{TestBus, TestOptions};
 
 /// Start of the clock.
 pub(crate) const T0: i64 = 1_700_000_000_000;
@@ -117,9 +118,9 @@ impl Transport for Recorder {
 /// The session workers, ready to be called.
 #[derive(Clone)]
 pub(crate) struct Rig {
-    pub(crate) bus: Bus,
+    bus: Arc<TestBus>,
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) engine: Arc<Recorder>,
+    engine: Arc<Recorder>,
 }
 
 impl Rig {
@@ -130,61 +131,58 @@ impl Rig {
 
     /// On a fresh engine, with other settings.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let engine = Embedded::open(EmbeddedOptions::default()).unwrap();
-        Self::over(engine, true, change).await
+        Self::on(fresh(), true, change).await
     }
 
-    /// On a transport.
-    pub(crate) async fn over(
-        inner: Arc<dyn Transport>,
-        exclusive: bool,
-        change: impl FnOnce(&mut Config),
-    ) -> Self {
+    /// On a fresh engine that others write to as well, and whose batches may be stored in part.
+    pub(crate) async fn on_shared_engine() -> Self {
+        Self::on(fresh(), false, |_| {}).await
+    }
+
+    /// A new life of the process on the engine of this one: nothing is remembered, everything stored is there.
+    pub(crate) async fn reborn(&self) -> Self {
+        let inner: Arc<dyn Transport> = Arc::new(Restarted(Arc::clone(&self.engine)));
+        Self::on(inner, true, |_| {}).await
+    }
+
+    async fn on(inner: Arc<dyn Transport>, exclusive: bool, change: impl FnOnce(&mut Config)) -> Self {
         let engine = Arc::new(Recorder {
             inner,
             exclusive,
             asked: Mutex::default(),
             failing: Mutex::default(),
         });
-        Self::on(engine, change).await
-    }
-
-    /// A new life of the process on the engine of this one: nothing is remembered, everything stored is there.
-    pub(crate) async fn reborn(&self) -> Self {
-        let inner: Arc<dyn Transport> = Arc::new(Restarted(Arc::clone(&self.engine)));
-        Self::over(inner, true, |_| {}).await
-    }
-
-    async fn on(engine: Arc<Recorder>, change: impl FnOnce(&mut Config)) -> Self {
+        let clock = Arc::new(ManualClock::at(T0));
         let mut config = Config::default();
         change(&mut config);
-        let clock = Arc::new(ManualClock::at(T0));
-        let ports = Ports {
+        let transport: Arc<dyn Transport> = Arc::clone(&engine) as Arc<dyn Transport>;
+        let options = TestOptions {
+            config,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            ids: Arc::new(RandomIds),
-            env: Arc::new(MapEnv::default()),
-            config: Arc::new(ArcSwap::from_pointee(config)),
-            recorder: Arc::new(metrics::NoopRecorder),
+            workers: vec![session_inbox::worker(), session_tree::worker()],
+            wrap: Box::new(|_| transport),
+            ..TestOptions::default()
         };
-        let bus = Bus::new(ports, Arc::clone(&engine) as Arc<dyn Transport>);
-        let problems = bus
-            .host(vec![session_inbox::worker(), session_tree::worker()])
-            .await
-            .unwrap();
-        assert_eq!(problems, Vec::<String>::new());
-        Self { bus, clock, engine }
+        Self {
+            bus: Arc::new(TestBus::with(options).await),
+            clock,
+            engine,
+        }
+    }
+
+    /// The bus of this life.
+    pub(crate) fn bus(&self) -> &Bus {
+        self.bus.bus()
     }
 
     /// Calls a function with JSON.
     pub(crate) async fn call(&self, id: &str, payload: Value) -> Result<Value> {
-        self.bus
-            .invoke(&CallContext::default(), id, payload, CallOptions::default())
-            .await
+        self.bus.call(id, payload).await
     }
 
     /// Calls a function by its contract.
     pub(crate) async fn typed<C: Contract>(&self, request: C::Request) -> Result<C::Response> {
-        self.bus
+        self.bus()
             .call::<C>(&CallContext::default(), request, CallOptions::default())
             .await
     }
@@ -286,6 +284,17 @@ impl Rig {
     pub(crate) fn fail(&self, what: Option<&str>) {
         *self.engine.failing.lock().unwrap() = what.map(str::to_owned);
     }
+}
+
+fn fresh() -> Arc<dyn Transport> {
+    Embedded::open(EmbeddedOptions::default()).unwrap()
+}
+
+/// Runs tasks beside each other; answers in the order of their ends.
+pub(crate) async fn together<T: Send + 'static>(
+    tasks: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    tasks.into_iter().collect::<JoinSet<_>>().join_all().await
 }
 
 /// An engine that is started already.

@@ -39,5 +39,9 @@ pub fn worker() -> WorkerDef {
     .function::<messages::Messages>()
     .function::<compactions::Compactions>()
     .function::<list::List>()
+    .prepare(|cx| async move {
+        storage::watch(&cx);
+        Ok(())
+    })
     .build()
 }

@@ -86,14 +86,23 @@ pub(super) enum Meta {
 }
 
 impl Sessions {
-    /// Forgets a session whose rows somebody else wrote: the next question reads the store again, and a list counts its
-    /// entries instead of trusting the row. Short and without I/O, fit for a tap.
+    /// Forgets the entries of a session, because somebody else wrote some: the next question reads the store again, and a
+    /// list counts them instead of trusting the row. Short and without I/O, fit for a tap.
     pub fn invalidate(&self, session: &str) {
         let slot = self.slot(&SessionId::from(session));
         let mut held = slot.held();
         held.generation += 1;
         held.recount = true;
         held.meta = Meta::Unknown;
+    }
+
+    /// Forgets the row of a session, because somebody else wrote it.
+    pub fn invalidate_row(&self, session: &str) {
+        if let Some(slot) = self.peek(session) {
+            let mut held = slot.held();
+            held.generation += 1;
+            held.meta = Meta::Unknown;
+        }
     }
 
     /// The slot of a session, made when there is none.

@@ -13,6 +13,20 @@ use crate::bus::{Cx, Write, to_json};
 use crate::error::{Error, Result};
 
 const META_SCOPE: &str = "session_tree_meta";
+const ENTRIES_PREFIX: &str = "session_tree:";
+
+/// Keeps the memory of the worker true when somebody else writes its rows, where the engine tells.
+pub(super) fn watch(cx: &Cx<Sessions>) {
+    let sessions = Arc::clone(cx.state());
+    let forget = move |scope: &str, key: &str| {
+        if scope == META_SCOPE {
+            sessions.invalidate_row(key);
+        } else if let Some(session) = scope.strip_prefix(ENTRIES_PREFIX) {
+            sessions.invalidate(session);
+        }
+    };
+    cx.bus().tap_state("session_tree", Arc::new(forget));
+}
 
 /// All records of a session, in any order; none for an unknown one.
 pub(super) async fn entries(cx: &Cx<Sessions>, session: &str) -> Result<Vec<Value>> {
@@ -89,5 +103,5 @@ fn meta_write(meta: &SessionMeta) -> Result<Write> {
 }
 
 fn entry_scope(session: &str) -> String {
-    format!("session_tree:{session}")
+    format!("{ENTRIES_PREFIX}{session}")
 }
