@@ -19,6 +19,7 @@ mod function;
 mod hold;
 mod registry;
 mod scope;
+mod state_tap;
 mod stream;
 mod transport;
 mod worker;
@@ -47,6 +48,7 @@ pub use decode::{MAX_DEPTH, MAX_PAYLOAD_BYTES, decode, dismantle, unwrap_body};
 pub use function::{Function, FunctionDef, FunctionInfo, Payload};
 pub use hold::Hold;
 pub use scope::Scope;
+pub use state_tap::StateTap;
 pub use stream::{StreamItem, StreamTap};
 pub use transport::{EngineInfo, Invocation, Transport, TriggerSpec, Write};
 pub use worker::{Hook, Worker, WorkerDef};
@@ -86,6 +88,7 @@ struct Inner {
     transport: Arc<dyn Transport>,
     channels: channel::Channels,
     taps: stream::Taps,
+    state_taps: state_tap::StateTaps,
     holds: hold::Holds,
     tasks: TaskTracker,
     shutdown: CancellationToken,
@@ -101,6 +104,7 @@ impl Bus {
             registry: registry::Registry::new(Arc::clone(&ports.recorder)),
             channels: channel::Channels::default(),
             taps: stream::Taps::default(),
+            state_taps: state_tap::StateTaps::default(),
             holds: hold::Holds::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
@@ -266,6 +270,17 @@ impl Bus {
     /// Shows an item to the taps of its stream; the writer calls it in the order of its writes.
     pub fn show_to_taps(&self, item: &StreamItem) {
         self.0.taps.show(item);
+    }
+
+    /// Sees every write to scopes that begin with `prefix`, made by anybody through the engine's functions. Writes of
+    /// [`Transport::commit`] are not shown: they are this program's own. Embedded only: another engine shows nothing.
+    pub fn tap_state(&self, prefix: &str, tap: StateTap) {
+        self.0.state_taps.add(prefix, tap);
+    }
+
+    /// The taps of a scope; the engine shows them each write to it.
+    pub fn state_taps(&self, scope: &str) -> Vec<StateTap> {
+        self.0.state_taps.of(scope)
     }
 
     /// Id of this process's life, part of the item ids it writes (contract 01 §7).

@@ -4,6 +4,8 @@ pub mod approval;
 pub mod harness;
 pub mod models;
 pub mod providers;
+pub mod session_inbox;
+pub mod session_tree;
 pub mod turn;
 
 use crate::bus::WorkerDef;
@@ -14,6 +16,8 @@ pub fn all() -> Vec<WorkerDef> {
         harness::worker(),
         turn::worker(),
         approval::worker(),
+        session_tree::worker(),
+        session_inbox::worker(),
         models::worker(),
         providers::openai::worker(),
     ]

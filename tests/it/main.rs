@@ -39,6 +39,12 @@ mod registry;
 #[cfg(test)]
 mod rig;
 #[cfg(test)]
+mod session_inbox;
+#[cfg(test)]
+mod session_rig;
+#[cfg(test)]
+mod session_tree;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod turn;

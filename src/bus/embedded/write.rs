@@ -4,24 +4,34 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::store::{Address, Change, Doc, Pending, Write, Written};
+use super::store::{Address, Change, Doc, Pending, Place, Write, Written};
 use super::trigger::{Binding, Event};
 use super::{Core, carried};
-use crate::bus::{CallContext, Write as BatchWrite};
+use crate::bus::{CallContext, StateTap, Write as BatchWrite};
 use crate::error::Result;
 
+/// Queues a batch of a caller now; the state taps of the program hear of it after COMMIT, before its events.
+pub(super) fn write(core: &Arc<Core>, writes: Vec<Write>, context: &CallContext) -> Pending<Vec<Written>> {
+    let taps = writes
+        .iter()
+        .map(|write| taps_of(core, &write.address.place))
+        .collect();
+    queue(core, writes, context, taps)
+}
+
 /// Queues a batch now; its events go out after COMMIT, in commit order. A binding sees the writes that were queued after
-/// it was made.
-pub(super) fn write(
+/// it was made. `taps` are those of each write, in order.
+fn queue(
     core: &Arc<Core>,
     mut writes: Vec<Write>,
     context: &CallContext,
+    taps: Vec<Vec<StateTap>>,
 ) -> Pending<Vec<Written>> {
     let watchers: Vec<_> = writes
         .iter()
         .map(|write| watchers_of(core, &write.address))
         .collect();
-    if watchers.iter().all(Vec::is_empty) {
+    if watchers.iter().all(Vec::is_empty) && taps.iter().all(Vec::is_empty) {
         return core.store.write(writes);
     }
     for (write, watchers) in writes.iter_mut().zip(&watchers) {
@@ -29,6 +39,11 @@ pub(super) fn write(
     }
     let (hook_core, context) = (Arc::clone(core), carried(context));
     let hook = move |written: &[Written]| {
+        for (Written { address, .. }, taps) in written.iter().zip(&taps) {
+            for tap in taps {
+                tap(address.place.name(), &address.key);
+            }
+        }
         for (written, watchers) in written.iter().zip(&watchers) {
             publish(&hook_core, written, watchers, &context);
         }
@@ -62,7 +77,14 @@ pub(super) fn commit(core: &Arc<Core>, writes: Vec<BatchWrite>) -> Result<Pendin
         })
     });
     let writes = writes.collect::<Result<_>>()?;
-    Ok(write(core, writes, &CallContext::default()))
+    Ok(queue(core, writes, &CallContext::default(), Vec::new()))
+}
+
+fn taps_of(core: &Core, place: &Place) -> Vec<StateTap> {
+    match core.bus() {
+        Ok(bus) if !place.is_stream() => bus.state_taps(place.name()),
+        Ok(_) | Err(_) => Vec::new(),
+    }
 }
 
 /// An event that stores nothing, in order with the writes of its group.

@@ -21,11 +21,40 @@ contract!(
     /// `session-tree::compactions` (06 §4.11).
     Compactions = "session-tree::compactions", SessionRef => CompactionsResponse);
 contract!(
+    /// `session-inbox::push` (06 §5.1).
+    InboxPush = "session-inbox::push", InboxPushRequest => InboxPushed);
+contract!(
     /// `session-inbox::peek` (06 §5.2).
     InboxPeek = "session-inbox::peek", InboxRef => InboxItems);
 contract!(
     /// `session-inbox::drain` (06 §5.3).
     InboxDrain = "session-inbox::drain", InboxRef => InboxItems);
+
+/// Longest session id, in bytes.
+pub const MAX_SESSION_ID_BYTES: usize = 256;
+
+/// Deepest JSON that is stored for a session. The engine's frames and its store read 128 levels, and replies wrap a
+/// message in a few levels of their own; a deeper one could be written but never read again.
+pub const MAX_STORED_DEPTH: usize = 120;
+
+/// Checks a session id: it becomes part of a state scope (06 weakness 14).
+///
+/// # Errors
+/// The whole text for the caller.
+pub fn check_session_id(id: &str) -> Result<(), String> {
+    if id.is_empty() {
+        return Err("missing required string field: session_id".to_owned());
+    }
+    if id.len() > MAX_SESSION_ID_BYTES {
+        return Err(format!(
+            "invalid session_id: longer than {MAX_SESSION_ID_BYTES} bytes"
+        ));
+    }
+    if id.chars().any(char::is_control) {
+        return Err("invalid session_id: contains a control character".to_owned());
+    }
+    Ok(())
+}
 
 /// A session, by id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -167,4 +196,25 @@ pub struct InboxItems {
     /// Opaque items.
     #[serde(default)]
     pub items: Vec<Value>,
+}
+
+/// Request of `session-inbox::push`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct InboxPushRequest {
+    /// `steering`, `followup` or any other name without `/`.
+    pub name: String,
+    /// The session.
+    pub session_id: SessionId,
+    /// Opaque; `null` is an item, an absent member is an error.
+    pub item: Value,
+}
+
+/// Response of `session-inbox::push`: the item is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InboxPushed {
+    /// Always true.
+    pub ok: bool,
+    /// Items in the inbox now; absent from older session workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub length: Option<usize>,
 }

@@ -1,0 +1,190 @@
+//! Where the queues are kept, and one lock per queue (contract 06 §5, §7).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use serde_json::{Value, json};
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::bus::Cx;
+use crate::config::StoreBackend;
+use crate::error::{Error, Result};
+
+/// Memory of the worker: the locks of the queues in use, and the queues themselves with the memory backend.
+#[derive(Debug, Default)]
+pub struct Inboxes {
+    locks: Mutex<HashMap<String, Arc<AsyncMutex<()>>>>,
+    in_memory: OnceLock<bool>,
+    kept: Mutex<HashMap<String, Vec<Value>>>,
+}
+
+/// One queue while its lock is held.
+pub(super) struct Inbox<'a> {
+    cx: &'a Cx<Inboxes>,
+    key: String,
+    _lock: Lock<'a>,
+}
+
+/// The lock of a queue; the last one to let go takes it off the books.
+struct Lock<'a> {
+    inboxes: &'a Inboxes,
+    key: String,
+    guard: Option<tokio::sync::OwnedMutexGuard<()>>,
+}
+
+impl Inboxes {
+    /// Waits until the caller is the only one at this queue.
+    pub(super) async fn open(cx: &Cx<Self>, key: String) -> Inbox<'_> {
+        let inboxes: &Self = cx.state();
+        let lock = Arc::clone(inboxes.locks().entry(key.clone()).or_default());
+        let mut held = Lock {
+            inboxes,
+            key: key.clone(),
+            guard: None,
+        };
+        held.guard = Some(lock.lock_owned().await);
+        Inbox { cx, key, _lock: held }
+    }
+
+    fn in_memory(&self, cx: &Cx<Self>) -> bool {
+        *self
+            .in_memory
+            .get_or_init(|| cx.config().session.store_backend == StoreBackend::Memory)
+    }
+
+    fn locks(&self) -> MutexGuard<'_, HashMap<String, Arc<AsyncMutex<()>>>> {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<String, Vec<Value>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Lock<'_> {
+    fn drop(&mut self) {
+        self.guard = None;
+        let mut locks = self.inboxes.locks();
+        if locks
+            .get(&self.key)
+            .is_some_and(|lock| Arc::strong_count(lock) == 1)
+        {
+            locks.remove(&self.key);
+        }
+    }
+}
+
+/// What a queue's key holds.
+#[derive(Debug, PartialEq)]
+enum Stored {
+    Missing,
+    Queue(Vec<Value>),
+    /// Something else, written by others: a bare string is what an append of the engine makes of a first string.
+    Bare(Value),
+}
+
+impl Stored {
+    fn of(value: Option<Value>) -> Self {
+        match value {
+            None | Some(Value::Null) => Self::Missing,
+            Some(Value::Array(items)) => Self::Queue(items),
+            Some(other) => Self::Bare(other),
+        }
+    }
+
+    fn into_items(self) -> Vec<Value> {
+        match self {
+            Self::Missing => Vec::new(),
+            Self::Queue(items) => items,
+            Self::Bare(item) => vec![item],
+        }
+    }
+}
+
+impl Inbox<'_> {
+    /// All items, in push order.
+    pub(super) async fn items(&self) -> Result<Vec<Value>> {
+        let inboxes = self.cx.state();
+        if inboxes.in_memory(self.cx) {
+            return Ok(inboxes.kept().get(&self.key).cloned().unwrap_or_default());
+        }
+        self.stored().await.map(Stored::into_items)
+    }
+
+    /// Adds an item behind the others; answers how many there are now. An error means that it is not stored.
+    pub(super) async fn push(&self, item: Value) -> Result<usize> {
+        let inboxes = self.cx.state();
+        if inboxes.in_memory(self.cx) {
+            let mut kept = inboxes.kept();
+            let items = kept.entry(self.key.clone()).or_default();
+            items.push(item);
+            return Ok(items.len());
+        }
+        let append = json!({ "type": "append", "path": "", "value": item });
+        let ops = match self.stored().await? {
+            Stored::Queue(_) => json!([append]),
+            other => json!([{ "type": "set", "path": "", "value": other.into_items() }, append]),
+        };
+        let reply = self.update(ops).await?;
+        match reply.get("new_value").and_then(Value::as_array) {
+            Some(items) => Ok(items.len()),
+            None => Err(Error::store(
+                format!("state::update {}", self.key),
+                "the stored value is not an array",
+            )),
+        }
+    }
+
+    /// Takes all items out at once; nothing is written when there are none.
+    pub(super) async fn drain(&self) -> Result<Vec<Value>> {
+        let inboxes = self.cx.state();
+        if inboxes.in_memory(self.cx) {
+            return Ok(inboxes.kept().remove(&self.key).unwrap_or_default());
+        }
+        match self.stored().await? {
+            Stored::Missing => return Ok(Vec::new()),
+            Stored::Queue(items) if items.is_empty() => return Ok(items),
+            Stored::Queue(_) | Stored::Bare(_) => {}
+        }
+        let mut reply = self
+            .update(json!([{ "type": "set", "path": "", "value": [] }]))
+            .await?;
+        let old = reply.get_mut("old_value").map(Value::take);
+        Ok(Stored::of(old).into_items())
+    }
+
+    async fn stored(&self) -> Result<Stored> {
+        let scope = self.cx.config().session.state_scope.clone();
+        self.cx
+            .scope(&scope)
+            .get(&self.key)
+            .await
+            .map(Stored::of)
+            .map_err(|cause| Error::store("state::get inbox", cause))
+    }
+
+    async fn update(&self, ops: Value) -> Result<Value> {
+        let scope = self.cx.config().session.state_scope.clone();
+        self.cx
+            .scope(&scope)
+            .update(&self.key, ops)
+            .await
+            .map_err(|cause| Error::store("state::update inbox", cause))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    #[test]
+    fn whatever_is_stored_reads_as_an_array() {
+        let items = |value| Stored::of(value).into_items();
+        assert_eq!(items(None), Vec::<Value>::new());
+        assert_eq!(items(Some(Value::Null)), Vec::<Value>::new());
+        assert_eq!(items(Some(json!([1, null]))), [json!(1), Value::Null]);
+        assert_eq!(items(Some(json!("hello"))), [json!("hello")]);
+        assert_eq!(items(Some(json!({"a": 1}))), [json!({"a": 1})]);
+    }
+}

@@ -1,0 +1,231 @@
+//! `session-tree::append`: adds one message (contract 06 §4.3).
+
+use serde_json::Value;
+
+use super::entry::{SessionEntry, measure_object};
+use super::index::{Index, summary_line};
+use super::meta::SessionMeta;
+use super::request;
+use super::sessions::{Meta, Sessions};
+use crate::bus::{Cx, Function, MAX_PAYLOAD_BYTES};
+use crate::error::{Error, Result};
+use crate::model::api::session::{AppendRequest, EntryRef, MAX_STORED_DEPTH};
+use crate::model::{EntryId, RawMessage};
+
+/// Longest entry id that a caller may choose, in characters.
+const MAX_ENTRY_ID_CHARS: usize = 200;
+
+/// `session-tree::append`.
+#[derive(Debug)]
+pub struct Append;
+
+impl Function for Append {
+    const ID: &'static str = "session-tree::append";
+    const DESCRIPTION: &'static str = "Append an AgentMessage entry to a session";
+    const REQUIRED: &'static [&'static str] = &["session_id"];
+    type State = Sessions;
+    type Request = AppendRequest;
+    type Response = EntryRef;
+
+    fn decode(payload: Value) -> Result<AppendRequest> {
+        let without_message = payload.get("message").is_none_or(is_falsy);
+        if without_message {
+            // The session id is asked for first.
+            request::read::<Value>(payload, Self::REQUIRED)?;
+            return Err(Error::invalid("missing required field: message"));
+        }
+        request::read(payload, Self::REQUIRED)
+    }
+
+    async fn call(cx: &Cx<Sessions>, request: AppendRequest) -> Result<EntryRef> {
+        request::session(&request.session_id)?;
+        check(&request.message)?;
+        let session_id = request.session_id;
+        let slot = cx.state().slot(&session_id);
+        let _writer = slot.write().await;
+        let (loaded, meta) =
+            futures::future::join(slot.load(cx, &session_id), slot.load_meta(cx, &session_id)).await;
+        loaded?;
+        let meta = meta?;
+
+        let wanted = request.entry_id.filter(is_usable);
+        let parent = request.parent_id.as_ref();
+        let now_ms = cx.now_ms();
+        let place = slot.ask(|index| Place::find(index, wanted.as_ref(), parent, now_ms))??;
+        let (parent_id, timestamp, count) = match place {
+            Place::Taken(entry_id) => return Ok(EntryRef { entry_id }),
+            Place::Free {
+                parent_id,
+                timestamp,
+                count,
+            } => (parent_id, timestamp, count),
+        };
+        let entry_id = wanted.unwrap_or_else(|| cx.uuid().into());
+        let message = request.message.with_timestamp(now_ms);
+        let changed = cx.state().change_time(now_ms);
+        let row = match meta {
+            Meta::Known(row) => Some(SessionMeta::clone(&row)),
+            Meta::Missing => {
+                let row = SessionMeta::new(session_id.clone(), 0, changed);
+                if !cx.bus().transport().is_exclusive() {
+                    slot.create(cx, row.clone()).await?;
+                }
+                Some(row)
+            }
+            Meta::Unreadable | Meta::Unknown => None,
+        };
+        let row = row.map(|row| row.refreshed(changed, count, summary_line(&message)));
+        let entry = SessionEntry::message(entry_id.clone(), parent_id, timestamp, message);
+        slot.append(cx, &session_id, entry, row).await?;
+        Ok(EntryRef { entry_id })
+    }
+}
+
+/// Where a new entry goes.
+enum Place {
+    /// The id is in use already: the same append came before.
+    Taken(EntryId),
+    /// Behind all others.
+    Free {
+        parent_id: Option<EntryId>,
+        timestamp: i64,
+        count: usize,
+    },
+}
+
+impl Place {
+    fn find(index: &Index, wanted: Option<&EntryId>, parent: Option<&EntryId>, now_ms: i64) -> Result<Self> {
+        if let Some(taken) = wanted.filter(|id| index.contains(id)) {
+            return Ok(Self::Taken(taken.clone()));
+        }
+        if let Some(missing) = parent.filter(|id| !index.contains(id)) {
+            return Err(request::entry_not_found(missing));
+        }
+        Ok(Self::Free {
+            parent_id: parent.or_else(|| index.tip()).cloned(),
+            timestamp: index.next_timestamp(now_ms),
+            count: index.len() + 1,
+        })
+    }
+}
+
+/// Checks what reading the JSON cannot: a typed caller may hand over any object.
+fn check(message: &RawMessage) -> Result<()> {
+    let invalid = |why: &str| Err(Error::Invalid(format!("invalid message: {why}")));
+    if !matches!(
+        message.role(),
+        "user" | "assistant" | "function_result" | "custom"
+    ) {
+        return invalid("`role` is missing or unknown");
+    }
+    if !message.object().get("content").is_some_and(Value::is_array) {
+        return invalid("`content` is not an array");
+    }
+    let size = measure_object(message.object());
+    if size.depth > MAX_STORED_DEPTH {
+        return invalid(&format!("nested deeper than {MAX_STORED_DEPTH} levels"));
+    }
+    if size.bytes > MAX_PAYLOAD_BYTES {
+        return invalid(&format!("larger than {MAX_PAYLOAD_BYTES} bytes"));
+    }
+    Ok(())
+}
+
+fn is_usable(id: &EntryId) -> bool {
+    (1..=MAX_ENTRY_ID_CHARS).contains(&id.chars().count()) && !id.chars().any(char::is_control)
+}
+
+fn is_falsy(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Bool(true) | Value::Array(_) | Value::Object(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    fn refusal(payload: Value) -> String {
+        Append::decode(payload).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn c06_case_05_what_is_missing_is_named_in_order() {
+        for falsy in [Value::Null, json!(0), json!(0.0), json!(""), json!(false)] {
+            assert_eq!(
+                refusal(json!({"session_id": "s", "message": falsy})),
+                "missing required field: message"
+            );
+        }
+        assert_eq!(
+            refusal(json!({"session_id": "s"})),
+            "missing required field: message"
+        );
+        for payload in [
+            json!({}),
+            Value::Null,
+            json!(["s", {}]),
+            json!("s"),
+            json!({"session_id": 4}),
+        ] {
+            assert_eq!(refusal(payload), "missing required string field: session_id");
+        }
+    }
+
+    #[test]
+    fn c06_case_30_a_message_that_is_none_is_refused() {
+        for message in [
+            json!("hi"),
+            json!(7),
+            json!(true),
+            json!([]),
+            json!({"content": []}),
+            json!({"role": "robot", "content": []}),
+            json!({"role": 4, "content": []}),
+            json!({"role": "user"}),
+            json!({"role": "user", "content": 5}),
+            json!({"role": "user", "content": {"text": "x"}}),
+        ] {
+            let why = refusal(json!({"session_id": "s", "message": message}));
+            assert!(why.starts_with("invalid message: "), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_typed_caller_gets_the_same_checks() {
+        let stored = |value: Value| RawMessage::stored(value).unwrap();
+        for message in [
+            json!({}),
+            json!({"role": "user"}),
+            json!({"role": "user", "content": "text"}),
+        ] {
+            let why = check(&stored(message)).unwrap_err().to_string();
+            assert!(why.starts_with("invalid message: "), "{why}");
+        }
+        let mut deep = json!(1);
+        for _ in 0..MAX_STORED_DEPTH {
+            deep = json!([deep]);
+        }
+        let message = stored(json!({"role": "user", "content": [], "x": deep}));
+        let why = check(&message).unwrap_err().to_string();
+        assert_eq!(why, "invalid message: nested deeper than 120 levels");
+        let long = "x".repeat(MAX_PAYLOAD_BYTES);
+        let message = stored(json!({"role": "user", "content": [{"type": "text", "text": long}]}));
+        let why = check(&message).unwrap_err().to_string();
+        assert_eq!(why, "invalid message: larger than 16777216 bytes");
+    }
+
+    #[test]
+    fn only_a_plain_entry_id_is_used() {
+        assert!(is_usable(&"a".into()));
+        assert!(is_usable(&"ä".repeat(200).into()));
+        assert!(!is_usable(&"".into()));
+        assert!(!is_usable(&"ä".repeat(201).into()));
+        assert!(!is_usable(&"a\nb".into()));
+    }
+}

@@ -1,0 +1,44 @@
+//! `session-tree::ensure`: a session with the caller's id, made when there is none (contract 06 §4.2).
+
+use serde_json::Value;
+
+use super::meta::SessionMeta;
+use super::request;
+use super::sessions::{Meta, Sessions};
+use crate::bus::{Cx, Function};
+use crate::error::Result;
+use crate::model::api::session::{EnsureRequest, SessionRef};
+
+/// `session-tree::ensure`.
+#[derive(Debug)]
+pub struct Ensure;
+
+impl Function for Ensure {
+    const ID: &'static str = "session-tree::ensure";
+    const DESCRIPTION: &'static str = "Idempotently ensure a session exists with the given id";
+    const REQUIRED: &'static [&'static str] = &["session_id"];
+    type State = Sessions;
+    type Request = EnsureRequest;
+    type Response = SessionRef;
+
+    fn decode(payload: Value) -> Result<EnsureRequest> {
+        request::read(payload, Self::REQUIRED)
+    }
+
+    async fn call(cx: &Cx<Sessions>, request: EnsureRequest) -> Result<SessionRef> {
+        request::session(&request.session_id)?;
+        let session_id = request.session_id;
+        let slot = cx.state().slot(&session_id);
+        let _writer = slot.write().await;
+        if let Meta::Missing = slot.load_meta(cx, &session_id).await? {
+            let now_ms = cx.state().change_time(cx.now_ms());
+            let meta = SessionMeta {
+                display_name: request.display_name,
+                cwd: request.cwd,
+                ..SessionMeta::new(session_id.clone(), 0, now_ms)
+            };
+            slot.create(cx, meta).await?;
+        }
+        Ok(SessionRef { session_id })
+    }
+}

@@ -1,0 +1,352 @@
+//! The session workers on an embedded engine in memory, behind a transport that records and can be told to fail.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
+use harness::bus::embedded::{Embedded, EmbeddedOptions};
+use harness::bus::{
+    Bus, CallContext, CallFuture, CallOptions, EngineInfo, Invocation, Transport, TriggerSpec, Write,
+};
+use harness::clock::{Clock, ManualClock};
+use harness::config::Config;
+use harness::error::{Error, Result};
+use harness::model::api::Contract;
+use harness::workers::{session_inbox, session_tree};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use crate::support::{TestBus, TestOptions};
+
+/// Start of the clock.
+pub(crate) const T0: i64 = 1_700_000_000_000;
+
+/// Makes commits fail after they were stored.
+pub(crate) const LATE: &str = "commit, but too late";
+
+/// One thing the workers asked of the engine.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Asked {
+    /// `state::list`, …, or `commit`.
+    pub(crate) what: String,
+    /// Scopes and keys.
+    pub(crate) rows: Vec<(String, String)>,
+    /// Length of the JSON that went over.
+    pub(crate) bytes: usize,
+}
+
+/// Passes everything on, writes it down, and fails what it is told to.
+pub(crate) struct Recorder {
+    inner: Arc<dyn Transport>,
+    exclusive: bool,
+    asked: Mutex<Vec<Asked>>,
+    failing: Mutex<Option<String>>,
+}
+
+impl Recorder {
+    fn note(&self, what: &str, rows: Vec<(String, String)>, bytes: usize) -> Option<Error> {
+        let place = |failing: &str, scope: &str| failing == scope || failing == format!("{what} {scope}");
+        let hit = |failing: &str| failing == what || rows.iter().any(|(scope, _)| place(failing, scope));
+        let fails = self.failing.lock().unwrap().as_deref().is_some_and(hit);
+        let what = what.to_owned();
+        self.asked.lock().unwrap().push(Asked { what, rows, bytes });
+        fails.then(|| Error::Unavailable("disk on fire".into()))
+    }
+}
+
+impl Transport for Recorder {
+    fn start(&self, bus: Bus) -> CallFuture<()> {
+        self.inner.start(bus)
+    }
+
+    fn call(&self, invocation: Invocation) -> CallFuture {
+        let bytes = invocation.payload.to_string().len();
+        let member = |name: &str| invocation.payload[name].as_str().unwrap_or_default().to_owned();
+        let rows = vec![(member("scope"), member("key"))];
+        match self.note(&invocation.function_id, rows, bytes) {
+            Some(error) => ready(Err(error)).boxed(),
+            None => self.inner.call(invocation),
+        }
+    }
+
+    fn enqueue(&self, queue: &str, invocation: Invocation) -> CallFuture {
+        self.inner.enqueue(queue, invocation)
+    }
+
+    fn bind(&self, trigger: TriggerSpec) -> CallFuture<()> {
+        self.inner.bind(trigger)
+    }
+
+    fn commit(&self, writes: Vec<Write>) -> CallFuture<()> {
+        let mut rows = Vec::new();
+        let mut bytes = 0;
+        for write in &writes {
+            if let Write::StateSet { scope, key, value } = write {
+                rows.push((scope.clone(), key.clone()));
+                bytes += value.to_string().len();
+            }
+        }
+        let late = self.failing.lock().unwrap().as_deref() == Some(LATE);
+        match self.note("commit", rows, bytes) {
+            Some(error) => ready(Err(error)).boxed(),
+            None if late => {
+                let written = self.inner.commit(writes);
+                async move {
+                    written.await?;
+                    Err(Error::Unavailable("no answer".into()))
+                }
+                .boxed()
+            }
+            None => self.inner.commit(writes),
+        }
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.exclusive
+    }
+
+    fn info(&self) -> EngineInfo {
+        self.inner.info()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'static, ()> {
+        self.inner.shutdown()
+    }
+}
+
+/// The session workers, ready to be called.
+#[derive(Clone)]
+pub(crate) struct Rig {
+    bus: Arc<TestBus>,
+    pub(crate) clock: Arc<ManualClock>,
+    engine: Arc<Recorder>,
+}
+
+impl Rig {
+    /// On a fresh engine.
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// On a fresh engine, with other settings.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::on(fresh(), true, change).await
+    }
+
+    /// On a fresh engine that others write to as well, and whose batches may be stored in part.
+    pub(crate) async fn on_shared_engine() -> Self {
+        Self::on(fresh(), false, |_| {}).await
+    }
+
+    /// A new life of the process on the engine of this one: nothing is remembered, everything stored is there.
+    pub(crate) async fn reborn(&self) -> Self {
+        let inner: Arc<dyn Transport> = Arc::new(Restarted(Arc::clone(&self.engine)));
+        Self::on(inner, true, |_| {}).await
+    }
+
+    async fn on(inner: Arc<dyn Transport>, exclusive: bool, change: impl FnOnce(&mut Config)) -> Self {
+        let engine = Arc::new(Recorder {
+            inner,
+            exclusive,
+            asked: Mutex::default(),
+            failing: Mutex::default(),
+        });
+        let clock = Arc::new(ManualClock::at(T0));
+        let mut config = Config::default();
+        change(&mut config);
+        let transport: Arc<dyn Transport> = Arc::clone(&engine) as Arc<dyn Transport>;
+        let options = TestOptions {
+            config,
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            workers: vec![session_inbox::worker(), session_tree::worker()],
+            wrap: Box::new(|_| transport),
+            ..TestOptions::default()
+        };
+        Self {
+            bus: Arc::new(TestBus::with(options).await),
+            clock,
+            engine,
+        }
+    }
+
+    /// The bus of this life.
+    pub(crate) fn bus(&self) -> &Bus {
+        self.bus.bus()
+    }
+
+    /// Calls a function with JSON.
+    pub(crate) async fn call(&self, id: &str, payload: Value) -> Result<Value> {
+        self.bus.call(id, payload).await
+    }
+
+    /// Calls a function by its contract.
+    pub(crate) async fn typed<C: Contract>(&self, request: C::Request) -> Result<C::Response> {
+        self.bus()
+            .call::<C>(&CallContext::default(), request, CallOptions::default())
+            .await
+    }
+
+    /// Text of the error of a call that must fail.
+    pub(crate) async fn refusal(&self, id: &str, payload: Value) -> String {
+        let error = self.call(id, payload).await.unwrap_err();
+        assert_eq!(error.wire_code(), "invocation_failed");
+        error.to_string()
+    }
+
+    /// Makes a session.
+    pub(crate) async fn session(&self) -> String {
+        let reply = self.call("session-tree::create", json!({})).await.unwrap();
+        reply["session_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Appends a message and answers the id of its entry.
+    pub(crate) async fn append(&self, session: &str, message: Value, parent: Option<&str>) -> String {
+        let request = json!({"session_id": session, "message": message, "parent_id": parent});
+        let reply = self.call("session-tree::append", request).await.unwrap();
+        reply["entry_id"].as_str().unwrap().to_owned()
+    }
+
+    /// Rows of `session-tree::messages`.
+    pub(crate) async fn messages(&self, request: Value) -> Vec<Value> {
+        let reply = self.call("session-tree::messages", request).await.unwrap();
+        reply["messages"].as_array().unwrap().clone()
+    }
+
+    /// Texts of the messages on the active path.
+    pub(crate) async fn texts(&self, session: &str) -> Vec<String> {
+        let rows = self.messages(json!({ "session_id": session })).await;
+        rows.iter()
+            .map(|row| {
+                row["message"]["content"][0]["text"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            })
+            .collect()
+    }
+
+    /// Writes a row of a tree by hand.
+    pub(crate) async fn write_row(&self, session: &str, row: Value) {
+        let scope = format!("session_tree:{session}");
+        let request = json!({"scope": scope, "key": row["id"], "value": row});
+        self.call("state::set", request).await.unwrap();
+    }
+
+    /// The rows of a tree as they are stored.
+    pub(crate) async fn rows(&self, session: &str) -> Vec<Value> {
+        let scope = format!("session_tree:{session}");
+        let reply = self.call("state::list", json!({ "scope": scope })).await.unwrap();
+        reply.as_array().unwrap().clone()
+    }
+
+    /// A session's row as it is stored.
+    pub(crate) async fn meta(&self, session: &str) -> Value {
+        self.call(
+            "state::get",
+            json!({"scope": "session_tree_meta", "key": session}),
+        )
+        .await
+        .unwrap()
+    }
+
+    /// Forgets what was asked so far.
+    pub(crate) fn clear(&self) {
+        self.engine.asked.lock().unwrap().clear();
+    }
+
+    /// What the engine was asked since the last clearing.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.engine.asked.lock().unwrap().clone()
+    }
+
+    /// Counts of what the engine was asked since the last clearing.
+    pub(crate) fn counts(&self) -> HashMap<String, usize> {
+        let mut counts = HashMap::new();
+        for asked in self.asked() {
+            *counts.entry(asked.what).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Whatever writes, as names, since the last clearing.
+    pub(crate) fn writes(&self) -> Vec<String> {
+        let writes = |what: &str| matches!(what, "commit" | "state::set" | "state::update" | "state::delete");
+        self.asked()
+            .into_iter()
+            .map(|asked| asked.what)
+            .filter(|what| writes(what))
+            .collect()
+    }
+
+    /// Lets an engine function, or `commit`, or everything about a scope, or one of them
+    /// in a scope (`commit inbox`), fail from now on; `None` ends it.
+    pub(crate) fn fail(&self, what: Option<&str>) {
+        *self.engine.failing.lock().unwrap() = what.map(str::to_owned);
+    }
+}
+
+fn fresh() -> Arc<dyn Transport> {
+    Embedded::open(EmbeddedOptions::default()).unwrap()
+}
+
+/// Runs tasks beside each other; answers in the order of their ends.
+pub(crate) async fn together<T: Send + 'static>(
+    tasks: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    tasks.into_iter().collect::<JoinSet<_>>().join_all().await
+}
+
+/// An engine that is started already.
+struct Restarted(Arc<Recorder>);
+
+impl Transport for Restarted {
+    fn start(&self, _: Bus) -> CallFuture<()> {
+        ready(Ok(())).boxed()
+    }
+
+    fn call(&self, invocation: Invocation) -> CallFuture {
+        self.0.inner.call(invocation)
+    }
+
+    fn enqueue(&self, queue: &str, invocation: Invocation) -> CallFuture {
+        self.0.inner.enqueue(queue, invocation)
+    }
+
+    fn bind(&self, trigger: TriggerSpec) -> CallFuture<()> {
+        self.0.inner.bind(trigger)
+    }
+
+    fn commit(&self, writes: Vec<Write>) -> CallFuture<()> {
+        self.0.inner.commit(writes)
+    }
+
+    fn is_exclusive(&self) -> bool {
+        true
+    }
+
+    fn info(&self) -> EngineInfo {
+        self.0.inner.info()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'static, ()> {
+        ready(()).boxed()
+    }
+}
+
+/// A user message.
+pub(crate) fn u(text: &str) -> Value {
+    json!({"role": "user", "content": [{"type": "text", "text": text}], "timestamp": 1})
+}
+
+/// An assistant message.
+pub(crate) fn a(text: &str) -> Value {
+    json!({"role": "assistant", "content": [{"type": "text", "text": text}], "stop_reason": "end", "model": "m",
+           "provider": "p", "timestamp": 2})
+}
+
+/// A function result.
+pub(crate) fn r(text: &str) -> Value {
+    json!({"role": "function_result", "function_call_id": "c", "function_id": "f::g",
+           "content": [{"type": "text", "text": text}], "details": null, "is_error": false, "timestamp": 3})
+}
