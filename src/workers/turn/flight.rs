@@ -73,7 +73,7 @@ impl Flight {
             .ok_or_else(|| Error::invalid("record has no work"))?;
         work.started
             .extend(next.iter().map(|call| (call.id.clone(), now)));
-        session.checkpoint_and_publish(record, writes, events).await?;
+        session.checkpoint(record, writes, events).await?;
         for call in next {
             self.running.push(dispatch_one(session, record, call));
         }

@@ -154,33 +154,32 @@ impl Session {
         self.commit(record, Vec::new(), Vec::new()).await
     }
 
-    /// Checkpoint in the middle of a step: no view change, no hand-over. Repeated until it is stored, because what it
-    /// holds has happened and must not happen again.
+    /// Checkpoint in the middle of a step: no hand-over. While calls are parked the list of them is shown as it shrinks.
+    /// Repeated until it is stored, because what it holds has happened and must not happen again.
     pub(super) async fn checkpoint(
-        &mut self,
-        record: &mut TurnRecord,
-        extra: Vec<Write>,
-        events: Vec<AgentEvent>,
-    ) -> Result<()> {
-        let mut pause = Backoff::of(&self.cx);
-        loop {
-            match self.commit(record, extra.clone(), events.clone()).await {
-                Err(error) if error.is_retryable() => pause.wait(error).await?,
-                outcome => return outcome,
-            }
-        }
-    }
-
-    /// As [`checkpoint`](Self::checkpoint), with the change of the view, if there is one.
-    pub(super) async fn checkpoint_and_publish(
         &mut self,
         record: &mut TurnRecord,
         extra: Vec<Write>,
         mut events: Vec<AgentEvent>,
     ) -> Result<()> {
-        events.extend(self.view_change(record));
-        self.checkpoint(record, extra, events).await?;
-        self.published = Some(record.view());
+        let parked = record
+            .awaiting_approval
+            .as_ref()
+            .is_some_and(|parked| !parked.is_empty());
+        if parked {
+            events.extend(self.view_change(record));
+        }
+        let mut pause = Backoff::of(&self.cx);
+        loop {
+            match self.commit(record, extra.clone(), events.clone()).await {
+                Ok(()) => break,
+                Err(error) if error.is_retryable() => pause.wait(error).await?,
+                Err(error) => return Err(error),
+            }
+        }
+        if parked {
+            self.published = Some(record.view());
+        }
         Ok(())
     }
 
