@@ -490,9 +490,10 @@ impl Rig {
 
 #[tokio::test]
 async fn c03_case_23_the_default_mode_follows_the_configuration() {
-    let rig = Rig::embedded();
-    let entry = Entry::new(&rig, Ok(mode("manual")));
-    let rig = rig.host(approval::worker()).await;
+    let rig = rig().await;
+    let registration = json!({"id": "harness", "name": "harness", "description": "", "schema": {"type": "object"},
+        "initial_value": mode("manual")});
+    rig.ok("configuration::register", registration).await;
     rig.ok(
         "approval::set_mode",
         json!({"session_id": "own", "mode": "manual"}),
@@ -503,8 +504,11 @@ async fn c03_case_23_the_default_mode_follows_the_configuration() {
         json!({"session_id": "listed", "function_id": "f"}),
     )
     .await;
-    entry.set(Ok(mode("auto")));
-    changed(&rig).await;
+    rig.ok(
+        "configuration::set",
+        json!({"id": "harness", "value": mode("auto")}),
+    )
+    .await;
     rig.default_mode_becomes("auto").await;
     assert_eq!(rig.settings("own").await["mode"], "manual");
     assert_eq!(
