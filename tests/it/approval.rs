@@ -24,7 +24,7 @@ fn failed(error: &str) -> Value {
     json!({"ok": false, "error": error})
 }
 
-fn settings(mode: &str, always_allow: Value, approved_always: Value, mode_set_at: i64) -> Value {
+fn settings(mode: &str, always_allow: &Value, approved_always: &Value, mode_set_at: i64) -> Value {
     json!({"mode": mode, "always_allow": always_allow, "approved_always": approved_always, "mode_set_at": mode_set_at})
 }
 
@@ -188,7 +188,7 @@ async fn c03_case_11_a_fresh_session_has_the_defaults() {
     let rig = rig().await;
     assert_eq!(
         rig.settings("new").await,
-        settings("manual", json!([]), json!([]), 0)
+        settings("manual", &json!([]), &json!([]), 0)
     );
     assert_eq!(rig.stored("approval_settings", "new").await, Value::Null);
 }
@@ -224,7 +224,7 @@ async fn c03_case_13_set_mode_leaves_the_lists() {
     )
     .await;
     rig.clock.advance(5);
-    let expected = settings("auto", json!([grant("a")]), json!([]), NOW_MS + 5);
+    let expected = settings("auto", &json!([grant("a")]), &json!([]), NOW_MS + 5);
     let answer = rig
         .ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"}))
         .await;
@@ -283,7 +283,7 @@ async fn c03_case_14_bad_changes_are_told_and_change_nothing() {
     }
     assert_eq!(
         rig.settings("s").await,
-        settings("auto", json!([]), json!([]), NOW_MS)
+        settings("auto", &json!([]), &json!([]), NOW_MS)
     );
 }
 
@@ -291,7 +291,7 @@ async fn c03_case_14_bad_changes_are_told_and_change_nothing() {
 async fn c03_case_15_adding_twice_is_adding_once() {
     let rig = rig().await;
     let request = json!({"session_id": "s", "function_id": "shell::fs::ls"});
-    let expected = settings("manual", json!([grant("shell::fs::ls")]), json!([]), 0);
+    let expected = settings("manual", &json!([grant("shell::fs::ls")]), &json!([]), 0);
     assert_eq!(
         rig.ok("approval::add_always_allow", request.clone()).await,
         expected
@@ -306,7 +306,7 @@ async fn c03_case_15_adding_twice_is_adding_once() {
 async fn c03_case_16_approve_always_has_its_own_list() {
     let rig = rig().await;
     let request = json!({"session_id": "s", "function_id": "shell::exec"});
-    let expected = settings("manual", json!([]), json!([grant("shell::exec")]), 0);
+    let expected = settings("manual", &json!([]), &json!([grant("shell::exec")]), 0);
     assert_eq!(
         rig.ok("approval::approve_always", request.clone()).await,
         expected
@@ -330,7 +330,7 @@ async fn c03_case_17_remove_takes_one_id() {
         )
         .await;
     }
-    let expected = settings("manual", json!([grant("b")]), json!([]), 0);
+    let expected = settings("manual", &json!([grant("b")]), &json!([]), 0);
     for id in ["a/b", "unknown", "B", "b::*"] {
         let request = json!({"session_id": "s", "function_id": id});
         assert_eq!(rig.ok("approval::remove_always_allow", request).await, expected);
@@ -351,7 +351,7 @@ async fn c03_case_18_three_changes_at_once_all_survive() {
             json!({"session_id": "s", "function_id": "y"})
         ),
     );
-    let expected = settings("auto", json!([grant("x")]), json!([grant("y")]), NOW_MS);
+    let expected = settings("auto", &json!([grant("x")]), &json!([grant("y")]), NOW_MS);
     assert_eq!(rig.settings("s").await, expected);
 }
 
@@ -387,7 +387,7 @@ async fn c03_case_20_clear_then_start_anew() {
     }
     assert_eq!(
         rig.settings("s").await,
-        settings("manual", json!([]), json!([]), 0)
+        settings("manual", &json!([]), &json!([]), 0)
     );
     assert_eq!(
         rig.ok("state::list", json!({"scope": "approval_settings"})).await,
@@ -406,12 +406,12 @@ async fn c03_cases_21_and_22_odd_records() {
         (
             "partial",
             json!({ "always_allow": list }),
-            settings("manual", list.clone(), json!([]), 0),
+            settings("manual", &list, &json!([]), 0),
         ),
         (
             "garbage",
             json!("garbage"),
-            settings("manual", json!([]), json!([]), 0),
+            settings("manual", &json!([]), &json!([]), 0),
         ),
     ] {
         rig.ok(
@@ -453,8 +453,8 @@ impl Entry {
     }
 }
 
-fn mode(mode: &str) -> Result<Value, Error> {
-    Ok(json!({"permissions": {"default_mode": mode}, "providers": {}}))
+fn mode(mode: &str) -> Value {
+    json!({"permissions": {"default_mode": mode}, "providers": {}})
 }
 
 fn unreachable() -> Result<Value, Error> {
@@ -490,9 +490,10 @@ impl Rig {
 
 #[tokio::test]
 async fn c03_case_23_the_default_mode_follows_the_configuration() {
-    let rig = Rig::embedded();
-    let entry = Entry::new(&rig, mode("manual"));
-    let rig = rig.host(approval::worker()).await;
+    let rig = rig().await;
+    let registration = json!({"id": "harness", "name": "harness", "description": "", "schema": {"type": "object"},
+        "initial_value": mode("manual")});
+    rig.ok("configuration::register", registration).await;
     rig.ok(
         "approval::set_mode",
         json!({"session_id": "own", "mode": "manual"}),
@@ -503,21 +504,24 @@ async fn c03_case_23_the_default_mode_follows_the_configuration() {
         json!({"session_id": "listed", "function_id": "f"}),
     )
     .await;
-    entry.set(mode("auto"));
-    changed(&rig).await;
+    rig.ok(
+        "configuration::set",
+        json!({"id": "harness", "value": mode("auto")}),
+    )
+    .await;
     rig.default_mode_becomes("auto").await;
     assert_eq!(rig.settings("own").await["mode"], "manual");
     assert_eq!(
         rig.settings("listed").await,
-        settings("auto", json!([grant("f")]), json!([]), 0)
+        settings("auto", &json!([grant("f")]), &json!([]), 0)
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_default_mode_is_read_before_the_start() {
     for (answer, expected) in [
-        (mode("full"), "full"),
-        (mode("yolo"), "manual"),
+        (Ok(mode("full")), "full"),
+        (Ok(mode("yolo")), "manual"),
         (Ok(Value::Null), "manual"),
         (Err(Error::coded("NOT_FOUND", "no entry")), "manual"),
         (
@@ -546,14 +550,14 @@ async fn the_default_mode_is_read_before_the_start() {
 async fn a_failed_read_keeps_the_mode_and_is_repeated() {
     let rig = Rig::alone();
     rig.without_state();
-    let entry = Entry::new(&rig, mode("full"));
+    let entry = Entry::new(&rig, Ok(mode("full")));
     let rig = rig.host(approval::worker()).await;
     entry.set(unreachable());
     changed(&rig).await;
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(rig.default_mode().await, "full");
     // No further event: the repeated read finds it, within the longest pause.
-    entry.set(mode("auto"));
+    entry.set(Ok(mode("auto")));
     tokio::time::sleep(Duration::from_secs(30)).await;
     assert_eq!(rig.default_mode().await, "auto");
     // "No entry" is an answer.
@@ -569,7 +573,7 @@ async fn an_unreadable_entry_at_the_start_is_read_later() {
     let entry = Entry::new(&rig, unreachable());
     let rig = rig.host(approval::worker()).await;
     assert_eq!(rig.default_mode().await, "manual");
-    entry.set(mode("auto"));
+    entry.set(Ok(mode("auto")));
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(rig.default_mode().await, "auto");
 }
@@ -577,12 +581,12 @@ async fn an_unreadable_entry_at_the_start_is_read_later() {
 #[tokio::test(start_paused = true)]
 async fn weakness_5_an_unreadable_state_means_manual() {
     let rig = Rig::alone();
-    Entry::new(&rig, mode("full"));
+    Entry::new(&rig, Ok(mode("full")));
     rig.refuse("state::get");
     let rig = rig.host(approval::worker()).await;
     assert_eq!(
         rig.settings("s").await,
-        settings("manual", json!([]), json!([]), 0)
+        settings("manual", &json!([]), &json!([]), 0)
     );
     // A change that cannot see the record must not replace it.
     let writes = recorded(&rig, "state::set");
@@ -610,7 +614,7 @@ async fn refused_writes_are_told() {
     }
     assert_eq!(
         rig.settings("s").await,
-        settings("manual", json!([]), json!([]), 0)
+        settings("manual", &json!([]), &json!([]), 0)
     );
 }
 

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use harness::bus::embedded::{Embedded, EmbeddedOptions};
@@ -140,7 +139,7 @@ async fn a_file_that_appears_later_is_taken() {
         .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn p8_a_file_replaced_meanwhile_gives_the_old_answer_or_the_new() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("rules.yaml");
@@ -150,41 +149,42 @@ async fn p8_a_file_replaced_meanwhile_gives_the_old_answer_or_the_new() {
         )
     };
     fs::write(&file, content(0)).unwrap();
-    let rig = Arc::new(rig(&file).await);
-    let done = Arc::new(AtomicBool::new(false));
-    let checker = tokio::task::spawn({
-        let (rig, done) = (Arc::clone(&rig), Arc::clone(&done));
-        async move {
-            let mut seen = 0;
-            while !done.load(Ordering::SeqCst) {
-                let args = json!({"function_id": "f", "args": {"x": seen}});
-                let verdict = rig.ok("policy::check_permissions", args).await;
-                if verdict == allow(&format!("a{seen}")) {
-                    continue;
-                }
-                // Not the old set any more, so wholly a later one.
-                let rule_id = verdict["rule_id"].as_str().unwrap().to_owned();
-                let later: usize = rule_id.strip_prefix('d').unwrap().parse().unwrap();
-                assert!(later > seen, "{later} after {seen}");
-                assert_eq!(
-                    verdict,
-                    json!({"decision": "deny", "rule_id": rule_id, "rule_action": "deny"})
-                );
-                seen = later;
+    let rig = rig(&file).await;
+    let done = AtomicBool::new(false);
+    let checks = async {
+        let mut seen = 0;
+        while !done.load(Ordering::SeqCst) {
+            let args = json!({"function_id": "f", "args": {"x": seen}});
+            let verdict = rig.ok("policy::check_permissions", args).await;
+            if verdict == allow(&format!("a{seen}")) {
+                tokio::task::yield_now().await;
+                continue;
             }
-            seen
+            // Not the old set any more, so wholly a later one.
+            let rule_id = verdict["rule_id"].as_str().unwrap().to_owned();
+            let later: usize = rule_id.strip_prefix('d').unwrap().parse().unwrap();
+            assert!(later > seen, "{later} after {seen}");
+            assert_eq!(
+                verdict,
+                json!({"decision": "deny", "rule_id": rule_id, "rule_action": "deny"})
+            );
+            seen = later;
         }
-    });
-    for n in 1..=3 {
-        fs::write(&file, content(n)).unwrap();
-        rig.eventually(async || {
-            let verdict = rig
-                .ok("policy::check_permissions", json!({"function_id": "f"}))
-                .await;
-            (verdict["rule_id"] == json!(format!("d{n}"))).then_some(())
-        })
-        .await;
-    }
-    done.store(true, Ordering::SeqCst);
-    assert!(checker.await.unwrap() >= 2);
+        seen
+    };
+    let changes = async {
+        for n in 1..=3 {
+            fs::write(&file, content(n)).unwrap();
+            rig.eventually(async || {
+                let verdict = rig
+                    .ok("policy::check_permissions", json!({"function_id": "f"}))
+                    .await;
+                (verdict["rule_id"] == json!(format!("d{n}"))).then_some(())
+            })
+            .await;
+        }
+        done.store(true, Ordering::SeqCst);
+    };
+    let (seen, ()) = tokio::join!(checks, changes);
+    assert!(seen >= 2);
 }
