@@ -136,7 +136,7 @@ mod tests {
     use pretty_assertions::assert_eq;
     use serde_json::json;
 
-    fn found(messages: Value) -> Vec<String> {
+    fn found(messages: &Value) -> Vec<String> {
         violations(&json!({"model": "m", "messages": messages}))
     }
 
@@ -154,7 +154,7 @@ mod tests {
             {"role": "tool", "tool_call_id": "a", "content": "2"},
             {"role": "assistant", "content": "done"}
         ]);
-        assert_eq!(found(rows), Vec::<String>::new());
+        assert_eq!(found(&rows), Vec::<String>::new());
     }
 
     #[test]
@@ -192,7 +192,7 @@ mod tests {
             ),
         ];
         for (rows, expected) in cases {
-            assert_eq!(found(rows), [expected]);
+            assert_eq!(found(&rows), [expected]);
         }
         let bad_tools = violations(&json!({"messages": [{"role": "user", "content": "x"}], "tools": [
             {"function": {"name": "a::b"}}]}));

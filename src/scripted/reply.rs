@@ -240,7 +240,7 @@ fn turn_steps(parts: &[Part], usage: Option<[u64; 3]>, model: &str, prompt_bytes
         }
     }
     let generated: usize = deltas.iter().map(|delta| delta.to_string().len()).sum();
-    let [prompt, completion, cached] = usage.unwrap_or([tokens(prompt_bytes), tokens(generated), 0]);
+    let [prompt, completion, cached] = usage.unwrap_or_else(|| [tokens(prompt_bytes), tokens(generated), 0]);
     let chunk = |choices: Value, usage: Value| {
         let chunk = json!({"id": "scripted", "object": "chat.completion.chunk", "created": 0, "model": model,
             "choices": choices, "usage": usage});

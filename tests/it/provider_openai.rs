@@ -196,7 +196,7 @@ impl Turn {
         );
         let last = self.events.last().filter(terminal).unwrap();
         assert_eq!(self.answer, json!({"ok": true}));
-        let message = last.get("message").or(last.get("error")).unwrap();
+        let message = last.get("message").or_else(|| last.get("error")).unwrap();
         assert_eq!(message["role"], "assistant");
         assert!(
             serde_json::from_value::<AgentMessage>(message.clone()).is_ok(),
@@ -513,8 +513,11 @@ async fn c08_case_24_reasoning_is_shown_but_never_sent_back() {
     assert_eq!(message["content"][0], json!({"type": "thinking", "text": "hm"}));
     rig.turn(json!({"messages": [user("q"), message, user("r")]}))
         .await;
-    let row = &rig.server.requests()[1].rows()[1];
-    assert_eq!(*row, json!({"role": "assistant", "content": "a"}));
+    let requests = rig.server.requests();
+    assert_eq!(
+        requests[1].rows()[1],
+        json!({"role": "assistant", "content": "a"})
+    );
 }
 
 #[tokio::test]
@@ -962,4 +965,17 @@ async fn sessions_beside_each_other_do_not_mix() {
     for (seen, expected) in futures::future::join_all(turns).await {
         assert_eq!(seen, expected);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_comes_late_is_waited_for() {
+    let test = TestBus::with(TestOptions {
+        workers: vec![openai::worker()],
+        ..TestOptions::default()
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let declared = test.record("harness::provider::register", json!({"ok": true}));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(declared.count(), 1);
 }

@@ -131,7 +131,7 @@ fn assistant<'a>(
 /// the next assistant message that uses its id; of several the last one counts.
 struct Results<'a> {
     messages: &'a [RawMessage],
-    results: HashMap<&'a str, Vec<usize>>,
+    places: HashMap<&'a str, Vec<usize>>,
     calls: HashMap<&'a str, Vec<usize>>,
     used: HashSet<usize>,
 }
@@ -162,7 +162,7 @@ impl<'a> Results<'a> {
         }
         Self {
             messages,
-            results,
+            places: results,
             calls,
             used: HashSet::new(),
         }
@@ -175,10 +175,10 @@ impl<'a> Results<'a> {
             .and_then(|places| places.iter().find(|place| **place > at))
             .copied()
             .unwrap_or(usize::MAX);
-        let places = self.results.get(id)?;
-        let own = places.iter().filter(|place| (at..next_use).contains(*place));
+        let places = self.places.get(id)?;
+        let mut own = places.iter().filter(|place| (at..next_use).contains(*place));
         self.used.extend(own.clone());
-        let last = match own.last() {
+        let last = match own.next_back() {
             Some(last) => *last,
             // Before its call: an odd order, but the only answer there is.
             None => *places

@@ -9,7 +9,7 @@ use crate::model::api::provider::{Declaration, Defaults, Register};
 
 const DECLARE_MS: u64 = 5_000;
 /// A registry of another process may come later; this long, in steps that double up to the last one.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 const FIRST_STEP: Duration = Duration::from_secs(1);
 const LAST_STEP: Duration = Duration::from_secs(15);
 
@@ -39,13 +39,10 @@ pub(super) async fn declare_late(cx: &Cx<Host>) -> Result<()> {
     };
     tokio::select! {
         () = cx.shutdown_token().cancelled() => Ok(()),
-        outcome = tokio::time::timeout(PATIENCE, waiting) => match outcome {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                tracing::warn!(provider = cx.state().provider.spec().id, "there is no provider registry");
-                Ok(())
-            }
-        },
+        outcome = tokio::time::timeout(PATIENCE, waiting) => outcome.unwrap_or_else(|_| {
+            tracing::warn!(provider = cx.state().provider.spec().id, "there is no provider registry");
+            Ok(())
+        }),
     }
 }
 

@@ -156,15 +156,13 @@ fn id_of(record: &Value) -> Option<String> {
 /// The listing beside a chat endpoint.
 pub(super) fn models_url(endpoint: &Url) -> Url {
     let mut url = endpoint.clone();
-    let path = url.path().strip_suffix('/').unwrap_or(url.path());
+    let path = endpoint.path().trim_end_matches('/');
     let known = ["/chat/completions", "/messages", "/completions"];
-    let path = match known.iter().find_map(|suffix| path.strip_suffix(suffix)) {
-        Some(base) => format!("{base}/models"),
-        None => {
-            url.set_query(None);
-            "/v1/models".to_owned()
-        }
-    };
+    let base = known.iter().find_map(|suffix| path.strip_suffix(suffix));
+    let path = base.map_or_else(|| "/v1/models".to_owned(), |base| format!("{base}/models"));
+    if base.is_none() {
+        url.set_query(None);
+    }
     url.set_path(&path);
     url
 }

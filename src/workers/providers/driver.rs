@@ -33,7 +33,7 @@ const BACKOFF: Duration = Duration::from_millis(500);
 /// Longest wait that a server may ask for; a longer one fails the turn now.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(20);
 /// No attempt begins later than this after the first: all must fit into the reader's patience (contract 02 §5.4).
-const LAST_ATTEMPT: Duration = Duration::from_secs(120);
+const LAST_ATTEMPT: Duration = Duration::from_mins(2);
 /// An error body is read this far, this long.
 const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
 const ERROR_BODY_TIME: Duration = Duration::from_secs(10);
@@ -208,19 +208,8 @@ impl<'a> Turn<'a> {
                 assembly.reset();
                 continue;
             }
-            let Retry::After(at_least) = failure.retry else {
-                return Err(Stop::Failed(failure));
-            };
-            let Some(pause) = pauses.next() else {
-                return Err(Stop::Failed(failure));
-            };
-            let pause = pause.max(at_least);
-            if at_least > MAX_RETRY_AFTER {
-                return Err(Stop::Failed(too_long_a_wait(failure, at_least)));
-            }
-            if began.elapsed() + pause > LAST_ATTEMPT {
-                return Err(Stop::Failed(failure));
-            }
+            let pause = pause_before_next(&failure, pauses.next(), began.elapsed());
+            let pause = pause.map_err(|why| Stop::Failed(with_note(&failure, &why)))?;
             tracing::info!(
                 provider = provider.spec().id,
                 kind = ?failure.kind,
@@ -412,13 +401,30 @@ fn broken_body(broken: &Broken) -> Failure {
     }
 }
 
-fn too_long_a_wait(mut failure: Failure, asked: Duration) -> Failure {
-    failure.message = format!(
-        "{} (the server asks to wait {} s)",
-        failure.message,
-        asked.as_secs()
-    );
-    failure
+/// How long to wait before the next attempt; an error when there is none, with what to tell about it.
+fn pause_before_next(
+    failure: &Failure,
+    pause: Option<Duration>,
+    elapsed: Duration,
+) -> Result<Duration, String> {
+    let (Retry::After(at_least), Some(pause)) = (failure.retry, pause) else {
+        return Err(String::new());
+    };
+    if at_least > MAX_RETRY_AFTER {
+        return Err(format!(" (the server asks to wait {} s)", at_least.as_secs()));
+    }
+    let pause = pause.max(at_least);
+    if elapsed + pause > LAST_ATTEMPT {
+        return Err(String::new());
+    }
+    Ok(pause)
+}
+
+fn with_note(failure: &Failure, note: &str) -> Failure {
+    Failure {
+        message: format!("{}{note}", failure.message),
+        ..failure.clone()
+    }
 }
 
 fn header_text(response: &reqwest::Response) -> String {
@@ -427,4 +433,44 @@ fn header_text(response: &reqwest::Response) -> String {
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
     value.unwrap_or("no content-type").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    #[test]
+    fn w4_the_next_attempt_waits_as_asked_within_bounds() {
+        let after = |seconds| Failure {
+            retry: Retry::After(Duration::from_secs(seconds)),
+            ..Failure::transient("busy")
+        };
+        let second = Duration::from_secs;
+        let own = Some(Duration::from_millis(700));
+        let refused = |note: &str| Err(note.to_owned());
+        let cases = [
+            (Failure::transient("never"), own, second(0), refused("")),
+            (after(0), None, second(0), refused("")),
+            (after(0), own, second(0), Ok(Duration::from_millis(700))),
+            (after(5), own, second(0), Ok(second(5))),
+            (after(20), own, second(0), Ok(second(20))),
+            (
+                after(21),
+                own,
+                second(0),
+                refused(" (the server asks to wait 21 s)"),
+            ),
+            (after(20), own, second(100), Ok(second(20))),
+            (after(20), own, second(101), refused("")),
+            (after(0), own, second(120), refused("")),
+        ];
+        for (failure, pause, elapsed, expected) in cases {
+            assert_eq!(
+                pause_before_next(&failure, pause, elapsed),
+                expected,
+                "{failure:?} {elapsed:?}"
+            );
+        }
+    }
 }

@@ -54,3 +54,58 @@ fn error_label(message: &AssistantMessage, kind: ErrorKind) -> &'static str {
         ErrorKind::Permanent => "permanent",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arc_swap::ArcSwap;
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::config::{Config, MapEnv};
+    use crate::ids::CountedIds;
+    use crate::model::{StopReason, Usage};
+    use crate::telemetry::Metrics;
+
+    #[test]
+    fn tokens_and_errors_are_counted() {
+        let metrics = Metrics::new();
+        let ports = Ports {
+            clock: Arc::new(ManualClock::at(0)),
+            ids: Arc::new(CountedIds::default()),
+            env: Arc::new(MapEnv::default()),
+            config: Arc::new(ArcSwap::from_pointee(Config::default())),
+            recorder: metrics.recorder(),
+        };
+        let mut message = AssistantMessage::empty("openai", "m", 0);
+        message.usage = Some(Usage {
+            input: Some(10),
+            output: Some(3),
+            cache_read: Some(0),
+            ..Usage::default()
+        });
+        record(&ports, "openai", &message);
+        message.stop_reason = StopReason::Error;
+        message.error_kind = Some(ErrorKind::RateLimited);
+        record(&ports, "openai", &message);
+        message.stop_reason = StopReason::Aborted;
+        record(&ports, "openai", &message);
+        let text = metrics.render();
+        let mut counted: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with("harness_provider_"))
+            .collect();
+        counted.sort_unstable();
+        assert_eq!(
+            counted,
+            [
+                r#"harness_provider_errors_total{provider="openai",kind="aborted"} 1"#,
+                r#"harness_provider_errors_total{provider="openai",kind="rate_limited"} 1"#,
+                r#"harness_provider_tokens_total{provider="openai",kind="input"} 30"#,
+                r#"harness_provider_tokens_total{provider="openai",kind="output"} 9"#,
+            ]
+        );
+    }
+}

@@ -20,6 +20,7 @@ mod discovery;
 mod driver;
 mod failure;
 mod functions;
+mod json;
 mod limits;
 mod metrics;
 mod names;

@@ -155,7 +155,8 @@ impl Lines {
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
         if !self.past_first_line {
             self.past_first_line = true;
-            line = line.trim_start_matches('\u{feff}').to_owned();
+            let marks = line.len() - line.trim_start_matches('\u{feff}').len();
+            line.drain(..marks);
         }
         line.push('\n');
         self.ready.push_back(line);
@@ -169,13 +170,14 @@ mod tests {
     use pretty_assertions::assert_eq;
     use proptest::prelude::*;
 
-    const IDLE: Duration = Duration::from_secs(60);
+    const IDLE: Duration = Duration::from_mins(1);
 
     async fn read(chunks: Vec<Vec<u8>>) -> Vec<Result<Frame, Broken>> {
         let body = stream::iter(chunks.into_iter().map(|chunk| Ok(Bytes::from(chunk))));
         frames(body, IDLE).collect().await
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "an item of the expected stream")]
     fn data(text: &str) -> Result<Frame, Broken> {
         Ok(Frame {
             event: "message".into(),

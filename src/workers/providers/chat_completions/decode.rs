@@ -8,6 +8,7 @@ use super::slots::{Fragment, Slots};
 use crate::model::{StopReason, Usage};
 use crate::workers::providers::assembly::{Assembly, Key};
 use crate::workers::providers::failure::Failure;
+use crate::workers::providers::json;
 use crate::workers::providers::names::Names;
 use crate::workers::providers::protocol::{Decode, Step};
 use crate::workers::providers::sse::Frame;
@@ -91,7 +92,7 @@ impl Decode for Decoder {
             self.marked_done = true;
             return Step::End;
         }
-        let Ok(chunk @ Value::Object(_)) = serde_json::from_str(data) else {
+        let Some(chunk @ Value::Object(_)) = json::parse(data) else {
             return Step::More;
         };
         self.chunks += 1;
@@ -150,7 +151,7 @@ fn first_text<'a>(delta: &'a Value, keys: &[&str]) -> Option<&'a str> {
 fn update(counters: &mut Usage, usage: &Value) {
     let sum = |keys: [&str; 2]| {
         let values = keys.iter().filter_map(|key| usage.pointer(key).and_then(tokens));
-        values.reduce(|a, b| a.saturating_add(b))
+        values.reduce(u64::saturating_add)
     };
     let input = sum(["/prompt_tokens", "/input_tokens"]);
     let output = sum(["/completion_tokens", "/output_tokens"]);

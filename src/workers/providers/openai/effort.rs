@@ -70,10 +70,10 @@ fn nearest(wanted: &str, supported: &'static [&'static str]) -> Option<&'static 
     let rank = |word: &str| ORDER.iter().position(|known| *known == word);
     let Some(wanted) = rank(wanted) else {
         let medium = supported.iter().find(|word| **word == "medium");
-        return medium.or(supported.last()).copied();
+        return medium.or_else(|| supported.last()).copied();
     };
     let below = supported.iter().rev().find(|word| rank(word) <= Some(wanted));
-    below.or(supported.first()).copied()
+    below.or_else(|| supported.first()).copied()
 }
 
 #[cfg(test)]

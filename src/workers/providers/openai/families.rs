@@ -71,10 +71,10 @@ pub(super) fn record(provider: &str, id: &str, entry: &Value) -> Value {
         .iter()
         .find_map(|key| entry.get(*key)?.as_str());
     let context = listed(&["context_window", "context_length", "max_model_len"])
-        .or(family.map(|family| family.context))
+        .or_else(|| family.map(|family| family.context))
         .unwrap_or(CONTEXT_TOKENS);
     let output = listed(&["max_output_tokens", "max_completion_tokens"])
-        .or(family.map(|family| family.output))
+        .or_else(|| family.map(|family| family.output))
         .unwrap_or(OUTPUT_TOKENS);
     let mut record = json!({
         "id": id,
