@@ -887,7 +887,7 @@ async fn the_provider_declares_itself() {
         rig.calls("harness::provider::register"),
         [json!({
             "id": "openai", "display_name": "openai", "credential_env_var": "OPENAI_API_KEY",
-            "defaults": {"api_url": "https://api.openai.com/v1/chat/completions", "max_tokens": 8192.0},
+            "defaults": {"api_url": "https://api.openai.com/v1/chat/completions", "max_tokens": 8192},
             "supports_model_listing": true
         })]
     );
