@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::entry::{SessionEntry, measure_object};
+use super::entry::SessionEntry;
 use super::index::{Index, summary_line};
+use super::measure::measure_object;
 use super::meta::SessionMeta;
 use super::request;
 use super::sessions::{Meta, Sessions};

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
+use super::measure::{measure, measure_object};
 use crate::model::{EntryId, RawMessage};
 
 /// One node of a session tree.
@@ -288,47 +289,6 @@ pub(super) fn millis(value: &Value) -> Option<i64> {
         .or_else(|| value.as_f64().map(|number| number.floor() as i64))
 }
 
-/// Size and depth of a JSON value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Measure {
-    /// Bytes of text and structure, roughly.
-    pub(super) bytes: usize,
-    /// Levels of nesting; 1 for a bare value.
-    pub(super) depth: usize,
-}
-
-/// Measures a JSON object, without recursion.
-pub(super) fn measure_object(object: &Map<String, Value>) -> Measure {
-    let mut total = Measure { bytes: 2, depth: 1 };
-    for (name, value) in object {
-        let member = measure(value);
-        total.bytes += name.len() + 4 + member.bytes;
-        total.depth = total.depth.max(member.depth + 1);
-    }
-    total
-}
-
-fn measure(value: &Value) -> Measure {
-    let mut total = Measure { bytes: 0, depth: 0 };
-    let mut open = vec![(value, 1)];
-    while let Some((value, depth)) = open.pop() {
-        total.depth = total.depth.max(depth);
-        total.bytes += match value {
-            Value::Null | Value::Bool(_) | Value::Number(_) => 4,
-            Value::String(text) => text.len() + 2,
-            Value::Array(items) => {
-                open.extend(items.iter().map(|item| (item, depth + 1)));
-                items.len() + 2
-            }
-            Value::Object(members) => {
-                open.extend(members.values().map(|member| (member, depth + 1)));
-                members.keys().map(|name| name.len() + 4).sum::<usize>() + 2
-            }
-        };
-    }
-    total
-}
-
 /// Takes a text member out; one of another type stays where it is.
 fn take_text(object: &mut Map<String, Value>, name: &str) -> Option<String> {
     if !object.get(name)?.is_string() {
@@ -436,15 +396,5 @@ mod tests {
         assert!(entry.as_message().is_some());
         assert_eq!(entry.timestamp, 0);
         assert_eq!(flaw.unwrap().why, "its timestamp is not a number");
-    }
-
-    #[test]
-    fn measuring_a_very_deep_value_needs_no_stack() {
-        let mut deep = json!(1);
-        for _ in 0..100_000 {
-            deep = Value::Array(vec![deep]);
-        }
-        assert_eq!(measure(&deep).depth, 100_001);
-        crate::bus::dismantle(deep);
     }
 }

@@ -15,6 +15,7 @@ pub mod ensure;
 mod entry;
 mod index;
 pub mod list;
+mod measure;
 pub mod messages;
 mod meta;
 mod path;

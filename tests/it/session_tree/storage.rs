@@ -238,6 +238,7 @@ async fn rows_that_others_write_are_seen_at_once() {
         json!(3)
     );
 
+    rig.append("s", u("the row is in memory now"), None).await;
     let mut row = rig.meta("s").await;
     row["display_name"] = json!("renamed");
     let request = json!({"scope": "session_tree_meta", "key": "s", "value": row});
