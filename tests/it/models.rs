@@ -133,6 +133,8 @@ async fn c09_case_19_list_filters_and_sorts() {
     for (filter, expected) in [
         (json!({}), vec!["b", "m1", "a", "z"]),
         (json!(null), vec!["b", "m1", "a", "z"]),
+        (json!(["p1"]), vec!["b", "m1", "a", "z"]),
+        (json!("p1"), vec!["b", "m1", "a", "z"]),
         (
             json!({"provider": 5, "capability": []}),
             vec!["b", "m1", "a", "z"],
@@ -190,6 +192,11 @@ async fn c09_case_20_21_supports() {
         (
             json!({"provider": "p1"}),
             "missing required string field: model_id",
+        ),
+        (json!("x"), "missing required string field: provider"),
+        (
+            json!(["p1", "m1", "tools"]),
+            "missing required string field: provider",
         ),
     ] {
         assert_eq!(rig.error("models::supports", request).await, expected);

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Harness, registry};
-use crate::bus::{Cx, Function};
+use crate::bus::{self, Cx, Function};
 use crate::error::Result;
 use crate::model::api::provider::{Empty, ListResponse, ProviderRow};
 
@@ -19,7 +19,9 @@ impl Function for List {
     type Request = Empty;
     type Response = ListResponse;
 
-    fn decode(_: Value) -> Result<Empty> {
+    fn decode(payload: Value) -> Result<Empty> {
+        // Whatever it is; but a very deep value must not be dropped by recursion.
+        bus::dismantle(payload);
         Ok(Empty {})
     }
 

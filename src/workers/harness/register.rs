@@ -20,6 +20,7 @@ impl Function for Register {
     type Response = Ack;
 
     fn decode(payload: Value) -> Result<Declaration> {
+        let payload: Value = bus::decode(payload, &[], false)?;
         // serde would read a list as the members of a struct in their order.
         let is_list = |value: Option<&Value>| value.is_some_and(Value::is_array);
         if is_list(Some(&payload)) || is_list(payload.get("defaults")) {

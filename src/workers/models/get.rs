@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::catalog::Catalog;
 use crate::bus::{self, Cx, Function};
@@ -41,13 +41,24 @@ impl Function for Get {
 }
 
 /// Later callers say `id` for `model_id`.
-pub(super) fn with_model_id(mut payload: Value) -> Value {
-    if let Some(object) = payload.as_object_mut()
-        && let Some(id) = object.remove("id")
-    {
+pub(super) fn with_model_id(payload: Value) -> Value {
+    let mut object = as_object(payload);
+    if let Some(id) = object.remove("id") {
         object.entry("model_id").or_insert(id);
     }
-    payload
+    Value::Object(object)
+}
+
+/// The members of a payload; what is no object has none. serde would read a list as the members of a struct in their
+/// order.
+pub(super) fn as_object(payload: Value) -> Map<String, Value> {
+    match payload {
+        Value::Object(object) => object,
+        other => {
+            bus::dismantle(other);
+            Map::new()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -72,6 +83,8 @@ mod tests {
         for (payload, member) in [
             (json!({}), "provider"),
             (json!(null), "provider"),
+            (json!("p1"), "provider"),
+            (json!(["p1", "m1"]), "provider"),
             (json!({"provider": "", "model_id": "m"}), "provider"),
             (json!({"provider": 1, "model_id": "m"}), "provider"),
             (json!({"provider": "p1"}), "model_id"),

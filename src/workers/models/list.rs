@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::capability::{has, member};
 use super::catalog::Catalog;
-use crate::bus::{Cx, Function};
+use super::get::as_object;
+use crate::bus::{self, Cx, Function};
 use crate::error::Result;
 use crate::model::catalog::Model;
 use crate::model::lenient;
@@ -41,6 +42,10 @@ impl Function for List {
     type State = Catalog;
     type Request = Request;
     type Response = Response;
+
+    fn decode(payload: Value) -> Result<Request> {
+        bus::decode(Value::Object(as_object(payload)), &[], false)
+    }
 
     async fn call(cx: &Cx<Catalog>, request: Request) -> Result<Response> {
         let wanted = request.capability.as_deref().and_then(member);
