@@ -2,6 +2,8 @@
 //!
 //! `cargo bench --bench store`. Compare ratios, not numbers: the disk decides what a sync costs.
 
+#![expect(clippy::expect_used, reason = "a bench that cannot run has nothing to say")]
+
 use std::sync::Arc;
 
 use divan::Bencher;
@@ -91,7 +93,7 @@ fn state_insert_64_writers(bencher: Bencher, durability: Durability) {
             runtime.block_on(async {
                 let writers = (0..WRITERS).map(|writer| {
                     let store = store.clone();
-                    tokio::task::spawn(async move {
+                    runtime.spawn(async move {
                         for n in 0..PER_WRITER {
                             let key = format!("{round}/{writer}/{n}");
                             store

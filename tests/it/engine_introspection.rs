@@ -383,17 +383,19 @@ async fn c00_case_25_a_full_channel_holds_its_writer() {
     let text = |n: i32| Frame::Text(n.to_string());
     writer.send(text(0)).await.unwrap();
     assert!(writer.send(text(1)).now_or_never().is_none());
-    let sending = tokio::task::spawn(async move {
+    let (done, is_done) = tokio::sync::oneshot::channel();
+    engine.bus.spawn(async move {
         for n in 1..100 {
             writer.send(text(n)).await.unwrap();
         }
+        done.send(()).unwrap();
     });
     let mut reader = engine.bus.open_reader(&reader).await.unwrap();
     for n in 0..100 {
         assert_eq!(within(reader.next()).await, Some(text(n)));
     }
     assert_eq!(within(reader.next()).await, None);
-    sending.await.unwrap();
+    within(is_done).await.unwrap();
 }
 
 #[tokio::test]

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use harness::bus::Write;
 use harness::bus::embedded::{Embedded, EmbeddedOptions};
+use harness::bus::{CallContext, CallOptions, Write};
 use harness::error::Error;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::engine::Engine;
+use crate::support::engine::{Engine, within};
 
 fn state_set(key: &str, value: Value) -> Write {
     Write::StateSet {
@@ -59,7 +59,7 @@ async fn a_batch_is_written_whole_and_its_events_follow() {
         state.next().await["event_type"].clone(),
         state.next().await["event_type"].clone(),
     ];
-    types.sort_by_key(|name| name.to_string());
+    types.sort_by_key(Value::to_string);
     assert_eq!(types, [json!("state:created"), json!("state:deleted")]);
     assert_eq!(stream.next().await["event"], json!({"type":"create","data":2}));
     // An update carries the old value although nobody asked the writer for it.
@@ -100,23 +100,24 @@ async fn commits_are_queued_at_the_call() {
 async fn sixty_four_writers_are_each_in_order() {
     let engine = Arc::new(Engine::memory().await);
     let mut events = engine.watch("watch", "state", json!({})).await;
-    let writers: Vec<_> = (0..64)
-        .map(|writer| {
-            let engine = Arc::clone(&engine);
-            tokio::task::spawn(async move {
-                let ops = json!([{"type":"increment","path":"n","by":1}]);
-                for n in 0..20 {
-                    engine.set("d", &format!("w{writer}"), json!(n)).await;
-                    engine
-                        .ok("state::update", json!({"scope":"c","key":"n","ops":ops}))
-                        .await;
-                    assert_eq!(engine.get("d", &format!("w{writer}")).await, json!(n));
-                }
-            })
-        })
-        .collect();
-    for writer in writers {
-        writer.await.unwrap();
+    let (done, mut is_done) = tokio::sync::mpsc::channel(64);
+    for writer in 0..64 {
+        let (engine_of_writer, done) = (Arc::clone(&engine), done.clone());
+        engine.bus.spawn(async move {
+            let engine = engine_of_writer;
+            let ops = json!([{"type":"increment","path":"n","by":1}]);
+            for n in 0..20 {
+                engine.set("d", &format!("w{writer}"), json!(n)).await;
+                engine
+                    .ok("state::update", json!({"scope":"c","key":"n","ops":ops}))
+                    .await;
+                assert_eq!(engine.get("d", &format!("w{writer}")).await, json!(n));
+            }
+            done.send(()).await.unwrap();
+        });
+    }
+    for _ in 0..64 {
+        within(is_done.recv()).await.unwrap();
     }
     assert_eq!(engine.get("c", "n").await, json!({"n":1280}));
     let mut last = std::collections::HashMap::<String, i64>::new();
@@ -125,7 +126,7 @@ async fn sixty_four_writers_are_each_in_order() {
         let new = &event["new_value"];
         let n = new.as_i64().or_else(|| new["n"].as_i64()).unwrap();
         let before = last.insert(event["key"].to_string(), n);
-        let first = if event["scope"] == json!("c") { 1 } else { 0 };
+        let first = i64::from(event["scope"] == json!("c"));
         assert_eq!(n, before.map_or(first, |before| before + 1), "{event}");
     }
 }
@@ -178,7 +179,7 @@ async fn a_stopped_engine_refuses_with_the_function_s_own_code() {
         let bus = bus.clone();
         async move {
             let error = bus
-                .invoke(&Default::default(), id, payload, Default::default())
+                .invoke(&CallContext::default(), id, payload, CallOptions::default())
                 .await
                 .unwrap_err();
             error.wire_code().to_owned()

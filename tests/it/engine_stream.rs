@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::support::engine::{Engine, NOW_MS};
 
+#[expect(clippy::needless_pass_by_value, reason = "the calls read better")]
 fn event(id: &str, event_type: &str, data: Value) -> Value {
     json!({
         "type": "stream", "timestamp": NOW_MS, "streamName": "agent::events", "groupId": "s1", "id": id,

@@ -380,7 +380,7 @@ fn binding_info(core: &Arc<Core>, request: ById) -> Result<Value> {
     let ById { id } = request;
     let bindings = core.triggers.bindings();
     let binding = bindings.iter().find(|binding| binding.spec.id == id);
-    let binding = binding.ok_or_else(|| Error::coded("NOT_FOUND", format!("Trigger {} not found", id)))?;
+    let binding = binding.ok_or_else(|| Error::coded("NOT_FOUND", format!("Trigger {id} not found")))?;
     Ok(binding_row(binding, &Owners::of(core)))
 }
 

@@ -88,15 +88,20 @@ impl Writer {
                 return Err(error);
             }
         }
-        if !alone {
-            self.execute("SAVEPOINT task")?;
+        let mut outcome = if alone {
+            Ok(())
+        } else {
+            self.execute("SAVEPOINT task")
+        };
+        if outcome.is_ok() {
+            let (connection, rows) = (&self.connection, &mut self.rows);
+            outcome = guarded(|| task.run(connection, rows));
         }
-        let (connection, rows) = (&self.connection, &mut self.rows);
-        let outcome = guarded(|| task.run(connection, rows));
-        match &outcome {
-            Ok(()) if alone => {}
-            Ok(()) => self.execute("RELEASE task")?,
-            Err(error) => self.undo(error, alone, before),
+        if outcome.is_ok() && !alone {
+            outcome = self.execute("RELEASE task");
+        }
+        if let Err(error) = &outcome {
+            self.undo(error, alone, before);
         }
         outcome
     }
