@@ -7,7 +7,8 @@
 //!
 //! Invariants: writes are queued at the call, in call order, not when the answer is first polled; a batch is applied
 //! whole or not at all and does not fail its neighbours in the same transaction; nothing is answered before COMMIT; hooks
-//! run in commit order. `rusqlite` is named in this folder only. Not here: what the rows mean, events, access rules.
+//! run in commit order. `rusqlite` is named in this folder and in the row files of queues and configuration only.
+//! Not here: what the rows mean, events, access rules.
 
 mod doc;
 mod lock;
