@@ -162,7 +162,7 @@ pub async fn serve(loaded: Loaded, input: LoadInput, workers: Vec<WorkerDef>) ->
         }
     };
     app.reload_on_change(input);
-    tracing::info!(functions = app.bus().catalog().len(), admin = ?app.admin(), "ready");
+    tracing::info!(functions = app.bus().functions().len(), admin = ?app.admin(), "ready");
 
     let name = signals.next().await;
     tracing::info!(signal = name, "stopping; a second signal ends at once");

@@ -67,6 +67,35 @@ pub(super) async fn json(
     }
 }
 
+/// Begins a call now: where it leaves the process, its place among the others is taken at once.
+pub(super) fn begin(
+    bus: &Bus,
+    context: &CallContext,
+    id: &str,
+    payload: Value,
+) -> BoxFuture<'static, Result<Value>> {
+    let options = CallOptions::default();
+    match bus.0.registry.get(id) {
+        Some(entry) => {
+            let (bus, context) = (bus.clone(), context.nested(&options).with_ids_of(&payload));
+            async move {
+                local(&bus, &entry, Payload::Json(payload), context, None)
+                    .await?
+                    .into_json()
+            }
+            .boxed()
+        }
+        None => {
+            let context = context.nested(&options);
+            bus.0.transport.call(Invocation {
+                function_id: id.into(),
+                payload,
+                context,
+            })
+        }
+    }
+}
+
 /// A call that came from outside: no deadline of our own, the caller has one.
 pub(super) async fn serve(bus: &Bus, id: &str, payload: Value, context: CallContext) -> Result<Value> {
     let Some(entry) = bus.0.registry.get(id) else {

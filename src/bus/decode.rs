@@ -1,5 +1,7 @@
 //! From JSON of unknown origin to a typed request, with errors that name the member.
 
+use std::any::TypeId;
+
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -17,14 +19,22 @@ const CALLER_MEMBER: &str = "_caller_worker_id";
 /// Reads a request: size and depth first, then the required strings in order, then the shape.
 ///
 /// A `null` payload counts as `{}`. Unknown members are ignored by the shapes themselves.
-pub fn decode<T: DeserializeOwned>(payload: Value, required: &[&str], unwrap: bool) -> Result<T> {
+pub fn decode<T: DeserializeOwned + 'static>(payload: Value, required: &[&str], unwrap: bool) -> Result<T> {
     let payload = guard(payload)?;
     let mut object = match payload {
         payload if unwrap => unwrap_body(payload),
         Value::Null => Map::new(),
         Value::Object(object) => object,
-        // A bare value can only be meant for a function whose request is not an object at all.
-        other => return shape(other),
+        other => {
+            if let Some(name) = required.first() {
+                return Err(Error::missing_string(name));
+            }
+            // Only for a function that takes any JSON: another shape would read an array by position.
+            if TypeId::of::<T>() == TypeId::of::<Value>() {
+                return shape(other);
+            }
+            return Err(Error::invalid("payload must be a JSON object"));
+        }
     };
     object.remove(CALLER_MEMBER);
     for name in required {

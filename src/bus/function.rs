@@ -186,6 +186,16 @@ impl FunctionDef {
         &self.id
     }
 
+    /// Published description.
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// Registration metadata.
+    pub fn metadata(&self) -> Option<Value> {
+        self.client.then(|| json!({ "client": true }))
+    }
+
     /// What others may know of it. Schemas are made on demand: they are large and rarely read.
     pub fn info(&self) -> FunctionInfo {
         FunctionInfo {
@@ -193,7 +203,7 @@ impl FunctionDef {
             description: self.description.clone().into_owned(),
             request_schema: self.schemas.map(|(request, _)| request()),
             response_schema: self.schemas.map(|(_, response)| response()),
-            metadata: self.client.then(|| json!({ "client": true })),
+            metadata: self.metadata(),
         }
     }
 

@@ -198,11 +198,13 @@ impl Bus {
         call::serve(self, id, payload, context).await
     }
 
-    /// Fire and forget: nothing is answered, a missing function included.
+    /// Fire and forget: nothing is answered, a missing function included. Writes to the engine keep the order of these
+    /// calls.
     pub fn notify(&self, context: &CallContext, id: &str, payload: Value) {
-        let (bus, context, id) = (self.clone(), context.clone(), id.to_owned());
+        let work = call::begin(self, context, id, payload);
+        let id = id.to_owned();
         self.spawn(async move {
-            if let Err(error) = bus.invoke(&context, &id, payload, CallOptions::default()).await {
+            if let Err(error) = work.await {
                 tracing::debug!(function = %id, %error, "notification failed");
             }
         });
@@ -242,9 +244,14 @@ impl Bus {
         self.0.registry.get(id).is_some()
     }
 
-    /// Everything this process hosts, sorted by id.
+    /// Everything this process hosts, sorted by id. Cheap: [`FunctionDef::info`] makes the schemas.
+    pub fn functions(&self) -> Vec<FunctionDef> {
+        self.0.registry.functions()
+    }
+
+    /// Everything this process hosts with its schemas, sorted by id.
     pub fn catalog(&self) -> Vec<FunctionInfo> {
-        self.0.registry.catalog()
+        self.functions().iter().map(FunctionDef::info).collect()
     }
 
     /// The engine behind the bus.

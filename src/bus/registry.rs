@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder};
 
-use super::function::{FunctionDef, FunctionInfo};
+use super::function::FunctionDef;
 use crate::error::{Error, Result};
 use crate::model::FunctionId;
 
@@ -112,14 +112,14 @@ impl Registry {
         self.functions.load().get(id).cloned()
     }
 
-    pub(super) fn catalog(&self) -> Vec<FunctionInfo> {
+    pub(super) fn functions(&self) -> Vec<FunctionDef> {
         let mut all: Vec<_> = self
             .functions
             .load()
             .values()
-            .map(|entry| entry.function.info())
+            .map(|entry| entry.function.clone())
             .collect();
-        all.sort_by(|a, b| a.id.cmp(&b.id));
+        all.sort_by(|a, b| a.id().cmp(b.id()));
         all
     }
 

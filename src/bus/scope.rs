@@ -83,9 +83,15 @@ impl<'a> Scope<'a> {
     }
 
     async fn invoke(&self, id: &str, payload: Value) -> Result<Value> {
-        self.bus
+        let reply = self
+            .bus
             .invoke(self.context, id, payload, CallOptions::default())
-            .await
+            .await;
+        // Whatever code an engine gives it: a store that failed is a store that may answer later.
+        reply.map_err(|error| match error {
+            Error::Coded { message, .. } => Error::store(format!("{id} {}", self.name), message),
+            error => error,
+        })
     }
 }
 

@@ -132,9 +132,30 @@ pub enum ThinkingLevel {
     Xhigh,
 }
 
+/// Declares the role of a message shape: one fixed word, so that a message says what it is wherever it stands.
+macro_rules! role {
+    ($name:ident = $word:literal) => {
+        #[doc = concat!("The role `", $word, "`.")]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        pub enum $name {
+            #[doc = concat!("`", $word, "`")]
+            #[default]
+            #[serde(rename = $word)]
+            Role,
+        }
+    };
+}
+
+role!(UserRole = "user");
+role!(AssistantRole = "assistant");
+role!(FunctionResultRole = "function_result");
+role!(CustomRole = "custom");
+
 /// What the user said.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UserMessage {
+    /// Always `user`.
+    pub role: UserRole,
     /// Blocks.
     pub content: Vec<ContentBlock>,
     /// Unix milliseconds.
@@ -144,6 +165,9 @@ pub struct UserMessage {
 /// What the model said. Optional members are emitted as explicit `null`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AssistantMessage {
+    /// Always `assistant`.
+    #[serde(default)]
+    pub role: AssistantRole,
     /// Blocks; may be empty.
     pub content: Vec<ContentBlock>,
     /// Why it ended.
@@ -175,6 +199,7 @@ impl AssistantMessage {
     /// The empty assistant of contract 01 §2.
     pub fn empty(provider: &str, model: &str, timestamp: i64) -> Self {
         Self {
+            role: AssistantRole::Role,
             content: Vec::new(),
             stop_reason: StopReason::End,
             error_message: None,
@@ -222,6 +247,8 @@ impl AssistantMessage {
 /// The answer to one call, in transcript form.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FunctionResultMessage {
+    /// Always `function_result`.
+    pub role: FunctionResultRole,
     /// Id of the call block.
     pub function_call_id: CallId,
     /// The unwrapped target, not `agent_trigger`.
@@ -242,6 +269,8 @@ pub struct FunctionResultMessage {
 /// Anything else that lives in a transcript; never sent to a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CustomMessage {
+    /// Always `custom`.
+    pub role: CustomRole,
     /// Free name.
     pub custom_type: String,
     /// Blocks.
@@ -258,9 +287,9 @@ pub struct CustomMessage {
     pub timestamp: i64,
 }
 
-/// A message with a type, for reading and for what the program writes itself.
+/// A message with a type, for reading and for what the program writes itself; told apart by `role`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "role", rename_all = "snake_case")]
+#[serde(untagged)]
 pub enum AgentMessage {
     /// From the user.
     User(UserMessage),

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::trigger::{Binding, Owner};
 use super::{Builtin, Core, answer, builtins, input};
-use crate::bus::{FunctionInfo, Invocation};
+use crate::bus::{FunctionDef, FunctionInfo, Invocation};
 use crate::error::{Error, Result};
 use crate::model::lenient;
 
@@ -74,6 +74,8 @@ pub(super) const FUNCTIONS: &[Builtin] = &[
 struct Row {
     info: FunctionInfo,
     worker: String,
+    /// The program's own function, whose schemas are made on demand.
+    ours: Option<FunctionDef>,
 }
 
 impl Row {
@@ -121,22 +123,40 @@ fn rows(core: &Core) -> Vec<Row> {
             Row {
                 info,
                 worker: builtin.part.to_owned(),
+                ours: None,
             },
         );
     }
-    for info in core.bus().map(|bus| bus.catalog()).unwrap_or_default() {
+    for function in core.bus().map(|bus| bus.functions()).unwrap_or_default() {
+        // Without schemas: they are large, and a list does not show them.
+        let info = FunctionInfo {
+            id: function.id().clone(),
+            description: function.description().to_owned(),
+            request_schema: None,
+            response_schema: None,
+            metadata: function.metadata(),
+        };
         rows.insert(
             info.id.clone(),
             Row {
                 info,
                 worker: core.options.worker_name.clone(),
+                ours: Some(function),
             },
         );
     }
     for peer in core.peers.list() {
         for info in peer.functions {
             let worker = peer.facts.name.clone().unwrap_or_else(|| first_segment(&info.id));
-            rows.insert(info.id.clone(), Row { info, worker });
+            let id = info.id.clone();
+            rows.insert(
+                id,
+                Row {
+                    info,
+                    worker,
+                    ours: None,
+                },
+            );
         }
     }
     rows.into_values().collect()
@@ -246,10 +266,12 @@ fn function_info(core: &Arc<Core>, request: FunctionInfoRequest) -> Result<Value
 
 fn function_detail(row: &Row, bindings: &[Arc<Binding>]) -> Value {
     let mut detail = row.to_json();
-    if let Some(schema) = &row.info.request_schema {
+    let full = row.ours.as_ref().map(FunctionDef::info);
+    let info = full.as_ref().unwrap_or(&row.info);
+    if let Some(schema) = &info.request_schema {
         detail["request_schema"] = schema.clone();
     }
-    if let Some(schema) = &row.info.response_schema {
+    if let Some(schema) = &info.response_schema {
         detail["response_schema"] = schema.clone();
     }
     let theirs = bindings

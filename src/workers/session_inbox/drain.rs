@@ -1,7 +1,5 @@
 //! `session-inbox::drain`: takes all items out of a queue at once (contract 06 §5.3).
 
-use serde_json::Value;
-
 use super::inboxes::Inboxes;
 use super::request;
 use crate::bus::{Cx, Function};
@@ -19,10 +17,6 @@ impl Function for Drain {
     type State = Inboxes;
     type Request = InboxRef;
     type Response = InboxItems;
-
-    fn decode(payload: Value) -> Result<InboxRef> {
-        request::read(payload)
-    }
 
     async fn call(cx: &Cx<Inboxes>, request: InboxRef) -> Result<InboxItems> {
         let key = request::key(&request.session_id, &request.name)?;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::inboxes::Inboxes;
 use super::request;
-use crate::bus::{Cx, Function};
+use crate::bus::{Cx, Function, decode};
 use crate::error::{Error, Result};
 use crate::model::api::session::{InboxPushRequest, InboxPushed};
 
@@ -22,10 +22,10 @@ impl Function for Push {
 
     fn decode(payload: Value) -> Result<InboxPushRequest> {
         if payload.get("item").is_none() {
-            request::read::<Value>(payload)?;
+            decode::<Value>(payload, Self::REQUIRED, false)?;
             return Err(Error::invalid("missing required field: item"));
         }
-        request::read(payload)
+        decode(payload, Self::REQUIRED, false)
     }
 
     async fn call(cx: &Cx<Inboxes>, request: InboxPushRequest) -> Result<InboxPushed> {

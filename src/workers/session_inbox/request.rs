@@ -1,9 +1,7 @@
 //! Checks that hold for every caller, also for a typed one whose request was never JSON.
 
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::bus::{decode, dismantle};
 use crate::error::{Error, Result};
 use crate::model::api::session::{MAX_STORED_DEPTH, check_session_id};
 
@@ -12,17 +10,6 @@ const MAX_NAME_BYTES: usize = 256;
 
 /// What every function needs, in the order in which it is asked for.
 pub(super) const REQUIRED: &[&str] = &["name", "session_id"];
-
-/// Reads a payload; what is no object counts as `{}`.
-pub(super) fn read<T: DeserializeOwned>(payload: Value) -> Result<T> {
-    match payload {
-        payload @ Value::Object(_) => decode(payload, REQUIRED, false),
-        other => {
-            dismantle(other);
-            decode(Value::Object(Map::new()), REQUIRED, false)
-        }
-    }
-}
 
 /// The state key of a queue, `<session_id>/<name>`. Without `/` in the name no two queues share a key
 /// (contract 06 weakness 12).

@@ -8,7 +8,7 @@ use super::measure::measure_object;
 use super::meta::SessionMeta;
 use super::request;
 use super::sessions::{Meta, Sessions};
-use crate::bus::{Cx, Function, MAX_PAYLOAD_BYTES};
+use crate::bus::{Cx, Function, MAX_PAYLOAD_BYTES, decode};
 use crate::error::{Error, Result};
 use crate::model::api::session::{AppendRequest, EntryRef, MAX_STORED_DEPTH};
 use crate::model::{EntryId, RawMessage};
@@ -32,10 +32,10 @@ impl Function for Append {
         let without_message = payload.get("message").is_none_or(is_falsy);
         if without_message {
             // The session id is asked for first.
-            request::read::<Value>(payload, Self::REQUIRED)?;
+            decode::<Value>(payload, Self::REQUIRED, false)?;
             return Err(Error::invalid("missing required field: message"));
         }
-        request::read(payload, Self::REQUIRED)
+        decode(payload, Self::REQUIRED, false)
     }
 
     async fn call(cx: &Cx<Sessions>, request: AppendRequest) -> Result<EntryRef> {

@@ -1,7 +1,5 @@
 //! `session-tree::compactions`: all compactions of a session, oldest first (contract 06 §4.11).
 
-use serde_json::Value;
-
 use super::index::Index;
 use super::request;
 use super::sessions::Sessions;
@@ -21,10 +19,6 @@ impl Function for Compactions {
     type State = Sessions;
     type Request = SessionRef;
     type Response = CompactionsResponse;
-
-    fn decode(payload: Value) -> Result<SessionRef> {
-        request::read(payload, Self::REQUIRED)
-    }
 
     async fn call(cx: &Cx<Sessions>, request: SessionRef) -> Result<CompactionsResponse> {
         request::session(&request.session_id)?;

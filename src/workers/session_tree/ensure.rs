@@ -1,7 +1,5 @@
 //! `session-tree::ensure`: a session with the caller's id, made when there is none (contract 06 §4.2).
 
-use serde_json::Value;
-
 use super::meta::SessionMeta;
 use super::request;
 use super::sessions::{Meta, Sessions};
@@ -20,10 +18,6 @@ impl Function for Ensure {
     type State = Sessions;
     type Request = EnsureRequest;
     type Response = SessionRef;
-
-    fn decode(payload: Value) -> Result<EnsureRequest> {
-        request::read(payload, Self::REQUIRED)
-    }
 
     async fn call(cx: &Cx<Sessions>, request: EnsureRequest) -> Result<SessionRef> {
         request::session(&request.session_id)?;

@@ -1,7 +1,5 @@
 //! `session-tree::messages`: the messages of a path, oldest first (contract 06 §4.5).
 
-use serde_json::Value;
-
 use super::request;
 use super::sessions::Sessions;
 use crate::bus::{Cx, Function};
@@ -20,10 +18,6 @@ impl Function for Messages {
     type State = Sessions;
     type Request = MessagesRequest;
     type Response = MessagesResponse;
-
-    fn decode(payload: Value) -> Result<MessagesRequest> {
-        request::read(payload, Self::REQUIRED)
-    }
 
     async fn call(cx: &Cx<Sessions>, request: MessagesRequest) -> Result<MessagesResponse> {
         request::session(&request.session_id)?;

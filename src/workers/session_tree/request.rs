@@ -12,7 +12,7 @@ use crate::model::api::session::check_session_id;
 const SHOWN_CHARS: usize = 256;
 
 /// Reads a payload; what is no object counts as `{}`.
-pub(super) fn read<T: DeserializeOwned>(payload: Value, required: &[&str]) -> Result<T> {
+pub(super) fn read<T: DeserializeOwned + 'static>(payload: Value, required: &[&str]) -> Result<T> {
     match payload {
         payload @ Value::Object(_) => decode(payload, required, false),
         other => {

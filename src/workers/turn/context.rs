@@ -2,6 +2,7 @@
 //! history form). Pure.
 
 use crate::model::api::session::{CompactionRow, CompactionsResponse, MessageRow, MessagesResponse};
+use crate::model::message::UserRole;
 use crate::model::{AgentMessage, AssistantMessage, ContentBlock, RawMessage, UserMessage};
 
 /// Told to the model after a turn that the user stopped.
@@ -101,6 +102,7 @@ fn with_stop_notes<'a>(rows: impl Iterator<Item = &'a MessageRow>, now_ms: i64) 
 
 fn user(text: &str, timestamp: i64) -> RawMessage {
     RawMessage::from(&AgentMessage::User(UserMessage {
+        role: UserRole::Role,
         content: vec![ContentBlock::text(text)],
         timestamp,
     }))

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::model::api::run::{AgentMode, StartRequest};
+use crate::model::message::FunctionResultRole;
 use crate::model::{
     AgentFunction, AgentMessage, AwaitingCall, CallId, FunctionCall, FunctionResult, FunctionResultMessage,
     RawMessage, SessionId, ThinkingLevel, TurnError, TurnState, TurnStateView, lenient,
@@ -163,6 +164,7 @@ impl ExecutedCall {
     /// The transcript form.
     pub(super) fn message(&self, now_ms: i64) -> RawMessage {
         RawMessage::from(&AgentMessage::FunctionResult(FunctionResultMessage {
+            role: FunctionResultRole::Role,
             function_call_id: self.call.id.clone(),
             function_id: self.call.function_id.clone(),
             content: self.result.content.clone(),
