@@ -28,7 +28,7 @@ pub(super) async fn typed<C: Contract>(
     request: C::Request,
     options: CallOptions,
 ) -> Result<C::Response> {
-    let payload = match bus.0.registry.get(C::ID) {
+    let payload = match bus.0.registry.get(id) {
         Some(entry) => {
             local(
                 bus,
@@ -39,7 +39,7 @@ pub(super) async fn typed<C: Contract>(
             )
             .await?
         }
-        None => Payload::Json(remote(bus, context, C::ID, to_json(&request)?, &options).await?),
+        None => Payload::Json(remote(bus, context, id, to_json(&request)?, &options).await?),
     };
     match payload.into_typed::<C::Response>()? {
         Ok(response) => Ok(response),

@@ -593,7 +593,7 @@ async fn weakness_5_an_unreadable_state_means_manual() {
     let answer = rig
         .ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"}))
         .await;
-    assert_eq!(answer, failed("disk full"));
+    assert_eq!(answer, failed("state::get approval_settings: disk full"));
     assert!(writes.lock().unwrap().is_empty());
 }
 
@@ -610,7 +610,13 @@ async fn refused_writes_are_told() {
         "approval::approve_always",
         "approval::clear_settings",
     ] {
-        assert_eq!(rig.ok(id, request.clone()).await, failed("disk full"));
+        let refused = if id == "approval::clear_settings" {
+            "state::delete"
+        } else {
+            "state::set"
+        };
+        let text = format!("{refused} approval_settings: disk full");
+        assert_eq!(rig.ok(id, request.clone()).await, failed(&text));
     }
     assert_eq!(
         rig.settings("s").await,
