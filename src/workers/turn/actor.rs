@@ -57,13 +57,22 @@ impl Actors {
     /// Hands an input to the session's actor; wakes one if there is none.
     pub(super) fn submit(&self, cx: &Cx<Turns>, session: &SessionId, input: Input) {
         let mut actors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !actors.contains_key(session) {
+        // An actor that is gone without retiring has panicked; its session goes on with a new one.
+        if actors
+            .get(session)
+            .is_none_or(|handle| handle.mailbox.is_closed())
+        {
             actors.insert(session.clone(), spawn(cx, session));
         }
         let Some(handle) = actors.get(session) else { return };
         if handle.status.running.load(Ordering::SeqCst) {
             return answer_while_running(&handle.status, session, input);
         }
+        // Of several starts at once the first one decides; the others need not wait to hear that it does.
+        handle
+            .status
+            .running
+            .store(matches!(input, Input::Start { .. }), Ordering::SeqCst);
         if let Err(refused) = handle.mailbox.try_send(input) {
             let full = Error::Transient(format!("session {session} has too many waiting inputs"));
             refuse(refused.into_inner(), full);
@@ -151,78 +160,67 @@ impl Actor {
     }
 
     async fn handle(&mut self, input: Input) {
-        self.set_running();
         match input {
             Input::Start { request, reply } => {
                 let outcome = start::begin(&mut self.session, *request).await;
                 let begun = outcome.as_ref().is_ok_and(|response| response.started);
                 send(reply, outcome);
-                if begun {
+                // A run of before may have been decided on while this one asked.
+                if begun || self.missed_something() {
                     self.drive(None).await;
                 }
             }
             Input::Step { state, reply } => self.drive(Some((state, reply))).await,
             Input::Resume => self.drive(None).await,
         }
-        self.rest();
     }
 
     /// Runs the session's steps until it rests. A parked session is looked at again when something came meanwhile.
     async fn drive(&mut self, first: Option<(TurnState, oneshot::Sender<Result<StepReply>>)>) {
         let mut first = first;
         loop {
-            self.status.missed.store(false, Ordering::SeqCst);
-            let status = Arc::clone(&self.status);
-            let ending = move || status.running.store(false, Ordering::SeqCst);
-            runner::run(&mut self.session, first.take(), ending).await;
+            let (id, cx) = (self.session.id.clone(), self.session.cx.clone());
+            let (status, inputs) = (&self.status, &mut self.inputs);
+            // From here on inputs are answered on the spot; those that slipped in before are answered now.
+            let begin = || {
+                {
+                    let _inputs_are_held = lock(&cx);
+                    status.running.store(true, Ordering::SeqCst);
+                }
+                while let Ok(input) = inputs.try_recv() {
+                    answer_while_running(status, &id, input);
+                }
+            };
+            let ending = || status.running.store(false, Ordering::SeqCst);
+            runner::run(&mut self.session, first.take(), begin, ending).await;
             if !self.missed_something() {
                 return;
             }
         }
     }
 
-    /// From here on inputs are answered on the spot; those that slipped in before are answered now.
-    fn set_running(&mut self) {
-        {
-            let _inputs_are_held = self.lock();
-            self.status.running.store(true, Ordering::SeqCst);
-        }
-        while let Ok(input) = self.inputs.try_recv() {
-            answer_while_running(&self.status, &self.session.id, input);
-        }
-    }
-
-    fn rest(&self) {
-        self.status.running.store(false, Ordering::SeqCst);
-    }
-
     /// Whether an input came while the last step ran. If not, inputs go to the mailbox again.
     fn missed_something(&self) -> bool {
-        let _inputs_are_held = self.lock();
+        let _inputs_are_held = lock(&self.session.cx);
         let missed = self.status.missed.swap(false, Ordering::SeqCst);
         if !missed {
-            self.rest();
+            self.status.running.store(false, Ordering::SeqCst);
         }
         missed
     }
 
     /// Takes the actor off the list, unless an input arrived meanwhile.
     fn retire(&self) -> bool {
-        let mut actors = self.lock();
+        let mut actors = lock(&self.session.cx);
         let idle = self.inputs.is_empty();
         if idle {
             actors.remove(&self.session.id);
         }
         idle
     }
+}
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Handle>> {
-        self.session
-            .cx
-            .state()
-            .actors
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
+/// Holds the list of actors, and with it every input on its way.
+fn lock(cx: &Cx<Turns>) -> std::sync::MutexGuard<'_, HashMap<SessionId, Handle>> {
+    cx.state().actors.0.lock().unwrap_or_else(PoisonError::into_inner)
 }

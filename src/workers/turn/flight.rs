@@ -20,6 +20,8 @@ pub(super) struct Flight {
     running: FuturesUnordered<Landing>,
     ids: Vec<CallId>,
     limit: usize,
+    /// A result has come in that is not stored yet.
+    unstored: bool,
 }
 
 type Landing = futures::future::BoxFuture<'static, ExecutedCall>;
@@ -31,6 +33,7 @@ impl Flight {
             running: FuturesUnordered::new(),
             ids: Vec::new(),
             limit: session.cx.config().turn.parallel_calls,
+            unstored: false,
         }
     }
 
@@ -63,7 +66,7 @@ impl Flight {
             .saturating_sub(self.running.len())
             .min(self.waiting.len());
         let next: Vec<FunctionCall> = self.waiting.drain(..free).collect();
-        if next.is_empty() && writes.is_empty() && events.is_empty() {
+        if next.is_empty() && writes.is_empty() && events.is_empty() && !self.unstored {
             return Ok(());
         }
         let now = session.cx.now_ms();
@@ -74,6 +77,7 @@ impl Flight {
         work.started
             .extend(next.iter().map(|call| (call.id.clone(), now)));
         session.checkpoint(record, writes, events).await?;
+        self.unstored = false;
         for call in next {
             self.running.push(dispatch_one(session, record, call));
         }
@@ -85,6 +89,7 @@ impl Flight {
         match self.running.next().await {
             Some(executed) => {
                 self.ids.retain(|id| *id != executed.call.id);
+                self.unstored = true;
                 executed
             }
             None => std::future::pending().await,

@@ -51,6 +51,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::bus::{Function, Worker, WorkerDef};
+use crate::model::SessionId;
 use crate::rules::Floor;
 
 /// After a restart with open sessions, functions of other workers are waited for this long.
@@ -63,6 +64,7 @@ pub struct Turns {
     meters: meters::Meters,
     floor: Mutex<Option<(Vec<Value>, Arc<Floor>)>>,
     booting_until: Mutex<Option<Instant>>,
+    left_open: Mutex<Vec<SessionId>>,
 }
 
 /// The worker.
@@ -89,6 +91,7 @@ pub fn worker() -> WorkerDef {
         cx.state().meters.connect(&*cx.ports().recorder);
         Ok(())
     })
+    .prepare(recovery::find)
     .background(recovery::run)
     .build()
 }
@@ -108,10 +111,16 @@ impl Turns {
         Ok(floor)
     }
 
-    /// Sessions of an earlier life are being resumed.
-    fn boot(&self) {
+    /// Sessions of an earlier life are to be resumed.
+    fn boot(&self, open: Vec<SessionId>) {
         let until = Instant::now() + BOOT_GRACE;
         *self.booting_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        *self.left_open.lock().unwrap_or_else(PoisonError::into_inner) = open;
+    }
+
+    /// The sessions found by [`boot`](Self::boot), once.
+    fn left_open(&self) -> Vec<SessionId> {
+        std::mem::take(&mut *self.left_open.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether workers of an earlier life may still be on their way back.

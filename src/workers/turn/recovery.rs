@@ -8,53 +8,62 @@ use super::lease::Lease;
 use super::record::{RECORDS, TurnRecord};
 use crate::bus::Cx;
 use crate::error::Result;
+use crate::model::SessionId;
 
 const SCAN_EVERY: Duration = Duration::from_secs(30);
 
-/// Scans at start. On an engine that others use too it scans on: a session whose process died elsewhere is taken over once
-/// its lease has lapsed. On an exclusive one nobody else can leave a session open.
-pub(super) async fn run(cx: Cx<Turns>) -> Result<()> {
-    let open = scan(&cx).await;
-    if open > 0 {
-        tracing::info!(open, "resuming sessions of an earlier run");
-        cx.state().boot();
-    }
-    if cx.bus().transport().is_exclusive() {
-        return Ok(());
-    }
-    while cx
-        .shutdown_token()
-        .run_until_cancelled(tokio::time::sleep(SCAN_EVERY))
-        .await
-        .is_some()
-    {
-        scan(&cx).await;
+/// Finds the open sessions before anything new can begin. They are resumed once every worker is prepared.
+pub(super) async fn find(cx: Cx<Turns>) -> Result<()> {
+    let open = scan(&cx).await?;
+    if !open.is_empty() {
+        tracing::info!(open = open.len(), "sessions of an earlier run are open");
+        cx.state().boot(open);
     }
     Ok(())
 }
 
-async fn scan(cx: &Cx<Turns>) -> usize {
-    let rows = match cx.scope(RECORDS).list().await {
-        Ok(rows) => rows,
-        Err(error) => {
-            tracing::warn!(%error, "open sessions not looked for");
-            return 0;
+/// Resumes what was found, and looks again: on an engine that others use too a session whose process died elsewhere is
+/// taken over once its lease has lapsed. On an exclusive one only a failed first look is repeated.
+pub(super) async fn run(cx: Cx<Turns>) -> Result<()> {
+    resume(&cx, cx.state().left_open()).await;
+    let mut look_again = !cx.bus().transport().is_exclusive();
+    loop {
+        let pause = tokio::time::sleep(SCAN_EVERY);
+        if cx.shutdown_token().run_until_cancelled(pause).await.is_none() {
+            return Ok(());
         }
-    };
-    let mut open = 0;
-    for record in rows.into_iter().filter_map(|row| TurnRecord::read(Some(row))) {
-        let over = record.state.is_terminal() && record.agent_end_emitted != Some(false);
-        if over || cx.state().actors.is_awake(&record.session_id) {
+        match scan(&cx).await {
+            Ok(open) => resume(&cx, open).await,
+            Err(error) => {
+                tracing::warn!(%error, "open sessions not looked for");
+                look_again = true;
+            }
+        }
+        if !look_again {
+            return Ok(());
+        }
+        look_again = !cx.bus().transport().is_exclusive();
+    }
+}
+
+/// Sessions whose run is not over, or whose end was not announced.
+async fn scan(cx: &Cx<Turns>) -> Result<Vec<SessionId>> {
+    let rows = cx.scope(RECORDS).list().await?;
+    let records = rows.into_iter().filter_map(|row| TurnRecord::read(Some(row)));
+    let open =
+        records.filter(|record| !record.state.is_terminal() || record.agent_end_emitted == Some(false));
+    Ok(open.map(|record| record.session_id).collect())
+}
+
+async fn resume(cx: &Cx<Turns>, open: Vec<SessionId>) {
+    for session in open {
+        if cx.state().actors.is_awake(&session) {
             continue;
         }
-        match Lease::is_held(cx.bus(), &record.session_id).await {
+        match Lease::is_held(cx.bus(), &session).await {
             Ok(true) => {}
-            Ok(false) => {
-                open += 1;
-                cx.state().actors.submit(cx, &record.session_id, Input::Resume);
-            }
-            Err(error) => tracing::warn!(session_id = %record.session_id, %error, "session not resumed"),
+            Ok(false) => cx.state().actors.submit(cx, &session, Input::Resume),
+            Err(error) => tracing::warn!(session_id = %session, %error, "session not resumed"),
         }
     }
-    open
 }

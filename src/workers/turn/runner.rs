@@ -90,12 +90,13 @@ where
     answer.await.unwrap_or(Err(Error::Stopped))
 }
 
-/// Runs steps from the stored record on until the session rests. `ending` is called right before the record becomes
-/// terminal: from then on a new run may be asked for.
-pub(super) async fn run(session: &mut Session, mut caller: Caller, ending: impl Fn()) {
+/// Runs steps from the stored record on until the session rests. `begin` is called once there is something to run,
+/// `ending` right before the record becomes terminal: from then on a new run may be asked for.
+pub(super) async fn run(session: &mut Session, mut caller: Caller, begin: impl FnOnce(), ending: impl Fn()) {
     let Some(mut record) = enter(session, &mut caller).await else {
         return;
     };
+    begin();
     let began = Instant::now();
     while !session.cx.shutdown_token().is_cancelled() {
         let from = record.state;
