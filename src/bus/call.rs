@@ -74,26 +74,21 @@ pub(super) fn begin(
     id: &str,
     payload: Value,
 ) -> BoxFuture<'static, Result<Value>> {
-    let options = CallOptions::default();
-    match bus.0.registry.get(id) {
-        Some(entry) => {
-            let (bus, context) = (bus.clone(), context.nested(&options).with_ids_of(&payload));
-            async move {
-                local(&bus, &entry, Payload::Json(payload), context, None)
-                    .await?
-                    .into_json()
-            }
-            .boxed()
-        }
-        None => {
-            let context = context.nested(&options);
-            bus.0.transport.call(Invocation {
-                function_id: id.into(),
-                payload,
-                context,
-            })
-        }
+    let context = context.nested(&CallOptions::default());
+    let Some(entry) = bus.0.registry.get(id) else {
+        return bus.0.transport.call(Invocation {
+            function_id: id.into(),
+            payload,
+            context,
+        });
+    };
+    let (bus, context) = (bus.clone(), context.with_ids_of(&payload));
+    async move {
+        local(&bus, &entry, Payload::Json(payload), context, None)
+            .await?
+            .into_json()
     }
+    .boxed()
 }
 
 /// A call that came from outside: no deadline of our own, the caller has one.

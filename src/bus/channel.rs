@@ -18,7 +18,7 @@ use crate::model::api::provider::{ChannelRef, Direction};
 
 const DEFAULT_BUFFER: usize = 64;
 const MAX_BUFFER: usize = 1024;
-const UNTAKEN_LIFE: Duration = Duration::from_secs(5 * 60);
+const UNTAKEN_LIFE: Duration = Duration::from_mins(5);
 
 /// One message on a channel.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,10 +127,10 @@ struct Slot {
 
 impl Channels {
     /// Makes a channel under fresh ids.
-    pub fn create(&self, channel_id: String, access_key: String, options: ChannelOptions) -> ChannelPair {
+    pub fn create(&self, channel_id: &str, access_key: &str, options: ChannelOptions) -> ChannelPair {
         let (sender, receiver) = mpsc::channel(options.buffer.clamp(1, MAX_BUFFER));
         let slot = Slot {
-            access_key: access_key.clone(),
+            access_key: access_key.to_owned(),
             writer: Some(ChannelWriter {
                 sender,
                 slim: options.slim,
@@ -140,10 +140,10 @@ impl Channels {
         };
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         slots.retain(|_, slot| slot.created.elapsed() < UNTAKEN_LIFE);
-        slots.insert(channel_id.clone(), slot);
+        slots.insert(channel_id.to_owned(), slot);
         let end = |direction| ChannelRef {
-            channel_id: channel_id.clone(),
-            access_key: access_key.clone(),
+            channel_id: channel_id.to_owned(),
+            access_key: access_key.to_owned(),
             direction,
         };
         ChannelPair {
@@ -180,7 +180,7 @@ impl Channels {
 impl Bus {
     /// Makes a channel inside this process.
     pub fn create_channel(&self, options: ChannelOptions) -> ChannelPair {
-        self.0.channels.create(self.uuid(), self.uuid(), options)
+        self.0.channels.create(&self.uuid(), &self.uuid(), options)
     }
 
     /// Opens the writing end of a channel, wherever its other end is.

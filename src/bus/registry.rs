@@ -62,9 +62,9 @@ impl Calls {
 
     pub(super) fn record(&self, ok: bool, took: Duration) {
         if ok {
-            self.ok.increment(1)
+            self.ok.increment(1);
         } else {
-            self.failed.increment(1)
+            self.failed.increment(1);
         }
         self.duration.record(took.as_secs_f64());
     }

@@ -24,10 +24,10 @@ impl Seen {
                     ""
                 };
                 let parked = view["awaiting_approval"].as_array().into_iter().flatten();
-                let parked: String = parked
-                    .map(|call| format!(" {}", text(&call["function_id"])))
-                    .collect();
-                format!("{created}{}{parked}", text(&view["state"]))
+                let words = [text(&view["state"])]
+                    .into_iter()
+                    .chain(parked.map(|call| text(&call["function_id"])));
+                format!("{created}{}", words.collect::<Vec<_>>().join(" "))
             }
             "message_complete" => format!("message_complete {}", text(&event["message"]["stop_reason"])),
             "function_execution_start" => format!("start {}", text(&event["function_id"])),

@@ -91,7 +91,7 @@ async fn a_far_run_is_waited_for_in_steps_and_a_job_without_runs_ends() {
         .bind("past", "cron", "t::f", json!({"expression": "0 0 0 1 1 * 2020"}))
         .await
         .unwrap();
-    tokio::time::advance(Duration::from_secs(3_600)).await;
+    tokio::time::advance(Duration::from_hours(1)).await;
     assert!(calls.is_empty());
 }
 

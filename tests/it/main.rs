@@ -1,5 +1,7 @@
 //! Integration tests: one binary, one module per subject.
 
+#![expect(clippy::needless_pass_by_value, reason = "helpers take what json! gives")]
+
 #[cfg(test)]
 mod admin;
 #[cfg(test)]

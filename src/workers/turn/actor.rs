@@ -147,14 +147,12 @@ struct Actor {
 impl Actor {
     async fn run(mut self) {
         loop {
-            match self.inputs.try_recv() {
-                Ok(input) => self.handle(input).await,
-                Err(_) => {
-                    self.session.release_lease().await;
-                    if self.retire() {
-                        return;
-                    }
-                }
+            while let Ok(input) = self.inputs.try_recv() {
+                self.handle(input).await;
+            }
+            self.session.release_lease().await;
+            if self.retire() {
+                return;
             }
         }
     }

@@ -11,7 +11,7 @@ use crate::model::{AgentEvent, AgentMessage, AssistantMessage, RawMessage, StopR
 
 /// `turn::assistant_streaming`.
 #[derive(Debug)]
-pub struct AssistantStreaming;
+pub(super) struct AssistantStreaming;
 
 impl Function for AssistantStreaming {
     const ID: &'static str = "turn::assistant_streaming";
@@ -34,17 +34,16 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     let request = session.request().await?;
     let tools = request.tools()?;
     let (mut messages, mut rows) = session.context_view().await?;
-    let (mut message, body_streamed) = match already_answered(record, &rows) {
+    let (mut message, body_streamed) = if let Some(message) = already_answered(record, &rows) {
         // The process died between storing the message and the record; the model is not asked twice.
-        Some(message) => (message, false),
-        None => {
-            if preflight::check(session, record, &request, &messages, &rows).await? {
-                (messages, rows) = session.context_view().await?;
-            }
-            drop(rows);
-            let turn = provider_turn::run(session, record, &request, messages, tools).await;
-            (turn.message, turn.body_streamed)
+        (message, false)
+    } else {
+        if preflight::check(session, record, &request, &messages, &rows).await? {
+            (messages, rows) = session.context_view().await?;
         }
+        drop(rows);
+        let turn = provider_turn::run(session, record, &request, messages, tools).await;
+        (turn.message, turn.body_streamed)
     };
 
     batch::repair_call_ids(&mut message, record.turn_count);

@@ -120,7 +120,7 @@ fn wrap_summary(summary: &str) -> String {
 
 /// Estimated tokens of messages: a quarter of their JSON length.
 pub(super) fn estimate_tokens(messages: &[RawMessage]) -> u64 {
-    let chars: usize = messages.iter().map(|message| json_length(message)).sum();
+    let chars: usize = messages.iter().map(json_length).sum();
     chars as u64 / 4
 }
 

@@ -17,7 +17,7 @@ use crate::rules::{Floor, denial};
 
 /// `turn::function_awaiting_approval`.
 #[derive(Debug)]
-pub struct FunctionAwaitingApproval;
+pub(super) struct FunctionAwaitingApproval;
 
 impl Function for FunctionAwaitingApproval {
     const ID: &'static str = "turn::function_awaiting_approval";
@@ -100,13 +100,13 @@ async fn land(
     flight: &mut Flight,
     settled: Vec<ExecutedCall>,
 ) -> Result<Option<ExecutedCall>> {
-    if !settled.is_empty() {
+    if settled.is_empty() {
+        flight.launch(session, record, Vec::new(), Vec::new()).await?;
+    } else {
         settle(session, record, flight, settled).await?;
         if flight.is_idle() {
             return Ok(None);
         }
-    } else {
-        flight.launch(session, record, Vec::new(), Vec::new()).await?;
     }
     let recheck = Arc::clone(&session.recheck);
     let began = Instant::now();
@@ -158,12 +158,11 @@ async fn decide(
     if let Some(decision) = Decision::read(stored) {
         return Ok(Some(decision));
     }
-    let (settings, floor) = match snapshot {
-        Some(snapshot) => snapshot,
-        None => {
-            let floor = gate::floor(session).map_err(Error::Unavailable)?;
-            snapshot.insert((gate::settings(session).await, floor))
-        }
+    let (settings, floor) = if let Some(snapshot) = snapshot {
+        snapshot
+    } else {
+        let floor = gate::floor(session).map_err(Error::Unavailable)?;
+        snapshot.insert((gate::settings(session).await, floor))
     };
     let released = gate::released(settings, call, floor);
     Ok(released.then_some(Decision {

@@ -19,7 +19,7 @@ const INFO_MS: u64 = 5_000;
 
 /// `turn::function_execute`.
 #[derive(Debug)]
-pub struct FunctionExecute;
+pub(super) struct FunctionExecute;
 
 impl Function for FunctionExecute {
     const ID: &'static str = "turn::function_execute";

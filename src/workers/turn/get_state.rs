@@ -9,7 +9,7 @@ use crate::model::TurnStateView;
 
 /// `turn::get_state`.
 #[derive(Debug)]
-pub struct GetState;
+pub(super) struct GetState;
 
 impl Function for GetState {
     const ID: &'static str = "turn::get_state";

@@ -11,7 +11,7 @@ use crate::model::SessionId;
 
 /// `turn::on_approval`.
 #[derive(Debug)]
-pub struct OnApproval;
+pub(super) struct OnApproval;
 
 impl Function for OnApproval {
     const ID: &'static str = "turn::on_approval";

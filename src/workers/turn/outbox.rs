@@ -178,7 +178,9 @@ impl Task {
         match item {
             Item::Event(event) => {
                 let (items, writes) = self.numbering.number_all(std::slice::from_ref(&event));
-                items.iter().for_each(|item| self.bus.show_to_taps(item));
+                for item in &items {
+                    self.bus.show_to_taps(item);
+                }
                 self.pending.extend(writes);
             }
             Item::Commit { writes, events, done } => {
@@ -208,7 +210,9 @@ impl Task {
                 tracing::warn!(%error, "events of a transition not written");
             }
         }
-        items.iter().for_each(|item| self.bus.show_to_taps(item));
+        for item in &items {
+            self.bus.show_to_taps(item);
+        }
         Ok(())
     }
 }

@@ -68,32 +68,35 @@ pub(super) async fn check(
 
 /// The model's window; `None` when it is not known.
 async fn limits(session: &Session, record: &TurnRecord, provider: &str, model: &str) -> Option<Limits> {
-    let looked_up;
-    let meta = match &record.model_meta {
-        Some(meta) => meta,
-        None => {
-            let request = serde_json::json!({ "provider": provider, "model_id": model });
-            match session.invoke("models::get", request, CATALOG_MS).await.ok()? {
-                Value::Object(meta) => {
-                    looked_up = meta;
-                    &looked_up
-                }
-                _ => return None,
-            }
-        }
+    let meta = if let Some(meta) = &record.model_meta {
+        Value::Object(meta.clone())
+    } else {
+        let request = serde_json::json!({ "provider": provider, "model_id": model });
+        session.invoke("models::get", request, CATALOG_MS).await.ok()?
     };
-    let tokens = |key: &str| {
-        meta.get(key)
-            .and_then(Value::as_f64)
-            .filter(|n| *n > 0.0)
-            .map_or(0, |n| n as u64)
-    };
+    let tokens = |key: &str| meta.get(key).and_then(whole).unwrap_or(0);
     let context = tokens("context_window");
     (context > 0).then(|| Limits {
         context,
         input: context,
         output: tokens("max_output_tokens"),
     })
+}
+
+/// A count of tokens; some catalogs write it with a fraction.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the range is checked"
+)]
+fn whole(value: &Value) -> Option<u64> {
+    let fractional = || {
+        value
+            .as_f64()
+            .filter(|n| (0.0..1e15).contains(n))
+            .map(|n| n as u64)
+    };
+    value.as_u64().or_else(fractional)
 }
 
 /// Tokens a conversation may take.

@@ -22,7 +22,7 @@ use crate::model::{
 };
 
 /// The provider's call outlives any single frame; silence between frames is what ends it.
-const WHOLE_STREAM: Duration = Duration::from_secs(24 * 60 * 60);
+const WHOLE_STREAM: Duration = Duration::from_hours(24);
 /// A provider that returned must have closed its channel; one that has not is not waited for longer.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 const REGISTRY_MS: u64 = 5_000;

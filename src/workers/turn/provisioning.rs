@@ -15,7 +15,7 @@ const CATALOG_MS: u64 = 5_000;
 
 /// `turn::provisioning`.
 #[derive(Debug)]
-pub struct Provisioning;
+pub(super) struct Provisioning;
 
 impl Function for Provisioning {
     const ID: &'static str = "turn::provisioning";

@@ -358,16 +358,6 @@ pub(super) enum DecisionKind {
     Aborted,
 }
 
-impl DecisionKind {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Deny => "deny",
-            Self::Aborted => "aborted",
-        }
-    }
-}
-
 impl Decision {
     /// Reads a stored row; one that does not parse counts as absent.
     pub(super) fn read(stored: Option<Value>) -> Option<Self> {
@@ -421,8 +411,8 @@ mod tests {
 
     #[test]
     fn decisions_are_read_strictly() {
-        let read = |value| Decision::read(Some(value)).map(|decision| decision.decision.as_str());
-        assert_eq!(read(json!({"decision": "allow"})), Some("allow"));
+        let read = |value| Decision::read(Some(value)).map(|decision| decision.decision);
+        assert_eq!(read(json!({"decision": "allow"})), Some(DecisionKind::Allow));
         assert_eq!(read(json!({"decision": "maybe"})), None);
         assert_eq!(read(json!({"decision": "deny", "reason": 7})), None);
         assert_eq!(read(json!({"reason": "x"})), None);

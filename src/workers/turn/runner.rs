@@ -25,28 +25,28 @@ const SAFETY_NET: Duration = Duration::from_secs(30);
 
 /// Request of the step functions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct StepRequest {
+pub(super) struct StepRequest {
     /// The session.
-    pub session_id: SessionId,
+    pub(super) session_id: SessionId,
 }
 
 /// Response of the step functions.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct StepReply {
+pub(super) struct StepReply {
     /// Always true: a failed step is an error or a transition to `failed`.
-    pub ok: bool,
+    pub(super) ok: bool,
     /// True when nothing was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub skipped: Option<bool>,
+    pub(super) skipped: Option<bool>,
     /// `stale`: the session is in another state; `running`: its step is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    pub(super) reason: Option<String>,
     /// State before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from_state: Option<TurnState>,
+    pub(super) from_state: Option<TurnState>,
     /// State after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to_state: Option<TurnState>,
+    pub(super) to_state: Option<TurnState>,
 }
 
 impl StepReply {

@@ -361,7 +361,7 @@ impl Backoff {
         if self.left == 0 {
             return Err(cause);
         }
-        tracing::warn!(%cause, pause_ms = self.pause.as_millis() as u64, "repeating after a passing failure");
+        tracing::warn!(%cause, pause = ?self.pause, "repeating after a passing failure");
         self.left -= 1;
         let sleep = tokio::time::sleep(self.pause);
         self.pause = (self.pause * 2).min(MAX_PAUSE);

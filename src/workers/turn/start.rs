@@ -22,7 +22,7 @@ const STALE_MS: i64 = 30 * 60 * 1000;
 
 /// `run::start`.
 #[derive(Debug)]
-pub struct Start;
+pub(super) struct Start;
 
 impl Function for Start {
     const ID: &'static str = run::Start::ID;

@@ -18,7 +18,7 @@ const INBOXES: [&str; 2] = ["steering", "followup"];
 
 /// `turn::steering_check`.
 #[derive(Debug)]
-pub struct SteeringCheck;
+pub(super) struct SteeringCheck;
 
 impl Function for SteeringCheck {
     const ID: &'static str = "turn::steering_check";
@@ -125,6 +125,7 @@ async fn hold_pushes(session: &Session) -> Hold {
         .await
 }
 
+#[expect(clippy::cast_precision_loss, reason = "turns are counted one by one")]
 fn is_at_cap(record: &TurnRecord) -> bool {
     let cap = record.max_turns.as_ref().and_then(serde_json::Number::as_f64);
     cap.is_some_and(|cap| record.turn_count as f64 >= cap)

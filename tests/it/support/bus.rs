@@ -33,8 +33,11 @@ pub(crate) struct TestOptions {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) workers: Vec<WorkerDef>,
     /// Stands between the bus and the engine, to fail or to count.
-    pub(crate) wrap: Box<dyn FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport> + Send>,
+    pub(crate) wrap: Wrap,
 }
+
+/// Puts a transport in front of another one.
+pub(crate) type Wrap = Box<dyn FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport> + Send>;
 
 impl Default for TestOptions {
     fn default() -> Self {
@@ -57,15 +60,11 @@ pub(crate) struct TestBus {
     bus: Bus,
     metrics: Metrics,
     config: Arc<ArcSwap<Config>>,
-    /// Holds the permission file, and whatever a test wants to put beside it.
-    pub(crate) dir: TempDir,
+    /// Holds the permission file.
+    _dir: TempDir,
 }
 
 impl TestBus {
-    pub(crate) async fn start() -> Self {
-        Self::with(TestOptions::default()).await
-    }
-
     pub(crate) async fn with(options: TestOptions) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = options.config;
@@ -95,7 +94,7 @@ impl TestBus {
             bus,
             metrics,
             config,
-            dir,
+            _dir: dir,
         }
     }
 

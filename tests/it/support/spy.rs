@@ -9,6 +9,8 @@ use harness::bus::{
 use harness::error::{Error, Result};
 use harness::model::api::provider::ChannelRef;
 
+use super::bus::Wrap;
+
 /// What passes the spy.
 pub(crate) enum Op<'a> {
     Call(&'a Invocation),
@@ -27,7 +29,7 @@ pub(crate) struct Spy {
 
 impl Spy {
     /// For [`super::TestOptions::wrap`].
-    pub(crate) fn wrap(&self) -> Box<dyn FnOnce(Arc<dyn Transport>) -> Arc<dyn Transport> + Send> {
+    pub(crate) fn wrap(&self) -> Wrap {
         let spy = self.clone();
         Box::new(move |inner| Arc::new(Wrapped { inner, spy }))
     }

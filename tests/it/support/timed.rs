@@ -34,7 +34,7 @@ impl Frozen {
         tokio::time::pause();
         // Paused time leaps forward when all tasks sleep, but not while a blocking task runs. A test that hangs ends by
         // its own deadlines once this gives up.
-        tokio::task::spawn_blocking(move || receiver.recv_timeout(Duration::from_secs(60)));
+        tokio::task::spawn_blocking(move || receiver.recv_timeout(Duration::from_mins(1)));
         Self(sender)
     }
 }
