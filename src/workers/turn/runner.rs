@@ -189,9 +189,6 @@ async fn transition(
             }
             Err(error) => {
                 *record = previous.clone();
-                if cx.shutdown_token().is_cancelled() {
-                    return Err(error);
-                }
                 let error = if error.is_retryable() {
                     match pause.wait(error).await {
                         Ok(()) => continue,
@@ -200,6 +197,10 @@ async fn transition(
                 } else {
                     error
                 };
+                // A process that is stopping leaves the step to its next life.
+                if cx.shutdown_token().is_cancelled() {
+                    return Err(error);
+                }
                 break fail(session, record, &error).await;
             }
         }

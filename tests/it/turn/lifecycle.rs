@@ -38,6 +38,46 @@ async fn a_store_that_is_away_for_a_moment_costs_nothing() {
 }
 
 #[tokio::test]
+async fn a_step_that_waits_for_the_store_is_left_to_the_next_life() {
+    let (spy, dir) = (Spy::default(), TempDir::new().unwrap());
+    let mut options = TestOptions {
+        wrap: spy.wrap(),
+        data_dir: Some(dir.path().join("data")),
+        ..TestOptions::default()
+    };
+    options.config.turn.step_backoff_ms = 60_000;
+    let rig = Rig::new(options, |_, _| says(&["ok"])).await;
+    let (away, met) = (spy.clone(), tokio::sync::mpsc::channel(8));
+    away.fail_when(move |op| {
+        let hit = matches!(op, Op::Call(call) if call.function_id == "state::get" && call.payload["scope"] == "run_request");
+        hit && met.0.try_send(()).is_ok()
+    });
+    let mut failed = met.1;
+    // The record is as `run::start` leaves it; a resumed step has no request in memory and asks the store.
+    let record = json!({ "session_id": "s1", "state": "provisioning", "turn_count": 0, "run_id": "r" });
+    rig.t.set_state("turn_state", "s1", record.clone()).await;
+    let event = json!({ "event_type": "state:created", "scope": "approvals", "key": "s1/x", "new_value": { "decision": "allow" } });
+    rig.t.ok("turn::on_approval", event).await;
+    crate::support::engine::within(failed.recv()).await.unwrap();
+    rig.t.stop().await;
+
+    let options = TestOptions {
+        data_dir: Some(dir.path().join("data")),
+        ..TestOptions::default()
+    };
+    let rig = Rig::new(
+        TestOptions {
+            workers: Vec::new(),
+            ..options
+        },
+        |_, _| vec![],
+    )
+    .await;
+    assert_eq!(rig.record("s1").await, record);
+    rig.t.stop().await;
+}
+
+#[tokio::test]
 async fn a_run_that_cannot_be_stored_is_not_accepted() {
     let spy = Spy::default();
     let rig = Rig::new(
