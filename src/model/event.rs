@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::call::FunctionResult;
 use super::key::{CallId, EntryId, FunctionId};
-use super::message::{AssistantMessage, ErrorKind, RawMessage, StopReason};
+use super::message::{AssistantMessage, ErrorKind, StopReason};
+use super::raw::RawMessage;
 use super::turn::TurnStateView;
 use super::usage::Usage;
 

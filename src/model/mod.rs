@@ -11,6 +11,7 @@ pub mod event;
 pub mod key;
 pub mod lenient;
 pub mod message;
+pub mod raw;
 pub mod turn;
 pub mod usage;
 
@@ -18,8 +19,9 @@ pub use call::{AgentFunction, ExecutionMode, FunctionCall, FunctionResult};
 pub use event::{AgentEvent, AssistantEvent};
 pub use key::{CallId, EntryId, FunctionId, ProviderId, SessionId};
 pub use message::{
-    AgentMessage, AssistantMessage, ContentBlock, ErrorKind, FunctionResultMessage, RawMessage, StopReason,
+    AgentMessage, AssistantMessage, ContentBlock, ErrorKind, FunctionResultMessage, StopReason,
     ThinkingLevel, UserMessage,
 };
+pub use raw::RawMessage;
 pub use turn::{AwaitingCall, TurnError, TurnState, TurnStateView};
 pub use usage::Usage;

@@ -34,6 +34,7 @@ mod on_approval;
 mod outbox;
 mod preflight;
 mod prompt;
+mod provider_call;
 mod provider_turn;
 mod provisioning;
 mod record;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::context;
-use super::provider_turn::route_of;
+use super::provider_call::route_of;
 use super::record::{RunRequest, TurnRecord};
 use super::session::Session;
 use crate::error::{Error, Result};

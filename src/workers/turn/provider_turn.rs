@@ -3,29 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt;
-use futures::future::BoxFuture;
-use serde_json::Value;
-
 use super::coalesce::Coalescer;
+use super::provider_call::{self, Call};
 use super::record::{RunRequest, TurnRecord};
-use super::routing::{self, Route};
+use super::routing::Route;
 use super::session::Session;
-use crate::bus::{CallOptions, ChannelOptions, ChannelReader, Frame};
-use crate::error::{Error, Result};
-use crate::model::api::provider::{
-    self, ChannelRef, Direction, Empty, Stream, StreamRequest, StreamResponse,
-};
+use crate::bus::Frame;
+use crate::error::Error;
 use crate::model::{
     AgentEvent, AgentFunction, AgentMessage, AssistantEvent, AssistantMessage, ContentBlock, ErrorKind,
     RawMessage, StopReason,
 };
 
-/// The provider's call outlives any single frame; silence between frames is what ends it.
-const WHOLE_STREAM: Duration = Duration::from_hours(24);
 /// A provider that returned must have closed its channel; one that has not is not waited for longer.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
-const REGISTRY_MS: u64 = 5_000;
 
 /// What a model turn left behind.
 pub(super) struct ProviderTurn {
@@ -33,41 +24,6 @@ pub(super) struct ProviderTurn {
     pub(super) message: AssistantMessage,
     /// Whether clients have rendered its body already.
     pub(super) body_streamed: bool,
-}
-
-/// Routes the request of a run.
-pub(super) async fn route_of(session: &Session, request: &RunRequest) -> Route {
-    let name = request.provider.as_str();
-    let mut known = Vec::new();
-    if routing::needs_lookup(name) {
-        let declared = session
-            .call::<provider::List>(Empty {}, REGISTRY_MS)
-            .await
-            .map(|list| list.providers);
-        for spelling in [name.to_owned(), name.to_lowercase()] {
-            let listed = declared
-                .as_ref()
-                .is_ok_and(|rows| rows.iter().any(|row| *row.id == *spelling));
-            if listed || has_stream(session, &spelling).await {
-                known.push(spelling);
-            }
-        }
-    }
-    routing::route(name, &request.model, |spelling| {
-        known.iter().any(|known| known == spelling)
-    })
-}
-
-async fn has_stream(session: &Session, provider: &str) -> bool {
-    let id = format!("provider::{provider}::stream");
-    if session.cx.bus().hosts(&id) {
-        return true;
-    }
-    let info = serde_json::json!({ "function_id": id });
-    session
-        .invoke("engine::functions::info", info, REGISTRY_MS)
-        .await
-        .is_ok()
 }
 
 /// Asks the model, emitting what it streams.
@@ -79,7 +35,7 @@ pub(super) async fn run(
     tools: Vec<AgentFunction>,
 ) -> ProviderTurn {
     let began = Instant::now();
-    let route = route_of(session, request).await;
+    let route = provider_call::route_of(session, request).await;
     let mut reading = Reading::new(session, route.name(), &request.model);
     let failure = match &route {
         Route::Unknown(name) => Some(format!("unknown provider: {name}")),
@@ -96,13 +52,6 @@ pub(super) async fn run(
     let turn = reading.conclude(session, record, failure).await;
     session.spent_outside(began);
     turn
-}
-
-struct Call<'a> {
-    function: String,
-    request: &'a RunRequest,
-    messages: Vec<RawMessage>,
-    tools: Vec<AgentFunction>,
 }
 
 /// What was read so far.
@@ -143,11 +92,12 @@ impl Reading {
         record: &mut TurnRecord,
         call: Call<'_>,
     ) -> Option<String> {
-        let (writer, mut reader) = match open_channel(session, &call.function, self.slim).await {
+        let (writer, mut reader) = match provider_call::open_channel(session, &call.function, self.slim).await
+        {
             Ok(ends) => ends,
             Err(error) => return Some(format!("create_channel failed: {error}")),
         };
-        let mut provider = start(session, record, call, writer);
+        let mut provider = provider_call::start(session, record, call, writer);
         let silence = Duration::from_millis(session.cx.config().turn.stream_timeout_ms);
         let mut quiet_until = tokio::time::Instant::now() + silence;
         let mut returned = None;
@@ -332,70 +282,6 @@ async fn sleep_until(deadline: Option<Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// A channel for a provider: inside the process when the provider is, else one of the engine.
-async fn open_channel(session: &Session, function: &str, slim: bool) -> Result<(ChannelRef, ChannelReader)> {
-    let bus = session.cx.bus();
-    let (writer, reader) = if bus.hosts(function) {
-        let pair = bus.create_channel(ChannelOptions {
-            slim,
-            ..ChannelOptions::default()
-        });
-        (pair.writer, pair.reader)
-    } else {
-        let mut pair = session
-            .invoke("engine::channels::create", serde_json::json!({}), REGISTRY_MS)
-            .await?;
-        (
-            channel_end(&mut pair, "writer", Direction::Write)?,
-            channel_end(&mut pair, "reader", Direction::Read)?,
-        )
-    };
-    Ok((writer, bus.open_reader(&reader).await?))
-}
-
-fn channel_end(pair: &mut Value, end: &str, direction: Direction) -> Result<ChannelRef> {
-    let reference = pair.get_mut(end).map(Value::take).unwrap_or_default();
-    serde_json::from_value(reference)
-        .map(|reference| ChannelRef {
-            direction,
-            ..reference
-        })
-        .map_err(|error| Error::Unavailable(format!("unexpected {end} of a channel: {error}")))
-}
-
-fn start(
-    session: &Session,
-    record: &TurnRecord,
-    call: Call<'_>,
-    writer_ref: ChannelRef,
-) -> BoxFuture<'static, Result<StreamResponse>> {
-    let request = StreamRequest {
-        writer_ref,
-        model: call.request.model.clone(),
-        messages: call.messages,
-        system_prompt: (!call.request.system_prompt.is_empty()).then(|| call.request.system_prompt.clone()),
-        tools: call.tools,
-        thinking_level: call
-            .request
-            .thinking_level
-            .filter(|level| *level != crate::model::ThinkingLevel::Off),
-        max_output_tokens: None,
-        model_meta: record.model_meta.clone(),
-        resolution_key: Some(record.started_at_ms.into()),
-    };
-    let (bus, context) = (session.cx.bus().clone(), session.cx.context().clone());
-    let options = CallOptions {
-        timeout: Some(WHOLE_STREAM),
-        ..CallOptions::default()
-    };
-    let function = call.function;
-    async move {
-        bus.call_named::<Stream>(&context, &function, request, options)
-            .await
-    }
-    .boxed()
 }
 
 /// The text of a failed provider call, without the wrappings of other runtimes.

@@ -6,7 +6,7 @@ use super::prompt::{self, Voice};
 use super::record::TurnRecord;
 use super::runner::{self, StepReply, StepRequest};
 use super::session::{Outcome, Session};
-use super::{Turns, provider_turn};
+use super::{Turns, provider_call};
 use crate::bus::{Cx, Function, to_json};
 use crate::error::Result;
 use crate::model::TurnState;
@@ -32,7 +32,7 @@ impl Function for Provisioning {
 
 pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Result<Outcome> {
     let mut request = session.request().await?.as_ref().clone();
-    let provider = provider_turn::route_of(session, &request).await;
+    let provider = provider_call::route_of(session, &request).await;
     request.system_prompt = prompt::build(
         &request.system_prompt,
         request.mode,
