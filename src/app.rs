@@ -81,7 +81,7 @@ impl App {
             ids: Arc::new(RandomIds),
             env,
             config: Arc::clone(&config),
-            recorder: metrics.recorder(),
+            metrics: metrics.clone(),
         };
         let bus = Bus::new(ports, transport);
         bus.spawn(metrics.clone().keep_up(bus.shutdown_token().clone()));
@@ -92,6 +92,7 @@ impl App {
         if !problems.is_empty() {
             readiness.set_problem("start", Some(problems.join("; ")));
         }
+        metrics.gauge(telemetry::name::BUS_CONNECTED, &[]).set(1.0);
         registrations.release();
         Ok(Self {
             bus,

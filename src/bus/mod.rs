@@ -40,6 +40,7 @@ use crate::config::{Config, Env};
 use crate::error::{Error, Result};
 use crate::ids::Ids;
 use crate::model::api::Contract;
+use crate::telemetry::Metrics;
 
 pub use channel::{ChannelOptions, ChannelPair, ChannelReader, ChannelWriter, Frame};
 pub use context::{Baggage, CallContext, CallOptions};
@@ -65,7 +66,7 @@ pub struct Ports {
     /// Settings now in force; take a snapshot per call.
     pub config: Arc<ArcSwap<Config>>,
     /// Where counters and histograms go.
-    pub recorder: Arc<dyn metrics::Recorder + Send + Sync>,
+    pub metrics: Metrics,
 }
 
 impl std::fmt::Debug for Ports {
@@ -101,7 +102,7 @@ impl Bus {
     pub fn new(ports: Ports, transport: Arc<dyn Transport>) -> Self {
         let epoch = ports.ids.uuid();
         Self(Arc::new(Inner {
-            registry: registry::Registry::new(Arc::clone(&ports.recorder)),
+            registry: registry::Registry::new(ports.metrics.clone()),
             channels: channel::Channels::default(),
             taps: stream::Taps::default(),
             state_taps: state_tap::StateTaps::default(),

@@ -5,26 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics::{Counter, Histogram};
 
 use super::function::FunctionDef;
 use crate::error::{Error, Result};
 use crate::model::FunctionId;
-
-/// Calls, by function, route and outcome.
-pub(super) const CALLS: &str = "harness_function_calls_total";
-/// Seconds a call took, by function and route.
-pub(super) const DURATION: &str = "harness_function_duration_seconds";
-
-static METADATA: Metadata<'static> = Metadata::new("harness::bus", Level::INFO, None);
-
-type DynRecorder = Arc<dyn Recorder + Send + Sync>;
+use crate::telemetry::{Metrics, name};
 
 /// Reads are lock-free; a registration copies the map.
 pub(super) struct Registry {
     functions: ArcSwap<HashMap<FunctionId, Arc<Entry>>>,
     writing: Mutex<()>,
-    recorder: DynRecorder,
+    metrics: Metrics,
     engine_calls: Calls,
 }
 
@@ -41,22 +33,16 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    fn new(recorder: &DynRecorder, function: &str, route: &'static str) -> Self {
-        let labels = || {
-            vec![
-                Label::new("function", function.to_owned()),
-                Label::from_static_parts("route", route),
-            ]
-        };
-        let counter = |outcome: &'static str| {
-            let mut labels = labels();
-            labels.push(Label::from_static_parts("outcome", outcome));
-            recorder.register_counter(&Key::from_parts(CALLS, labels), &METADATA)
+    fn new(metrics: &Metrics, function: &str, route: &str) -> Self {
+        let labels = [("function", function), ("route", route)];
+        let counter = |outcome| {
+            let labels = [("function", function), ("route", route), ("outcome", outcome)];
+            metrics.counter(name::FUNCTION_CALLS_TOTAL, &labels)
         };
         Self {
             ok: counter("ok"),
             failed: counter("error"),
-            duration: recorder.register_histogram(&Key::from_parts(DURATION, labels()), &METADATA),
+            duration: metrics.histogram(name::FUNCTION_DURATION_SECONDS, &labels),
         }
     }
 
@@ -71,13 +57,13 @@ impl Calls {
 }
 
 impl Registry {
-    pub(super) fn new(recorder: DynRecorder) -> Self {
+    pub(super) fn new(metrics: Metrics) -> Self {
         // Engine functions share one series: their ids come from outside and labels must stay bounded.
-        let engine_calls = Calls::new(&recorder, "(engine)", "engine");
+        let engine_calls = Calls::new(&metrics, "(engine)", "engine");
         Self {
             functions: ArcSwap::default(),
             writing: Mutex::new(()),
-            recorder,
+            metrics,
             engine_calls,
         }
     }
@@ -95,7 +81,7 @@ impl Registry {
         if functions.contains_key(function.id()) {
             return Err(refuse("the id is already registered"));
         }
-        let calls = Calls::new(&self.recorder, function.id(), "local");
+        let calls = Calls::new(&self.metrics, function.id(), "local");
         functions.insert(function.id().clone(), Arc::new(Entry { function, calls }));
         self.functions.store(Arc::new(functions));
         Ok(())

@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 pub mod name {
     /// Counter: calls handled, by `function`, `route` (`local`, `engine`) and `outcome`.
     pub const FUNCTION_CALLS_TOTAL: &str = "harness_function_calls_total";
-    /// Histogram, seconds: time in a handler, by `function`.
+    /// Histogram, seconds: time in a handler, by `function` and `route`.
     pub const FUNCTION_DURATION_SECONDS: &str = "harness_function_duration_seconds";
-    /// Counter: steps of turns, by `from` and `to`.
+    /// Counter: steps of turns, by `to`.
     pub const TURN_TRANSITIONS_TOTAL: &str = "harness_turn_transitions_total";
     /// Histogram, seconds: time of a turn minus its provider and function time.
     pub const TURN_OVERHEAD_SECONDS: &str = "harness_turn_overhead_seconds";
@@ -21,8 +21,6 @@ pub mod name {
     pub const PROVIDER_TOKENS_TOTAL: &str = "harness_provider_tokens_total";
     /// Counter: failed model calls, by `provider` and `kind`.
     pub const PROVIDER_ERRORS_TOTAL: &str = "harness_provider_errors_total";
-    /// Gauge: waiting jobs, by `queue`.
-    pub const QUEUE_DEPTH: &str = "harness_queue_depth";
     /// Gauge: 1 while the engine is reachable, else 0.
     pub const BUS_CONNECTED: &str = "harness_bus_connected";
 }
@@ -71,11 +69,6 @@ impl Metrics {
     /// The histogram of this name and these labels; names that end in `_seconds` have buckets from µs to minutes.
     pub fn histogram(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Histogram {
         self.0.register_histogram(&key(name, labels), &METADATA)
-    }
-
-    /// The recorder itself, for those who know only the trait.
-    pub fn recorder(&self) -> Arc<dyn metrics::Recorder + Send + Sync> {
-        Arc::clone(&self.0) as _
     }
 
     /// Everything in the Prometheus text format.

@@ -15,6 +15,7 @@ use harness::clock::ManualClock;
 use harness::config::{Config, MapEnv};
 use harness::error::{Error, Result};
 use harness::ids::CountedIds;
+use harness::telemetry::Metrics;
 use serde_json::Value;
 
 /// Wall time at the start, Unix milliseconds.
@@ -46,7 +47,7 @@ impl Rig {
             ids: Arc::new(CountedIds::default()),
             env: Arc::new(MapEnv::default()),
             config: Arc::new(ArcSwap::from_pointee(config)),
-            recorder: Arc::new(metrics::NoopRecorder),
+            metrics: Metrics::new(),
         };
         let bus = Bus::new(ports, transport);
         Self { bus, clock }

@@ -17,6 +17,7 @@ use crate::clock::ManualClock;
 use crate::config::{Config, MapEnv};
 use crate::error::{Error, Result};
 use crate::ids::CountedIds;
+use crate::telemetry::Metrics;
 
 /// An engine without any function.
 struct NoEngine;
@@ -68,7 +69,7 @@ pub(super) fn bare(config: Config, env: MapEnv) -> Bus {
         ids: Arc::new(CountedIds::default()),
         env: Arc::new(env),
         config: Arc::new(ArcSwap::from_pointee(config)),
-        recorder: Arc::new(metrics::NoopRecorder),
+        metrics: Metrics::new(),
     };
     Bus::new(ports, Arc::new(NoEngine))
 }

@@ -1,28 +1,14 @@
 //! Counters of finished turns. Labels are bounded: provider, and a closed set of kinds.
 
-use ::metrics::{Key, Label, Level, Metadata};
-
 use crate::bus::Ports;
 use crate::model::{AssistantMessage, ErrorKind};
-
-/// Tokens, by provider and kind.
-pub(super) const TOKENS: &str = "harness_provider_tokens_total";
-/// Failed turns, by provider and error kind.
-pub(super) const ERRORS: &str = "harness_provider_errors_total";
-
-static METADATA: Metadata<'static> = Metadata::new("harness::providers", Level::INFO, None);
+use crate::telemetry::name;
 
 /// Counts a finished turn.
 pub(super) fn record(ports: &Ports, provider: &'static str, message: &AssistantMessage) {
     let add = |name: &'static str, kind: &'static str, amount: u64| {
-        let labels = vec![
-            Label::from_static_parts("provider", provider),
-            Label::from_static_parts("kind", kind),
-        ];
-        let counter = ports
-            .recorder
-            .register_counter(&Key::from_parts(name, labels), &METADATA);
-        counter.increment(amount);
+        let labels = [("provider", provider), ("kind", kind)];
+        ports.metrics.counter(name, &labels).increment(amount);
     };
     if let Some(usage) = &message.usage {
         let counts = [
@@ -33,12 +19,12 @@ pub(super) fn record(ports: &Ports, provider: &'static str, message: &AssistantM
         ];
         for (kind, count) in counts {
             if let Some(count) = count.filter(|count| *count > 0) {
-                add(TOKENS, kind, count);
+                add(name::PROVIDER_TOKENS_TOTAL, kind, count);
             }
         }
     }
     if let Some(kind) = message.error_kind {
-        add(ERRORS, error_label(message, kind), 1);
+        add(name::PROVIDER_ERRORS_TOTAL, error_label(message, kind), 1);
     }
 }
 
@@ -77,7 +63,7 @@ mod tests {
             ids: Arc::new(CountedIds::default()),
             env: Arc::new(MapEnv::default()),
             config: Arc::new(ArcSwap::from_pointee(Config::default())),
-            recorder: metrics.recorder(),
+            metrics: metrics.clone(),
         };
         let mut message = AssistantMessage::empty("openai", "m", 0);
         message.usage = Some(Usage {

@@ -3,12 +3,10 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use metrics::{Counter, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics::{Counter, Histogram};
 
 use crate::model::TurnState;
-use crate::telemetry::name;
-
-static METADATA: Metadata<'static> = Metadata::new("harness::turn", Level::INFO, None);
+use crate::telemetry::{Metrics, name};
 
 /// Counters of the state machine; silent until connected.
 #[derive(Default)]
@@ -21,7 +19,7 @@ struct Connected {
 
 impl Meters {
     /// Resolves the counters once.
-    pub(super) fn connect(&self, recorder: &dyn Recorder) {
+    pub(super) fn connect(&self, metrics: &Metrics) {
         self.0.get_or_init(|| Connected {
             transitions: [
                 TurnState::AssistantStreaming,
@@ -32,12 +30,12 @@ impl Meters {
                 TurnState::Failed,
             ]
             .map(|state| {
-                let label = Label::from_static_parts("to", state.as_str());
-                let key = Key::from_parts(name::TURN_TRANSITIONS_TOTAL, vec![label]);
-                (state, recorder.register_counter(&key, &METADATA))
+                (
+                    state,
+                    metrics.counter(name::TURN_TRANSITIONS_TOTAL, &[("to", state.as_str())]),
+                )
             }),
-            overhead: recorder
-                .register_histogram(&Key::from_static_name(name::TURN_OVERHEAD_SECONDS), &METADATA),
+            overhead: metrics.histogram(name::TURN_OVERHEAD_SECONDS, &[]),
         });
     }
 

@@ -89,7 +89,7 @@ pub fn worker() -> WorkerDef {
         json!({ "scope": record::APPROVALS }),
     )
     .prepare(|cx| async move {
-        cx.state().meters.connect(&*cx.ports().recorder);
+        cx.state().meters.connect(&cx.ports().metrics);
         Ok(())
     })
     .prepare(recovery::find)

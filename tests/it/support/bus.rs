@@ -86,7 +86,7 @@ impl TestBus {
             ids: Arc::new(RandomIds),
             env: Arc::new(MapEnv(options.env)),
             config: Arc::clone(&config),
-            recorder: metrics.recorder(),
+            metrics: metrics.clone(),
         };
         let bus = Bus::new(ports, (options.wrap)(transport));
         assert_eq!(bus.host(options.workers).await.unwrap(), Vec::<String>::new());

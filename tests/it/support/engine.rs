@@ -12,6 +12,7 @@ use harness::clock::{Clock, ManualClock};
 use harness::config::{Config, MapEnv};
 use harness::error::{Error, Result};
 use harness::ids::CountedIds;
+use harness::telemetry::Metrics;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -56,7 +57,7 @@ impl Engine {
             ids: Arc::new(CountedIds::default()),
             env: Arc::new(env),
             config: Arc::new(ArcSwap::from_pointee(Config::default())),
-            recorder: Arc::new(metrics::NoopRecorder),
+            metrics: Metrics::new(),
         };
         let transport: Arc<dyn Transport> = embedded.clone();
         let bus = Bus::new(ports, transport);
