@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
+use harness::config::{Env, ProcessEnv};
 use harness::error::Error;
 use pretty_assertions::assert_eq;
 
@@ -22,7 +24,7 @@ fn read(name: &str) -> String {
 
 /// Holds a generated file to what it must be, or with `UPDATE_FILES` set writes it.
 pub(super) fn assert_file(name: &str, expected: &str) {
-    if option_env("UPDATE_FILES") {
+    if ProcessEnv.var("UPDATE_FILES").is_some() {
         fs::write(root().join(name), expected).unwrap();
     }
     assert_eq!(
@@ -34,6 +36,9 @@ pub(super) fn assert_file(name: &str, expected: &str) {
 
 /// The same for the part of a file between `<!-- name -->` and `<!-- /name -->`.
 fn assert_part(file: &str, name: &str, expected: &str) {
+    // Two tests write parts of one file.
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _writing = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let text = read(file);
     let (open, close) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
     let parts = text
@@ -41,14 +46,6 @@ fn assert_part(file: &str, name: &str, expected: &str) {
         .and_then(|(before, rest)| rest.split_once(&close).map(|(_, after)| (before, after)));
     let (before, after) = parts.unwrap_or_else(|| panic!("{file} has no part {name}"));
     assert_file(file, &format!("{before}{open}{expected}{close}{after}"));
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a switch of the tests, not of the program"
-)]
-fn option_env(name: &str) -> bool {
-    std::env::var(name).is_ok_and(|value| !value.is_empty())
 }
 
 /// The tracked Markdown files of the project.
