@@ -177,7 +177,10 @@ fn list(folder: &Path, name: &str, map: &mut String) {
             if holds_code(&path) {
                 list(&path, &format!("{name}/{file}"), map);
             }
-        } else if file.ends_with(".rs") && !is_test && !["mod.rs", "lib.rs"].contains(&file) {
+        } else if path.extension().is_some_and(|it| it == "rs")
+            && !is_test
+            && !["mod.rs", "lib.rs"].contains(&file)
+        {
             let about = first_sentence(&path).unwrap_or_else(|| panic!("{}: no //!", path.display()));
             line(map, &format!("    {file}"), &about);
         }

@@ -53,11 +53,7 @@ pub(super) fn paths(text: &str, module: &[String]) -> Vec<Named> {
                 open.push(true);
             }
             "{" => open.push(false),
-            "}" => {
-                if open.pop() == Some(true) {
-                    module.pop();
-                }
-            }
+            "}" if open.pop() == Some(true) => drop(module.pop()),
             "use" => {
                 let mut tree = Vec::new();
                 reader.tree(&[], &mut tree);
