@@ -9,7 +9,11 @@ mod approval;
 #[cfg(test)]
 mod bridge_rig;
 #[cfg(test)]
+mod catalog;
+#[cfg(test)]
 mod config;
+#[cfg(test)]
+mod docs;
 #[cfg(test)]
 mod engine_configuration;
 #[cfg(test)]
@@ -30,6 +34,8 @@ mod engine_stream;
 mod engine_topics;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod layers;
 #[cfg(test)]
 mod models;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use regex::{Captures, Regex};
 use serde_json::Value;
 
 use crate::config::Env;
+use crate::yaml;
 
 static PLACEHOLDER: LazyLock<Option<Regex>> =
     LazyLock::new(|| Regex::new(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}").ok());
@@ -99,9 +100,9 @@ fn scalar(text: String) -> Value {
     if word.is_empty() || word.contains(|c: char| c == '#' || c.is_whitespace()) {
         return Value::String(text);
     }
-    match serde_yaml::from_str::<Value>(word) {
+    match yaml::parse(word) {
         Ok(scalar @ (Value::Bool(_) | Value::Number(_))) => scalar,
-        // JSON has no `.inf`: it would come out as null.
+        // `---` is an empty document, not a null.
         Ok(Value::Null) if matches!(word, "null" | "Null" | "NULL" | "~") => Value::Null,
         // Lists, maps, quoted text and what is no YAML at all stay what they were: text.
         Ok(_) | Err(_) => Value::String(text),
