@@ -11,6 +11,8 @@ mod bridge_rig;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod engine_configuration;
 #[cfg(test)]
 mod engine_cron;
