@@ -13,6 +13,8 @@ mod catalog;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod engine_configuration;

@@ -6,7 +6,7 @@ use super::inboxes::Inboxes;
 use super::request;
 use crate::bus::{Cx, Function, decode};
 use crate::error::{Error, Result};
-use crate::model::api::session::{InboxPushRequest, InboxPushed};
+use crate::model::api::session::{InboxPushRequest, InboxPushed, inbox_hold};
 
 /// `session-inbox::push`.
 #[derive(Debug)]
@@ -31,6 +31,7 @@ impl Function for Push {
     async fn call(cx: &Cx<Inboxes>, request: InboxPushRequest) -> Result<InboxPushed> {
         let key = request::key(&request.session_id, &request.name)?;
         request::item(&request.item)?;
+        let _no_run_ends_meanwhile = cx.bus().hold(&inbox_hold(&request.session_id)).await;
         let length = Inboxes::open(cx, key).await.push(request.item).await?;
         Ok(InboxPushed {
             ok: true,

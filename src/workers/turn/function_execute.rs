@@ -12,7 +12,7 @@ use super::runner::{self, StepReply, StepRequest};
 use super::session::{Outcome, Session};
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
-use crate::model::{AgentEvent, AwaitingCall, CallId, FunctionCall, TurnState};
+use crate::model::{AgentEvent, AgentMessage, AwaitingCall, CallId, FunctionCall, FunctionResult, TurnState};
 use crate::rules::IdPattern;
 
 const INFO_MS: u64 = 5_000;
@@ -36,8 +36,9 @@ impl Function for FunctionExecute {
 
 pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Result<Outcome> {
     let mut flight = Flight::new(session);
-    let (mut announcer, parked) = plan(session, record, &mut flight).await?;
-    let mut events = announcer.collect(executed(record)?);
+    let stored = stored_results(session, record).await?;
+    let (mut announcer, parked) = plan(session, record, stored, &mut flight).await?;
+    let mut events = announce(&mut announcer, record)?;
     while !flight.is_idle() {
         flight
             .launch(session, record, Vec::new(), std::mem::take(&mut events))
@@ -47,7 +48,7 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
         session.spent_outside(began);
         let (_, work, _) = record.batch()?;
         work.executed.insert(landed.call.id.clone(), landed);
-        events = announcer.collect(&work.executed);
+        events = announce(&mut announcer, record)?;
     }
 
     let (_, _, awaiting) = record.batch()?;
@@ -59,20 +60,69 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     Ok(Outcome::of(events))
 }
 
+/// Results that an earlier life wrote to the transcript and died before it stored the record: those calls have ended.
+async fn stored_results(
+    session: &Session,
+    record: &mut TurnRecord,
+) -> Result<BTreeMap<CallId, ExecutedCall>> {
+    let mut stored = BTreeMap::new();
+    let (_, work, _) = record.batch()?;
+    let calls = work.prepared.iter().map(PreparedCall::call);
+    let unknown: Vec<FunctionCall> = calls
+        .filter(|call| work.started.contains_key(&call.id) && !work.executed.contains_key(&call.id))
+        .cloned()
+        .collect();
+    if unknown.is_empty() {
+        return Ok(stored);
+    }
+    let (rows, _) = session.transcript().await?;
+    for call in unknown {
+        let entry = record.entry_id(&format!("fr-{}", call.id));
+        let row = rows.messages.iter().find(|row| *row.entry_id == *entry);
+        if let Some(AgentMessage::FunctionResult(message)) = row.and_then(|row| row.message.typed()) {
+            let result = FunctionResult {
+                content: message.content,
+                details: message.details,
+                terminate: false,
+            };
+            let mut executed = flight::executed(call, result, 0);
+            executed.is_error = message.is_error;
+            stored.insert(executed.call.id.clone(), executed);
+        }
+    }
+    Ok(stored)
+}
+
 /// Decides each call that has neither a result nor a place among the parked ones.
 async fn plan(
     session: &Session,
     record: &mut TurnRecord,
+    mut stored: BTreeMap<CallId, ExecutedCall>,
     flight: &mut Flight,
 ) -> Result<(Announcer, Vec<AwaitingCall>)> {
     let (_, work, awaiting) = record.batch()?;
+    let announced = work
+        .announced
+        .get_or_insert_with(|| work.executed.keys().cloned().collect())
+        .clone();
     let mut announcer = Announcer::default();
     let mut parked = Vec::new();
     for prepared in work.prepared.clone() {
         let call = prepared.call().clone();
-        if work.executed.contains_key(&call.id)
-            || awaiting.iter().any(|parked| parked.function_call_id == call.id)
-        {
+        if awaiting.iter().any(|parked| parked.function_call_id == call.id) {
+            continue;
+        }
+        let started = announced.contains(&call.id);
+        if work.executed.contains_key(&call.id) {
+            if !started {
+                // It ended while the pair before it was still open.
+                announcer.add(call, false, false);
+            }
+            continue;
+        }
+        if let Some(executed) = stored.remove(&call.id) {
+            work.executed.insert(call.id.clone(), executed);
+            announcer.add(call, false, started);
             continue;
         }
         let mut pending = false;
@@ -86,7 +136,10 @@ async fn plan(
                 Gate::Allow => None,
                 Gate::Deny(result) => Some(result),
                 Gate::Pending => {
-                    gate::forget_stale_decision(session, &call).await?;
+                    // A decision that came after the start event was shown is for this call, not for an earlier one.
+                    if !started {
+                        gate::forget_stale_decision(session, &call).await?;
+                    }
                     pending = true;
                     None
                 }
@@ -106,13 +159,21 @@ async fn plan(
             }),
             None => flight.queue(call.clone()),
         }
-        announcer.add(call, pending);
+        announcer.add(call, pending, started);
     }
     Ok((announcer, parked))
 }
 
-fn executed(record: &mut TurnRecord) -> Result<&BTreeMap<CallId, ExecutedCall>> {
-    record.batch().map(|(_, work, _)| &work.executed)
+/// The events that may go out now; the record remembers them, to be saved in the same commit.
+fn announce(announcer: &mut Announcer, record: &mut TurnRecord) -> Result<Vec<AgentEvent>> {
+    let (_, work, _) = record.batch()?;
+    let events = announcer.collect(&work.executed);
+    let starts = events.iter().filter_map(|event| match event {
+        AgentEvent::FunctionExecutionStart { function_call_id, .. } => Some(function_call_id.clone()),
+        _ => None,
+    });
+    work.announced.get_or_insert_default().extend(starts);
+    Ok(events)
 }
 
 /// Whether a call that may have run already can be run again: its function says so, or the operator does.
@@ -174,30 +235,40 @@ pub(super) async fn finalize(
 /// call has its start only and holds nothing back.
 #[derive(Default)]
 struct Announcer {
-    calls: Vec<(FunctionCall, bool)>,
+    calls: Vec<Announced>,
     next: usize,
+}
+
+#[derive(Debug)]
+struct Announced {
+    call: FunctionCall,
+    pending: bool,
     started: bool,
 }
 
 impl Announcer {
-    fn add(&mut self, call: FunctionCall, pending: bool) {
-        self.calls.push((call, pending));
+    /// `started`: its start event went out in an earlier life.
+    fn add(&mut self, call: FunctionCall, pending: bool, started: bool) {
+        self.calls.push(Announced {
+            call,
+            pending,
+            started,
+        });
     }
 
     /// The events that may go out now.
     fn collect(&mut self, executed: &BTreeMap<CallId, ExecutedCall>) -> Vec<AgentEvent> {
         let mut events = Vec::new();
-        while let Some((call, pending)) = self.calls.get(self.next) {
-            if !std::mem::replace(&mut self.started, true) {
-                events.push(flight::start_event(call));
+        while let Some(next) = self.calls.get_mut(self.next) {
+            if !std::mem::replace(&mut next.started, true) {
+                events.push(flight::start_event(&next.call));
             }
-            match executed.get(&call.id) {
+            match executed.get(&next.call.id) {
                 Some(executed) => events.push(flight::end_event(executed)),
-                None if *pending => {}
+                None if next.pending => {}
                 None => break,
             }
             self.next += 1;
-            self.started = false;
         }
         events
     }
@@ -206,7 +277,6 @@ impl Announcer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::FunctionResult;
     use pretty_assertions::assert_eq;
 
     fn call(id: &str) -> FunctionCall {
@@ -233,10 +303,36 @@ mod tests {
     }
 
     #[test]
+    fn after_a_restart_no_start_is_repeated_and_no_pair_is_missing() {
+        let mut announcer = Announcer::default();
+        for (id, pending, started) in [
+            ("a", false, true),
+            ("p", true, true),
+            ("b", false, false),
+            ("q", true, false),
+        ] {
+            announcer.add(call(id), pending, started);
+        }
+        let result = |id: &str| {
+            (
+                CallId::from(id),
+                flight::executed(call(id), FunctionResult::from_value(json!("x")), 1),
+            )
+        };
+        let done = BTreeMap::from([result("b")]);
+        assert_eq!(names(&announcer.collect(&done)), Vec::<String>::new());
+        let done = BTreeMap::from([result("a"), result("b")]);
+        assert_eq!(
+            names(&announcer.collect(&done)),
+            ["end a", "start b", "end b", "start q"]
+        );
+    }
+
+    #[test]
     fn pairs_go_out_in_call_order_whatever_ends_first() {
         let mut announcer = Announcer::default();
         for (id, pending) in [("a", false), ("p", true), ("b", false), ("c", false)] {
-            announcer.add(call(id), pending);
+            announcer.add(call(id), pending, false);
         }
         let mut done = BTreeMap::new();
         let mut end = |id: &str| {

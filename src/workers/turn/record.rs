@@ -1,6 +1,6 @@
 //! What the turn machine keeps (contract 02 §1): the record of a session's run and the request it came from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -118,6 +118,10 @@ pub(super) struct Work {
     /// Unix milliseconds of dispatch; a call that is here but not in `executed` may have run.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) started: BTreeMap<CallId, i64>,
+    /// Calls whose start event has gone out; that of a call with a result was followed by its end event in the same
+    /// commit. Absent in records of other releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) announced: Option<BTreeSet<CallId>>,
 }
 
 /// A call with the way it goes.

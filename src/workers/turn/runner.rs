@@ -101,7 +101,10 @@ pub(super) async fn run(session: &mut Session, mut caller: Caller, begin: impl F
     while !session.cx.shutdown_token().is_cancelled() {
         let from = record.state;
         match transition(session, &mut record, caller.is_some(), &ending).await {
-            Ok(()) => session.cx.state().meters.transition(record.state),
+            Ok(()) => {
+                session.repeats = false;
+                session.cx.state().meters.transition(record.state);
+            }
             Err(error) => {
                 tracing::warn!(session_id = %session.id, state = from.as_str(), %error, "step not done");
                 look_again_later(session);
@@ -164,6 +167,7 @@ async fn enter(session: &mut Session, caller: &mut Caller) -> Option<TurnRecord>
         return None;
     }
     session.published = Some(record.view());
+    session.repeats = true;
     Some(record)
 }
 
@@ -191,7 +195,10 @@ async fn transition(
                 *record = previous.clone();
                 let error = if error.is_retryable() {
                     match pause.wait(error).await {
-                        Ok(()) => continue,
+                        Ok(()) => {
+                            session.repeats = true;
+                            continue;
+                        }
                         Err(error) => error,
                     }
                 } else {

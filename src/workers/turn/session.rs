@@ -58,6 +58,8 @@ pub(super) struct Session {
     request: Option<Arc<RunRequest>>,
     /// The view that others saw last.
     pub(super) published: Option<TurnStateView>,
+    /// The step at hand may have been begun before, by an earlier life or by an attempt that failed.
+    pub(super) repeats: bool,
     /// Time spent waiting for models and functions, to tell it from our own.
     pub(super) outside: Duration,
 }
@@ -72,6 +74,7 @@ impl Session {
             lease: None,
             request: None,
             published: None,
+            repeats: false,
             outside: Duration::ZERO,
         }
     }
@@ -148,9 +151,12 @@ impl Session {
 
     /// Sends the run's last event and remembers that it was sent.
     pub(super) async fn end_run(&mut self, record: &mut TurnRecord) -> Result<()> {
-        self.emit(record, AgentEvent::AgentEnd { messages: Vec::new() })
-            .await;
+        let end = AgentEvent::AgentEnd { messages: Vec::new() };
         record.agent_end_emitted = Some(true);
+        if self.cx.bus().transport().is_exclusive() {
+            return self.commit(record, Vec::new(), vec![end]).await;
+        }
+        self.emit(record, end).await;
         self.commit(record, Vec::new(), Vec::new()).await
     }
 

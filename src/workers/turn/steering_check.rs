@@ -1,6 +1,6 @@
 //! `turn::steering_check`: look at the inboxes, then go on or end the run (contract 02 §7).
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Turns;
 use super::record::TurnRecord;
@@ -35,27 +35,35 @@ impl Function for SteeringCheck {
 }
 
 pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Result<Outcome> {
+    let taken = if session.repeats {
+        taken_before(session, record).await?
+    } else {
+        Taken::default()
+    };
     let mut waiting = first_waiting(session).await;
+    let nothing_else = record.function_results.is_empty() && taken.messages.is_empty();
+    // Pushes are held back from the decisive look at the inboxes on: a message either joins this run or is there for the
+    // next one, and none comes between a look and the drain after it.
     let mut hold = None;
-    if waiting.is_none() && record.function_results.is_empty() {
-        // The run is about to end: pushes are held back while the inboxes are looked at once more, so that a message
-        // either joins this run or is there for the next one.
+    if waiting.is_some() || nothing_else {
         hold = Some(hold_pushes(session).await);
         waiting = first_waiting(session).await;
-        if waiting.is_none() {
+        if waiting.is_none() && nothing_else {
             return Ok(end(record, hold, session.cx.now_ms()));
         }
     }
-    drop(hold);
     if is_at_cap(record) {
         return out_of_turns(session, record).await;
     }
 
     let mut events = Vec::new();
-    if let Some((name, items)) = waiting {
+    if waiting.is_some() || !taken.messages.is_empty() {
         events.extend(runner::turn_end(record, Vec::new(), session.cx.now_ms()));
-        take_in(session, record, name, items).await?;
     }
+    if let Some((name, items)) = waiting {
+        take_in(session, record, name, items, &taken).await?;
+    }
+    drop(hold);
     record.function_results = Vec::new();
     record.go(TurnState::AssistantStreaming, session.cx.now_ms());
     Ok(Outcome::of(events))
@@ -89,22 +97,79 @@ async fn ask(session: &Session, function: &str, name: &str) -> Vec<Value> {
         .items
 }
 
-/// Appends the items, then takes them out of the inbox, then appends what came in between. Deterministic entry ids make
-/// a repetition harmless at every point.
-async fn take_in(session: &Session, record: &TurnRecord, name: &str, peeked: Vec<Value>) -> Result<()> {
+/// The inbox messages that this very step has appended already, before it was cut off.
+async fn taken_before(session: &Session, record: &TurnRecord) -> Result<Taken> {
+    let (rows, _) = session.transcript().await?;
+    let prefix = record.entry_id("in-");
+    let mut taken = Taken::default();
+    for row in rows.messages {
+        let index = row.entry_id.strip_prefix(&prefix).map(str::parse::<usize>);
+        if let Some(Ok(index)) = index {
+            taken.next = taken.next.max(index + 1);
+            taken.messages.push(row.message);
+        }
+    }
+    Ok(taken)
+}
+
+/// Inbox messages of this step that are in the transcript.
+#[derive(Default)]
+struct Taken {
+    messages: Vec<RawMessage>,
+    /// Number of the first entry id that is free for another one.
+    next: usize,
+}
+
+/// Appends the items, then takes them out of the inbox, then appends what came in between (from others than this
+/// process). Deterministic entry ids make a repetition harmless: when the inbox still begins with what was taken before,
+/// it was not drained; when it does not, it was, and what it holds now is new.
+async fn take_in(
+    session: &Session,
+    record: &TurnRecord,
+    name: &str,
+    peeked: Vec<Value>,
+    taken: &Taken,
+) -> Result<()> {
+    let undrained = begins_with(&peeked, &taken.messages);
+    if !undrained && name != INBOXES[0] {
+        // What was taken is answered first, as if nothing had been cut off.
+        return Ok(());
+    }
+    let offset = if undrained { 0 } else { taken.next };
     let seen = peeked.len();
-    append(session, record, peeked, 0).await?;
+    append(session, record, peeked, offset).await?;
     let drained = ask(session, InboxDrain::ID, name).await;
-    append(session, record, drained.into_iter().skip(seen).collect(), seen).await
+    append(
+        session,
+        record,
+        drained.into_iter().skip(seen).collect(),
+        offset + seen,
+    )
+    .await
+}
+
+fn begins_with(items: &[Value], taken: &[RawMessage]) -> bool {
+    let mut messages = items.iter().filter_map(|item| as_message(item.clone()).ok());
+    let mut next = || messages.next().map(|message| without_timestamp(&message));
+    taken.iter().all(|taken| next() == Some(without_timestamp(taken)))
+}
+
+fn without_timestamp(message: &RawMessage) -> Map<String, Value> {
+    let mut object = message.object().clone();
+    object.remove("timestamp");
+    object
+}
+
+fn as_message(item: Value) -> std::result::Result<RawMessage, String> {
+    match item {
+        Value::String(text) => RawMessage::new(json!({ "role": "user", "content": text })),
+        item => RawMessage::new(item),
+    }
 }
 
 async fn append(session: &Session, record: &TurnRecord, items: Vec<Value>, offset: usize) -> Result<()> {
     for (index, item) in items.into_iter().enumerate() {
-        let message = match item {
-            Value::String(text) => RawMessage::new(json!({ "role": "user", "content": text })),
-            item => RawMessage::new(item),
-        };
-        match message {
+        match as_message(item) {
             Ok(message) => {
                 let entry_id = record.entry_id(&format!("in-{}", offset + index));
                 session
@@ -163,4 +228,24 @@ async fn out_of_turns(session: &Session, record: &mut TurnRecord) -> Result<Outc
     events.extend(runner::turn_end(record, Vec::new(), now));
     runner::finish(record, now);
     Ok(Outcome::of(events))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str) -> RawMessage {
+        as_message(json!(text)).unwrap().with_timestamp(7)
+    }
+
+    #[test]
+    fn an_inbox_that_was_not_drained_begins_with_what_was_taken() {
+        let inbox = [json!(42), json!("a"), json!("b")];
+        assert!(begins_with(&inbox, &[]));
+        assert!(begins_with(&inbox, &[message("a")]));
+        assert!(begins_with(&inbox, &[message("a"), message("b")]));
+        assert!(!begins_with(&inbox, &[message("b")]));
+        assert!(!begins_with(&inbox, &[message("a"), message("b"), message("c")]));
+        assert!(!begins_with(&[], &[message("a")]));
+    }
 }

@@ -1,0 +1,8 @@
+//! The real program dies at every kind of moment and is started again on the same directory: the run ends by itself, with
+//! nothing lost and nothing done twice.
+
+mod boundaries;
+mod place;
+mod signals;
+mod states;
+mod sweep;

@@ -1,0 +1,575 @@
+//! A directory with a store that lives are started in, and what must hold for it at the end.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use harness::bus::Write;
+use harness::config::Config;
+use harness::scripted::{Gate, Reply, Request, Script, Server};
+use pretty_assertions::assert_eq;
+use rusqlite::{Connection, OpenFlags};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::engine::within;
+use crate::support::spy::{Op, Spy};
+use crate::support::{TestBus, TestOptions};
+use crate::turn::{of_type, user};
+
+pub(super) const SESSION: &str = "s";
+/// Runs what the model of these tests calls.
+pub(super) const ALLOWING: &str = "rules: ['session-inbox::push', 'provider::openai::complete']";
+/// Leaves the pushes to a person.
+pub(super) const ASKING: &str = "rules: ['provider::openai::complete']";
+const POLL: Duration = Duration::from_millis(2);
+const KEY: &str = "OPENAI_API_KEY";
+
+/// What one call of the model does.
+#[derive(Clone, Copy)]
+pub(super) enum Does {
+    /// Leaves one mark per run.
+    Mark,
+    /// Asks another model, which answers when its gate opens; the model server counts the runs.
+    AskSlow,
+}
+
+/// The model: a first request that may be special, then "go" makes calls and everything else an answer.
+pub(super) struct Model {
+    pub(super) server: Server,
+    pub(super) slow: Gate,
+    /// Calls that leave a mark.
+    marks: Vec<&'static str>,
+}
+
+impl Model {
+    pub(super) fn new(calls: &[(&'static str, Does)]) -> Self {
+        Self::answering_first(None, calls)
+    }
+
+    /// The first request gets a reply of its own.
+    pub(super) fn answering_first(first: Option<Reply>, calls: &[(&'static str, Does)]) -> Self {
+        let slow = Gate::new();
+        let marking = calls.iter().filter(|(_, does)| matches!(does, Does::Mark));
+        let marks = marking.map(|(id, _)| *id).collect();
+        let (gate, calls, seen) = (slow.clone(), calls.to_vec(), AtomicUsize::new(0));
+        let server = Server::start(Script::answer(move |request| {
+            match (&first, seen.fetch_add(1, Ordering::SeqCst)) {
+                (Some(reply), 0) => reply.clone(),
+                _ => answer(request, &gate, &calls),
+            }
+        }));
+        Self {
+            server: server.unwrap(),
+            slow,
+            marks,
+        }
+    }
+
+    /// Requests to a model, in order.
+    pub(super) fn asked(&self, model: &str) -> usize {
+        let requests = self.server.requests();
+        requests.iter().filter(|request| request.model() == model).count()
+    }
+}
+
+fn answer(request: &Request, slow: &Gate, calls: &[(&'static str, Does)]) -> Reply {
+    if request.model() == "slow" {
+        return Reply::says("slow answer", 1).after(slow.clone());
+    }
+    if !request.tool_results().is_empty() {
+        return Reply::says("Done.", 2);
+    }
+    match request.last_user_text().as_str() {
+        "go" => {
+            let arguments: Vec<_> = calls
+                .iter()
+                .map(|(id, does)| (*id, arguments(id, *does)))
+                .collect();
+            let calls = arguments
+                .iter()
+                .map(|(id, arguments)| (*id, "agent_trigger", arguments.as_str()));
+            Reply::calls(calls)
+        }
+        text => Reply::says(format!("Re: {text}"), 3),
+    }
+}
+
+fn arguments(id: &str, does: Does) -> String {
+    match does {
+        Does::Mark => json!({ "function": "session-inbox::push",
+            "payload": { "name": "marks", "session_id": "marks", "item": id } }),
+        Does::AskSlow => json!({ "function": "provider::openai::complete",
+            "payload": { "model": "slow", "messages": [user("think hard")] } }),
+    }
+    .to_string()
+}
+
+/// A directory with a store, its rules and its configuration.
+pub(super) struct Place {
+    dir: TempDir,
+    url: String,
+    rules: &'static str,
+    lives: AtomicUsize,
+}
+
+impl Place {
+    pub(super) fn new(model: &Model, rules: &'static str) -> Self {
+        let place = Self {
+            dir: tempfile::tempdir().unwrap(),
+            url: model.server.url(),
+            rules,
+            lives: AtomicUsize::new(0),
+        };
+        place.configure(1000);
+        place
+    }
+
+    /// A copy, as the dead process left it.
+    pub(super) fn fork(&self) -> Self {
+        let copy = Self {
+            dir: tempfile::tempdir().unwrap(),
+            url: self.url.clone(),
+            rules: self.rules,
+            lives: AtomicUsize::new(0),
+        };
+        copy.configure(1000);
+        std::fs::create_dir(copy.data()).unwrap();
+        for file in std::fs::read_dir(self.data()).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.data().join(file.file_name())).unwrap();
+        }
+        copy
+    }
+
+    /// Writes the configuration; `grace_ms` is how long a stop may take.
+    pub(super) fn configure(&self, grace_ms: u64) {
+        let config = json!({
+            "permissions_path": self.dir.path().join("rules.yaml"),
+            "engine": { "mode": "embedded", "data_dir": self.data(), "durability": "normal", "listen": "127.0.0.1:0" },
+            "http": { "listen": "" },
+            "turn": { "step_backoff_ms": 10 },
+            "provider_openai": { "default_api_url": self.url },
+            "shutdown": { "grace_ms": grace_ms },
+        });
+        std::fs::write(self.dir.path().join("rules.yaml"), self.rules).unwrap();
+        // JSON is YAML.
+        std::fs::write(self.dir.path().join("config.yaml"), config.to_string()).unwrap();
+    }
+
+    pub(super) fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Starts the program.
+    pub(super) fn start(&self) -> Life {
+        let life = self.lives.fetch_add(1, Ordering::SeqCst);
+        let log = self.dir.path().join(format!("life-{life}.log"));
+        let child = Command::new(env!("CARGO_BIN_EXE_harness"))
+            .arg("serve")
+            .arg("--config")
+            .arg(self.dir.path().join("config.yaml"))
+            .env_clear()
+            .env(KEY, "not-a-secret")
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Life { child, log }
+    }
+
+    /// The program on this store inside this process; it resumes what is open.
+    pub(super) async fn open(&self) -> TestBus {
+        self.open_with(|_| {}).await
+    }
+
+    async fn open_with(&self, change: impl FnOnce(&mut TestOptions)) -> TestBus {
+        let mut config = Config::default();
+        config.turn.step_backoff_ms = 1;
+        config.provider_openai.default_api_url = self.url.clone();
+        let mut options = TestOptions {
+            config,
+            env: [(KEY.to_owned(), "not-a-secret".to_owned())].into(),
+            rules: Some(self.rules),
+            data_dir: Some(self.data()),
+            ..TestOptions::default()
+        };
+        change(&mut options);
+        TestBus::with(options).await
+    }
+
+    /// The store with nothing at work on it but the workers that keep conversations.
+    pub(super) async fn open_idle(&self) -> TestBus {
+        self.open_with(|options| {
+            let keeps = |name: &str| name == "session-tree" || name == "session-inbox";
+            options.workers.retain(|worker| keeps(worker.name));
+        })
+        .await
+    }
+
+    /// Leaves what a process leaves that dies right before the first operation of which `fatal` says so.
+    pub(super) async fn die(&self, says: &str, before: impl FnMut(&Op<'_>) -> bool + Send + 'static) {
+        let (spy, dead) = dying(before);
+        let t = self
+            .open_with(|options| {
+                options.wrap = spy.wrap();
+                options.config.turn.step_retries = 0;
+            })
+            .await;
+        let request = json!({ "session_id": SESSION, "provider": "openai", "model": "gpt-5", "messages": [user(says)] });
+        assert_eq!(
+            t.ok("run::start", request).await,
+            json!({ "session_id": SESSION, "started": true })
+        );
+        t.eventually(async || dead.load(Ordering::SeqCst).then_some(()))
+            .await;
+        t.stop().await;
+    }
+
+    /// Resumes what is open, and dies as [`Self::die`] does. False: it ended before.
+    pub(super) async fn resume_and_die(&self, before: impl FnMut(&Op<'_>) -> bool + Send + 'static) -> bool {
+        let (spy, dead) = dying(before);
+        let t = self
+            .open_with(|options| {
+                options.wrap = spy.wrap();
+                options.config.turn.step_retries = 0;
+            })
+            .await;
+        let died = t
+            .eventually(async || {
+                if dead.load(Ordering::SeqCst) {
+                    return Some(true);
+                }
+                let ended = !of_type(&t.events(SESSION).await, "agent_end").is_empty();
+                ended.then_some(false)
+            })
+            .await;
+        t.stop().await;
+        died
+    }
+
+    /// The store of a run that was accepted and has done nothing yet.
+    pub(super) async fn accept(&self, says: &str) {
+        self.die(says, |op| {
+            saves(op, |record| record["state"] == "assistant_streaming")
+        })
+        .await;
+        assert_eq!(self.record()["state"], "provisioning");
+    }
+
+    fn select(&self, sql: &str) -> Vec<Value> {
+        let file = std::fs::read_dir(self.data())
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .find(|path| path.extension().is_some_and(|end| end == "db" || end == "sqlite"))
+            .unwrap();
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(file, flags).unwrap();
+        connection.busy_timeout(Duration::from_secs(5)).unwrap();
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+        rows.map(|row| serde_json::from_str(&row.unwrap()).unwrap())
+            .collect()
+    }
+
+    /// The stored record, read beside whoever works on it.
+    pub(super) fn record(&self) -> Value {
+        let rows = self.select("SELECT value FROM state WHERE scope = 'turn_state' AND key = 's'");
+        rows.into_iter().next().unwrap_or_default()
+    }
+
+    /// The stored events, likewise.
+    pub(super) fn events(&self) -> Vec<Value> {
+        self.select("SELECT value FROM streams WHERE stream = 'agent::events' AND \"group\" = 's'")
+    }
+
+    pub(super) async fn eventually<T>(&self, mut probe: impl FnMut() -> Option<T>) -> T {
+        within(async {
+            loop {
+                if let Some(found) = probe() {
+                    return found;
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        })
+        .await
+    }
+
+    /// Waits until the stored record is as wanted.
+    pub(super) async fn reaches(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        self.eventually(|| Some(self.record()).filter(|record| wanted(record)))
+            .await
+    }
+
+    /// Waits until the run has ended.
+    pub(super) async fn ended(&self) {
+        self.eventually(|| (!of_type(&self.events(), "agent_end").is_empty()).then_some(()))
+            .await;
+    }
+
+    /// Starts the program once more and lets it end the run.
+    pub(super) async fn finish(&self) {
+        let life = self.start();
+        self.ended().await;
+        life.kill();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for life in 0..self.lives.load(Ordering::SeqCst) {
+            let log = std::fs::read_to_string(self.dir.path().join(format!("life-{life}.log")));
+            eprintln!("life {life}:\n{}", log.unwrap_or_default());
+        }
+        if self.data().exists() {
+            for event in self.events() {
+                eprintln!("event {event}");
+            }
+        }
+    }
+}
+
+fn dying(mut before: impl FnMut(&Op<'_>) -> bool + Send + 'static) -> (Spy, Arc<AtomicBool>) {
+    let (spy, dead) = (Spy::default(), Arc::new(AtomicBool::new(false)));
+    let died = Arc::clone(&dead);
+    spy.fail_when(move |op| {
+        let dies = died.load(Ordering::SeqCst) || before(op);
+        died.store(dies, Ordering::SeqCst);
+        dies
+    });
+    (spy, dead)
+}
+
+/// Whether an operation stores such a turn record.
+pub(super) fn saves(op: &Op<'_>, such: impl Fn(&Value) -> bool) -> bool {
+    let Op::Commit(writes) = op else { return false };
+    writes.iter().any(
+        |write| matches!(write, Write::StateSet { scope, value, .. } if scope == "turn_state" && such(value)),
+    )
+}
+
+/// Whether an operation appends such a message to a transcript.
+pub(super) fn appends(op: &Op<'_>, role: &str) -> bool {
+    let Op::Commit(writes) = op else { return false };
+    let wanted = format!("\"role\":\"{role}\"");
+    writes.iter().any(|write| {
+        matches!(write, Write::StateSet { scope, value, .. } if scope != "turn_state" && value.to_string().contains(&wanted))
+    })
+}
+
+/// A running program.
+pub(super) struct Life {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Life {
+    /// SIGKILL, and the process is gone.
+    pub(super) fn kill(self) {
+        drop(self);
+    }
+
+    /// Sends a signal by name.
+    pub(super) fn signal(&self, name: &str) {
+        let sent = Command::new("sh")
+            .arg("-c")
+            .arg(format!("kill -{name} {}", self.child.id()))
+            .status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub(super) async fn exit(&mut self) -> ExitStatus {
+        within(async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status;
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        })
+        .await
+    }
+
+    pub(super) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits until it says something.
+    pub(super) async fn says(&self, what: &str) {
+        within(async {
+            while !self.log().contains(what) {
+                tokio::time::sleep(POLL).await;
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        // Fine also when it has ended by itself.
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+/// What a run left behind.
+pub(super) struct Outcome {
+    pub(super) transcript: Vec<String>,
+    /// Entry ids, same order.
+    pub(super) entries: Vec<String>,
+    /// Calls that ran, as often as they ran.
+    pub(super) marks: Vec<String>,
+    pub(super) events: Vec<Value>,
+}
+
+/// Checks what must hold for every run that has ended, whatever happened to it; then another run follows on the session.
+pub(super) async fn outcome(place: &Place, model: &Model) -> Outcome {
+    let t = place.open().await;
+    let events = t.ended(SESSION, 1).await;
+    check_events(&events);
+    let (entries, transcript) = transcript(&t).await;
+    let marks = inbox(&t, "marks", "marks").await;
+    check_calls(&transcript, &marks, model);
+    for name in ["steering", "followup"] {
+        assert_eq!(inbox(&t, name, SESSION).await, Vec::<Value>::new(), "{name}");
+    }
+    let view = t.ok("turn::get_state", json!({ "session_id": SESSION })).await;
+    assert_eq!(view["state"], "stopped", "{view}");
+
+    let next =
+        json!({ "session_id": SESSION, "provider": "openai", "model": "gpt-5", "messages": [user("next")] });
+    assert_eq!(t.ok("run::start", next).await["started"], true);
+    t.ended(SESSION, 2).await;
+    let (_, after) = self::transcript(&t).await;
+    let expected: Vec<String> = transcript
+        .iter()
+        .cloned()
+        .chain(["user next".to_owned(), "assistant Re: next".to_owned()])
+        .collect();
+    assert_eq!(after, expected);
+    assert_eq!(model.server.violations(), Vec::<String>::new());
+    t.stop().await;
+    Outcome {
+        transcript,
+        entries,
+        marks: marks
+            .iter()
+            .map(|mark| mark.as_str().unwrap().to_owned())
+            .collect(),
+        events,
+    }
+}
+
+pub(super) async fn inbox(t: &TestBus, name: &str, session: &str) -> Vec<Value> {
+    let reply = t
+        .ok(
+            "session-inbox::peek",
+            json!({ "name": name, "session_id": session }),
+        )
+        .await;
+    reply["items"].as_array().unwrap().clone()
+}
+
+/// One `agent_end`, at the end; each change of the view starts where the one before it led; each call begins and ends once.
+fn check_events(events: &[Value]) {
+    assert_eq!(of_type(events, "agent_end").len(), 1);
+    assert_eq!(events.last().unwrap()["type"], "agent_end");
+    let changes = of_type(events, "turn_state_changed");
+    for pair in changes.windows(2) {
+        // Not the list of parked calls: its last change is stored before it is shown.
+        for member in ["state", "turn_count"] {
+            assert_eq!(pair[1]["old_value"][member], pair[0]["new_value"][member]);
+        }
+    }
+    assert_eq!(
+        of_type(events, "turn_end").len(),
+        of_type(events, "message_complete").len(),
+        "one turn_end per turn"
+    );
+    let mut calls: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for event in events {
+        let kind = event["type"].as_str().unwrap();
+        if let Some(kind) = kind.strip_prefix("function_execution_") {
+            calls
+                .entry(event["function_call_id"].as_str().unwrap())
+                .or_default()
+                .push(kind);
+        }
+    }
+    for (call, events) in calls {
+        assert_eq!(events, ["start", "end"], "{call}");
+    }
+}
+
+/// A call with a result ran once; one that was interrupted at most once. Marks tell how often; others leave none.
+fn check_calls(transcript: &[String], marks: &[Value], model: &Model) {
+    for line in transcript {
+        let Some((call, result)) = line.strip_prefix("result ").and_then(|line| line.split_once(' ')) else {
+            continue;
+        };
+        let runs = marks.iter().filter(|mark| *mark == call).count();
+        match result {
+            "ok" if model.marks.contains(&call) => assert_eq!(runs, 1, "{line}"),
+            "ok" => {}
+            "interrupted" => assert!(runs <= 1, "{line}: {runs} runs"),
+            _ => assert_eq!(runs, 0, "{line}"),
+        }
+    }
+}
+
+/// Entry ids and messages of the session, oldest first.
+pub(super) async fn transcript(t: &TestBus) -> (Vec<String>, Vec<String>) {
+    let reply = t
+        .ok("session-tree::messages", json!({ "session_id": SESSION }))
+        .await;
+    let rows = reply["messages"].as_array().unwrap();
+    rows.iter()
+        .map(|row| {
+            (
+                row["entry_id"].as_str().unwrap().to_owned(),
+                line(&row["message"]),
+            )
+        })
+        .unzip()
+}
+
+fn line(message: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    if message["role"] == "function_result" {
+        let outcome = match (&message["is_error"], &message["details"]["error"]) {
+            (Value::Bool(false), _) => "ok".to_owned(),
+            (_, Value::String(error)) => error.clone(),
+            _ => text(&message["details"]["status"]),
+        };
+        return format!("result {} {outcome}", text(&message["function_call_id"]));
+    }
+    let blocks = message["content"].as_array().into_iter().flatten();
+    let blocks: Vec<String> = blocks
+        .map(|block| match block["type"].as_str() {
+            Some("function_call") => format!("calls {}", text(&block["id"])),
+            _ => text(&block["text"]),
+        })
+        .collect();
+    let failed = match message["stop_reason"].as_str() {
+        Some(reason @ ("error" | "aborted")) => format!(" ({reason})"),
+        _ => String::new(),
+    };
+    format!("{} {}{failed}", text(&message["role"]), blocks.join(", "))
+}
+
+/// Puts a message into an inbox of the session.
+pub(super) async fn push(t: &TestBus, name: &str, text: &str) {
+    let item = json!({ "name": name, "session_id": SESSION, "item": user(text) });
+    t.ok("session-inbox::push", item).await;
+}
