@@ -49,6 +49,21 @@ struct Conditions {
     problems: BTreeMap<&'static str, String>,
     is_shutting_down: bool,
     engine: Option<EngineInfo>,
+    probes: Probes,
+}
+
+/// Questions asked whenever the state of things is: each answers what is wrong now, if anything is.
+#[derive(Default)]
+struct Probes(Vec<(&'static str, Probe)>);
+
+type Probe = Box<dyn Fn() -> Option<String> + Send + Sync>;
+
+impl std::fmt::Debug for Probes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.0.iter().map(|(name, _)| name))
+            .finish()
+    }
 }
 
 impl Conditions {
@@ -58,8 +73,13 @@ impl Conditions {
             .problems
             .iter()
             .map(|(name, problem)| format!("{name}: {problem}"));
+        let found = self
+            .probes
+            .0
+            .iter()
+            .filter_map(|(name, probe)| Some(format!("{name}: {}", probe()?)));
         let shutdown = self.is_shutting_down.then(|| "shutting down".to_owned());
-        let reasons: Vec<String> = latches.chain(problems).chain(shutdown).collect();
+        let reasons: Vec<String> = latches.chain(problems).chain(found).chain(shutdown).collect();
         Report {
             ready: reasons.is_empty(),
             reasons,
@@ -104,6 +124,12 @@ impl Readiness {
                 None => conditions.problems.remove(name),
             };
         });
+    }
+
+    /// Asks this whenever the state of things is asked for: it answers what is wrong now, if anything is.
+    pub fn ask(&self, name: &'static str, probe: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        self.0
+            .send_modify(|conditions| conditions.probes.0.push((name, Box::new(probe))));
     }
 
     /// States which engine is in use.

@@ -75,6 +75,8 @@ impl App {
         let (transport, info) = open_engine(&config, engine)?;
         tracing::info!(mode = info.mode, reason = info.reason, "engine chosen");
         readiness.set_engine(info);
+        let engine = Arc::clone(&transport);
+        readiness.ask("engine", move || engine.info().problem);
         let config = Arc::new(ArcSwap::from_pointee(config));
         let ports = Ports {
             clock: Arc::new(SystemClock),

@@ -55,3 +55,17 @@ async fn the_three_pages_and_the_end() {
     let (served, ()) = tokio::join!(server, client);
     assert_eq!(served, Ok(()));
 }
+
+#[tokio::test]
+async fn a_problem_that_a_probe_finds_is_a_reason() {
+    let readiness = harness::admin::Readiness::new();
+    let broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let seen = std::sync::Arc::clone(&broken);
+    readiness.ask("engine", move || {
+        seen.load(std::sync::atomic::Ordering::SeqCst)
+            .then(|| "disk full".to_owned())
+    });
+    assert!(readiness.report().ready);
+    broken.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(readiness.report().reasons, ["engine: disk full"]);
+}

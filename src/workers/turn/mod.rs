@@ -44,6 +44,7 @@ mod runner;
 mod session;
 mod start;
 mod steering_check;
+mod wake;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -23,26 +23,24 @@ pub(super) async fn find(cx: Cx<Turns>) -> Result<()> {
 }
 
 /// Resumes what was found, and looks again: on an engine that others use too a session whose process died elsewhere is
-/// taken over once its lease has lapsed. On an exclusive one only a failed first look is repeated.
+/// taken over once its lease has lapsed. On an exclusive one nobody else can leave a session open: one second look, for
+/// what the first could not read, is enough.
 pub(super) async fn run(cx: Cx<Turns>) -> Result<()> {
     resume(&cx, cx.state().left_open()).await;
-    let mut look_again = !cx.bus().transport().is_exclusive();
     loop {
         let pause = tokio::time::sleep(SCAN_EVERY);
         if cx.shutdown_token().run_until_cancelled(pause).await.is_none() {
             return Ok(());
         }
         match scan(&cx).await {
-            Ok(open) => resume(&cx, open).await,
-            Err(error) => {
-                tracing::warn!(%error, "open sessions not looked for");
-                look_again = true;
+            Ok(open) => {
+                resume(&cx, open).await;
+                if cx.bus().transport().is_exclusive() {
+                    return Ok(());
+                }
             }
+            Err(error) => tracing::warn!(%error, "open sessions not looked for"),
         }
-        if !look_again {
-            return Ok(());
-        }
-        look_again = !cx.bus().transport().is_exclusive();
     }
 }
 

@@ -13,6 +13,7 @@ use super::record::TurnRecord;
 use super::session::{Backoff, Outcome, Session};
 use super::{
     Turns, assistant_streaming, function_awaiting_approval, function_execute, provisioning, steering_check,
+    wake,
 };
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
@@ -110,6 +111,9 @@ pub(super) async fn run(session: &mut Session, mut caller: Caller, begin: impl F
                 look_again_later(session);
                 return answer(&mut caller, Err(error));
             }
+        }
+        if record.state != from {
+            wake::hand_over(session, record.state);
         }
         answer(&mut caller, Ok(StepReply::done(from, record.state)));
         if record.state.is_terminal() {

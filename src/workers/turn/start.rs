@@ -8,7 +8,7 @@ use super::actor::Input;
 use super::lease::Lease;
 use super::record::{RunRequest, TurnRecord};
 use super::session::{Outcome, Session};
-use super::{Turns, context};
+use super::{Turns, context, wake};
 use crate::bus::{CallContext, Cx, Function};
 use crate::error::{Error, Result};
 use crate::model::api::Contract;
@@ -111,6 +111,7 @@ pub(super) async fn begin(session: &mut Session, request: StartRequest) -> Resul
     };
     session.published = previous.as_ref().map(TurnRecord::view);
     session.save(&mut record, outcome).await?;
+    wake::hand_over(session, record.state);
     Ok(StartResponse {
         session_id: request.session_id,
         started: true,

@@ -127,6 +127,39 @@ async fn c02_weakness_10_a_stored_answer_is_not_asked_for_again() {
     rig.t.stop().await;
 }
 
+#[tokio::test]
+async fn a_wake_queue_gets_every_hand_over_and_costs_nothing() {
+    for (queue, fails) in [("default", false), ("nowhere", true)] {
+        let mut options = TestOptions {
+            rules: Some("rules: ['*']"),
+            ..TestOptions::default()
+        };
+        options.config.turn.wake_queue = Some(queue.to_owned());
+        let rig = Rig::new(options, calls_then_ends(vec![("A", "f", json!({}))])).await;
+        let target = rig.t.record("f", json!({}));
+        let events = rig.run("s1").await;
+        assert_eq!(of_type(&events, "agent_end").len(), 1);
+        assert_eq!((target.count(), rig.stub.requests().len()), (1, 2));
+        if !fails {
+            // Each queued wake comes late, finds another state and does nothing.
+            let step = |state: &str| rig.t.calls_of(&format!("turn::{state}"));
+            rig.t
+                .eventually(async || {
+                    let woken = [
+                        step("provisioning"),
+                        step("assistant_streaming"),
+                        step("function_execute"),
+                        step("steering_check"),
+                    ];
+                    (woken == [1, 2, 1, 2]).then_some(())
+                })
+                .await;
+            assert_eq!(rig.transcript("s1").await.len(), 4);
+        }
+        rig.t.stop().await;
+    }
+}
+
 /// Every record of a scripted run becomes the state of a restarted program; each ends the run by itself.
 #[tokio::test]
 async fn every_stored_state_of_a_run_can_be_continued() {
