@@ -2,7 +2,11 @@
 //! nothing lost and nothing done twice.
 
 mod boundaries;
+mod model;
+mod outcome;
+mod parked;
 mod place;
 mod signals;
 mod states;
+mod steered;
 mod sweep;

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pretty_assertions::assert_eq;
 use serde_json::json;
 
-use super::place::{
-    ALLOWING, ASKING, Does, Model, Outcome, Place, SESSION, outcome, push, saves, transcript,
-};
+use super::model::{Does, Model};
+use super::outcome::{Outcome, outcome, push, transcript};
+use super::place::{ALLOWING, ASKING, Place, SESSION, saves};
 use crate::support::TestOptions;
 use crate::support::spy::{Op, Spy};
 use crate::support::stub::calls_then_ends;

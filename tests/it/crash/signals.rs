@@ -2,8 +2,9 @@
 
 use pretty_assertions::assert_eq;
 
-use super::place::{ALLOWING, Does, Model, Place, outcome};
-use super::states::half;
+use super::model::{Does, Model, half};
+use super::outcome::outcome;
+use super::place::{ALLOWING, Place};
 use crate::turn::of_type;
 
 #[tokio::test]

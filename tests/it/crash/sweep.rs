@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use pretty_assertions::assert_eq;
 
-use super::place::{ALLOWING, Does, Model, Outcome, Place, outcome, push};
+use super::model::{Does, Model};
+use super::outcome::{Outcome, outcome, push};
+use super::place::{ALLOWING, Place};
 
 const KILLS: u32 = 25;
-/// The last life of the patient one gets at least so long.
+/// Each life of the one killed again and again gets so much longer than the one before.
 const STEP: Duration = Duration::from_millis(5);
 
 /// Two parallel calls; then the model gets their results and a followup message, and answers.

@@ -1,0 +1,94 @@
+//! Killed in the steering check, with messages in the inboxes.
+
+use pretty_assertions::assert_eq;
+use serde_json::Value;
+
+use super::model::Model;
+use super::outcome::{inbox, outcome, push, transcript};
+use super::place::{ALLOWING, Place, SESSION, saves};
+
+#[tokio::test]
+async fn steered_while_down() {
+    let model = Model::new(&[]);
+    let place = Place::new(&model, ALLOWING);
+    place
+        .die("hello", |op| saves(op, |record| record["state"] == "stopped"))
+        .await;
+    assert_eq!(place.record()["state"], "steering_check");
+    let t = place.open_idle().await;
+    push(&t, "steering", "wait").await;
+    push(&t, "followup", "later").await;
+    t.stop().await;
+    place.finish().await;
+    assert_eq!(
+        outcome(&place, &model).await.transcript,
+        [
+            "user hello",
+            "assistant Re: hello",
+            "user wait",
+            "assistant Re: wait",
+            "user later",
+            "assistant Re: later"
+        ]
+    );
+}
+
+/// The inbox is empty already, the record does not say yet that its message was taken.
+async fn died_with_the_message_taken(model: &Model) -> Place {
+    let place = Place::new(model, ALLOWING);
+    let t = place.open_idle().await;
+    push(&t, "steering", "wait").await;
+    t.stop().await;
+    let mut answered = false;
+    place
+        .die("hello", move |op| {
+            answered |= saves(op, |record| record["state"] == "steering_check");
+            answered && saves(op, |record| record["state"] == "assistant_streaming")
+        })
+        .await;
+    assert_eq!(place.record()["state"], "steering_check");
+    let t = place.open_idle().await;
+    assert_eq!(inbox(&t, "steering", SESSION).await, Vec::<Value>::new());
+    assert_eq!(
+        transcript(&t).await.1,
+        ["user hello", "assistant Re: hello", "user wait"]
+    );
+    t.stop().await;
+    place
+}
+
+#[tokio::test]
+async fn killed_after_a_steering_message_was_taken() {
+    let model = Model::new(&[]);
+    let place = died_with_the_message_taken(&model).await;
+    place.finish().await;
+    assert_eq!(
+        outcome(&place, &model).await.transcript,
+        [
+            "user hello",
+            "assistant Re: hello",
+            "user wait",
+            "assistant Re: wait"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn steered_again_after_a_steering_message_was_taken() {
+    let model = Model::new(&[]);
+    let place = died_with_the_message_taken(&model).await;
+    let t = place.open_idle().await;
+    push(&t, "steering", "no, go").await;
+    t.stop().await;
+    place.finish().await;
+    assert_eq!(
+        outcome(&place, &model).await.transcript,
+        [
+            "user hello",
+            "assistant Re: hello",
+            "user wait",
+            "user no, go",
+            "assistant Re: no, go"
+        ]
+    );
+}
