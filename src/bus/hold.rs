@@ -28,11 +28,22 @@ impl Bus {
             let mut known = locks.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(known.entry(name.to_owned()).or_default())
         };
-        Hold {
-            guard: Some(lock.lock_owned().await),
+        // Made before the wait: one that gives up while it waits leaves nothing behind either.
+        let mut hold = Hold {
+            guard: None,
             name: name.to_owned(),
             locks,
-        }
+        };
+        hold.guard = Some(lock.lock_owned().await);
+        hold
+    }
+
+    /// Names held or waited for right now, sorted.
+    pub fn held(&self) -> Vec<String> {
+        let known = self.0.holds.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names: Vec<String> = known.keys().cloned().collect();
+        names.sort();
+        names
     }
 }
 

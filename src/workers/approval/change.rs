@@ -126,7 +126,7 @@ async fn try_change(
     session_id: &SessionId,
     edit: impl FnOnce(&mut Record) -> bool + Send,
 ) -> Result<Settings> {
-    let _guard = cx.state().locks.lock(session_id).await;
+    let _guard = cx.bus().hold(&super::settings_hold(session_id)).await;
     let mut record = read(cx, session_id).await?;
     if edit(&mut record) {
         cx.scope(SCOPE).set(session_id, &record).await?;

@@ -47,7 +47,7 @@ impl Function for ClearSettings {
             Ok(request) => request,
             Err(problem) => return Ok(Outcome::failed(problem)),
         };
-        let _guard = cx.state().locks.lock(&session_id).await;
+        let _guard = cx.bus().hold(&super::settings_hold(&session_id)).await;
         // A stored null would make a later update of a field fail without a word, so the row goes.
         Ok(match cx.scope(SCOPE).delete(&session_id).await {
             Ok(_) => Outcome::done(),

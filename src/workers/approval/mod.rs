@@ -12,7 +12,6 @@ mod clear_settings;
 mod entry;
 mod follow;
 mod get_settings;
-mod locks;
 mod on_harness_config;
 mod remove_always_allow;
 mod resolve;
@@ -29,14 +28,12 @@ use tokio::sync::Notify;
 use crate::bus::{Worker, WorkerDef};
 use crate::model::api::approval::Mode;
 use entry::Providers;
-use locks::SessionLocks;
 
 /// Memory of the worker.
 #[derive(Debug, Default)]
 pub struct State {
     /// Mode of the sessions that chose none; never unset, `manual` until it could be read.
     default_mode: ArcSwap<Mode>,
-    locks: SessionLocks,
     /// Set when the configuration entry must be read.
     changed: Notify,
     /// Providers as found before the start, for the follower.
@@ -92,4 +89,10 @@ pub fn worker() -> WorkerDef {
     .prepare(follow::first_read)
     .background(follow::run)
     .build()
+}
+
+/// Name that is held while a session's settings change, so that no two changes overwrite each other (contract 03
+/// weakness 4).
+fn settings_hold(session_id: &str) -> String {
+    format!("approval_settings/{session_id}")
 }

@@ -1,49 +1,37 @@
-//! Where the queues are kept, and one lock per queue (contract 06 §5, §7).
+//! Where the queues are kept; one user of a queue at a time (contract 06 §5, §7).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde_json::{Value, json};
-use tokio::sync::Mutex as AsyncMutex;
 
-use crate::bus::Cx;
+use crate::bus::{Cx, Hold};
 use crate::config::StoreBackend;
 use crate::error::{Error, Result};
 
-/// Memory of the worker: the locks of the queues in use, and the queues themselves with the memory backend.
+/// Memory of the worker: the queues themselves with the memory backend.
 #[derive(Debug, Default)]
 pub struct Inboxes {
-    locks: Mutex<HashMap<String, Arc<AsyncMutex<()>>>>,
     in_memory: OnceLock<bool>,
     kept: Mutex<HashMap<String, Vec<Value>>>,
 }
 
-/// One queue while its lock is held.
+/// One queue while nobody else is at it.
 pub(super) struct Inbox<'a> {
     cx: &'a Cx<Inboxes>,
     key: String,
-    _lock: Lock<'a>,
-}
-
-/// The lock of a queue; the last one to let go takes it off the books.
-struct Lock<'a> {
-    inboxes: &'a Inboxes,
-    key: String,
-    guard: Option<tokio::sync::OwnedMutexGuard<()>>,
+    _alone: Hold,
 }
 
 impl Inboxes {
     /// Waits until the caller is the only one at this queue.
     pub(super) async fn open(cx: &Cx<Self>, key: String) -> Inbox<'_> {
-        let inboxes: &Self = cx.state();
-        let lock = Arc::clone(inboxes.locks().entry(key.clone()).or_default());
-        let mut held = Lock {
-            inboxes,
-            key: key.clone(),
-            guard: None,
-        };
-        held.guard = Some(lock.lock_owned().await);
-        Inbox { cx, key, _lock: held }
+        let alone = cx.bus().hold(&format!("inbox_queue/{key}")).await;
+        Inbox {
+            cx,
+            key,
+            _alone: alone,
+        }
     }
 
     fn in_memory(&self, cx: &Cx<Self>) -> bool {
@@ -52,25 +40,8 @@ impl Inboxes {
             .get_or_init(|| cx.config().session.store_backend == StoreBackend::Memory)
     }
 
-    fn locks(&self) -> MutexGuard<'_, HashMap<String, Arc<AsyncMutex<()>>>> {
-        self.locks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn kept(&self) -> MutexGuard<'_, HashMap<String, Vec<Value>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Lock<'_> {
-    fn drop(&mut self) {
-        self.guard = None;
-        let mut locks = self.inboxes.locks();
-        if locks
-            .get(&self.key)
-            .is_some_and(|lock| Arc::strong_count(lock) == 1)
-        {
-            locks.remove(&self.key);
-        }
     }
 }
 

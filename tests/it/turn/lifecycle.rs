@@ -128,6 +128,25 @@ async fn c02_weakness_10_a_stored_answer_is_not_asked_for_again() {
 }
 
 #[tokio::test]
+async fn a_name_is_held_by_one_and_forgotten_by_the_last() {
+    use futures::FutureExt;
+    let rig = Rig::allowing(|_, _| says(&["ok"])).await;
+    let bus = rig.t.bus();
+    let first = bus.hold("a").await;
+    let mut second = Box::pin(bus.hold("a"));
+    assert!(second.as_mut().now_or_never().is_none());
+    let other = bus.hold("b").await;
+    assert_eq!(bus.held(), ["a", "b"]);
+    drop(first);
+    let second = second.await;
+    // One that gives up while waiting leaves nothing behind either.
+    assert!(bus.hold("a").now_or_never().is_none());
+    drop((second, other));
+    assert_eq!(bus.held(), Vec::<String>::new());
+    rig.t.stop().await;
+}
+
+#[tokio::test]
 async fn a_wake_queue_gets_every_hand_over_and_costs_nothing() {
     for (queue, fails) in [("default", false), ("nowhere", true)] {
         let mut options = TestOptions {
