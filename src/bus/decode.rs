@@ -6,12 +6,16 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::model::text::clip;
 
 /// Deepest nesting accepted; the engine's own frames allow no more.
 pub const MAX_DEPTH: usize = 128;
 
 /// Largest payload accepted, in bytes of text and structure; the engine's own frames allow no more.
 pub const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
+
+/// Longest part of a decoder's complaint that is passed on, in characters.
+const MAX_TEXT_CHARS: usize = 128;
 
 /// Added by an engine to the payloads of outside callers (contract 00 §2.4); never reaches a handler.
 const CALLER_MEMBER: &str = "_caller_worker_id";
@@ -52,14 +56,58 @@ pub fn decode<T: DeserializeOwned + 'static>(payload: Value, required: &[&str], 
 fn shape<T: DeserializeOwned>(value: Value) -> Result<T> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
-        let cause = error.into_inner();
+        let cause = plain(&error.into_inner());
         // Our own checks speak in the contract's words already.
-        if path == "." || path == "?" || cause.to_string().starts_with("invalid message: ") {
-            Error::Invalid(cause.to_string())
+        if path == "." || path == "?" || cause.starts_with("invalid message: ") {
+            Error::Invalid(cause)
         } else {
-            Error::Invalid(format!("{path}: {cause}"))
+            Error::Invalid(format!("{}: {cause}", clip(&path, MAX_TEXT_CHARS)))
         }
     })
+}
+
+/// What a decoder complains about, in words of JSON instead of Rust's, and without more than a glimpse of the value.
+pub fn plain(cause: &serde_json::Error) -> String {
+    let text = cause.to_string();
+    let (found, expected) = match text.rsplit_once(", expected ") {
+        Some((found, expected)) => (found, Some(expected)),
+        None => (text.as_str(), None),
+    };
+    // The only complaint that names a type of ours and nothing of the value.
+    if found.starts_with("data did not match any variant of untagged enum") {
+        return "did not match any variant".to_owned();
+    }
+    let found = match found {
+        "invalid type: map" => "invalid type: object",
+        "invalid type: sequence" => "invalid type: array",
+        found => found,
+    };
+    let found = clip(found, MAX_TEXT_CHARS);
+    match expected.map(in_json_words) {
+        Some(expected) => format!("{found}, expected {}", clip(expected, MAX_TEXT_CHARS)),
+        None => found.into_owned(),
+    }
+}
+
+fn in_json_words(expected: &str) -> &str {
+    let one_of_ours = [
+        "struct ",
+        "internally tagged enum ",
+        "adjacently tagged enum ",
+        "enum ",
+        "tuple ",
+    ];
+    match expected {
+        "a map" => "an object",
+        "a sequence" => "an array",
+        "string or map" => "a string",
+        "unit" => "null",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of 0 or more",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        name if one_of_ours.iter().any(|kind| name.starts_with(kind)) => "an object",
+        words => words,
+    }
 }
 
 /// The object a payload stands for: its `body` when that is an object, `{}` when it is no object at all.
@@ -170,6 +218,50 @@ mod tests {
             decode::<Value>(large, &[], false).unwrap_err().wire_code(),
             "payload_too_large"
         );
+    }
+
+    #[test]
+    fn complaints_are_short_and_speak_of_json() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Inner {
+            #[serde(rename = "n")]
+            _n: u64,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        struct Outer {
+            #[serde(rename = "inner")]
+            _inner: Inner,
+            #[serde(default, rename = "list")]
+            _list: Vec<u8>,
+        }
+        let long = "x".repeat(1 << 20);
+        let clipped = "x".repeat(MAX_TEXT_CHARS - r#"invalid type: string ""#.len());
+        for (payload, expected) in [
+            (
+                json!({"inner": null}),
+                "inner: invalid type: null, expected an object".to_owned(),
+            ),
+            (
+                json!({"inner": [1, 2]}),
+                "inner: invalid length 2, expected fewer elements in array".to_owned(),
+            ),
+            (json!({"inner": {}}), "inner: missing field `n`".to_owned()),
+            (
+                json!({"inner": {"n": {}}}),
+                "inner.n: invalid type: object, expected a whole number of 0 or more".to_owned(),
+            ),
+            (
+                json!({"inner": {"n": long}}),
+                format!(r#"inner.n: invalid type: string "{clipped}…, expected a whole number of 0 or more"#),
+            ),
+            (
+                json!({"inner": {"n": 1}, "list": {}}),
+                "list: invalid type: object, expected an array".to_owned(),
+            ),
+        ] {
+            let error = decode::<Outer>(payload, &[], false).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ use crate::telemetry::Metrics;
 pub use channel::{ChannelOptions, ChannelPair, ChannelReader, ChannelWriter, Frame};
 pub use context::{Baggage, CallContext, CallOptions};
 pub use cx::Cx;
-pub use decode::{MAX_DEPTH, MAX_PAYLOAD_BYTES, decode, dismantle, unwrap_body};
+pub use decode::{MAX_DEPTH, MAX_PAYLOAD_BYTES, decode, dismantle, plain, unwrap_body};
 pub use function::{Function, FunctionDef, FunctionInfo, Payload};
 pub use hold::Hold;
 pub use scope::Scope;

@@ -10,6 +10,7 @@ use super::{Bus, CallFuture};
 use crate::error::Error;
 use crate::model::FunctionId;
 use crate::model::api::provider::ChannelRef;
+use crate::model::text::clip;
 
 /// A call that leaves the process, or comes in.
 #[derive(Debug, Clone)]
@@ -114,14 +115,12 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Opens the writing end of a channel that is not of this process.
     fn open_writer(&self, channel: &ChannelRef) -> CallFuture<ChannelWriter> {
-        let error = Error::coded("channel_not_found", format!("no channel {}", channel.channel_id));
-        Box::pin(futures::future::ready(Err(error)))
+        Box::pin(futures::future::ready(Err(no_channel(channel))))
     }
 
     /// Opens the reading end of a channel that is not of this process.
     fn open_reader(&self, channel: &ChannelRef) -> CallFuture<ChannelReader> {
-        let error = Error::coded("channel_not_found", format!("no channel {}", channel.channel_id));
-        Box::pin(futures::future::ready(Err(error)))
+        Box::pin(futures::future::ready(Err(no_channel(channel))))
     }
 
     /// Whether [`commit`](Self::commit) is all or nothing, and nobody but this process can write.
@@ -132,4 +131,11 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Ends it; acknowledged work is on disk afterwards.
     fn shutdown(&self) -> futures::future::BoxFuture<'static, ()>;
+}
+
+fn no_channel(channel: &ChannelRef) -> Error {
+    Error::coded(
+        "channel_not_found",
+        format!("no channel {}", clip(&channel.channel_id, 64)),
+    )
 }

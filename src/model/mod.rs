@@ -12,6 +12,7 @@ pub mod key;
 pub mod lenient;
 pub mod message;
 pub mod raw;
+pub mod text;
 pub mod turn;
 pub mod usage;
 

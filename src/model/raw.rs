@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::message::AgentMessage;
+use super::text::clip;
 
 /// A message as it is stored and passed on: the JSON object itself, shared, never rebuilt.
 ///
@@ -26,7 +27,7 @@ impl RawMessage {
         };
         match object.get("role").and_then(Value::as_str) {
             Some("user" | "assistant" | "function_result" | "custom") => {}
-            Some(role) => return Err(format!("unknown role `{role}`")),
+            Some(role) => return Err(format!("unknown role `{}`", clip(role, 32))),
             None => return Err("`role` is missing".into()),
         }
         match object.get_mut("content") {

@@ -11,7 +11,11 @@ mod bridge_rig;
 #[cfg(test)]
 mod catalog;
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
 mod config;
+#[cfg(test)]
+mod console;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
@@ -37,7 +41,13 @@ mod engine_topics;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod layers;
+#[cfg(test)]
+mod model_failures;
+#[cfg(test)]
+mod model_rig;
 #[cfg(test)]
 mod models;
 #[cfg(test)]
@@ -58,5 +68,7 @@ mod session_tree;
 mod support;
 #[cfg(test)]
 mod turn;
+#[cfg(test)]
+mod types;
 #[cfg(test)]
 mod ui;

@@ -49,15 +49,15 @@ async fn c03_case_33_bad_payloads_are_rejected() {
         (json!({"function_id": 7}), missing),
         (
             json!({"function_id": "f", "args": [1]}),
-            "args: invalid type: sequence, expected a map",
+            "args: invalid type: array, expected an object",
         ),
         (
             json!({"function_id": "f", "args": null}),
-            "args: invalid type: null, expected a map",
+            "args: invalid type: null, expected an object",
         ),
         (
             json!({"function_id": "f", "args": "x"}),
-            "args: invalid type: string \"x\", expected a map",
+            "args: invalid type: string \"x\", expected an object",
         ),
     ] {
         let error = rig.call("policy::check_permissions", payload).await.unwrap_err();

@@ -780,7 +780,7 @@ async fn requests_that_are_wrong_fail_the_call() {
         (json!({"model": ""}), "missing required string field: model"),
         (
             json!({"messages": {}}),
-            "messages: invalid type: map, expected a sequence",
+            "messages: invalid type: object, expected an array",
         ),
         (
             json!({"tools": [{"name": "x"}]}),

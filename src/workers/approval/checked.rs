@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::bus;
+use crate::model::text::MAX_ID_BYTES;
 
 /// A request that can be read from the members of a payload, or a short text for people that says what is wrong.
 pub(super) trait Readable: Sized {
@@ -55,13 +56,17 @@ impl<T: JsonSchema> JsonSchema for Checked<T> {
     }
 }
 
-/// A member that must be a text with at least one character.
+/// A member that must be a text with at least one character, and no longer than ids are.
 pub(super) fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Result<&'a str, String> {
-    members
+    let text = members
         .get(name)
         .and_then(Value::as_str)
         .filter(|text| !text.is_empty())
-        .ok_or_else(|| format!("{name} must be a non-empty string"))
+        .ok_or_else(|| format!("{name} must be a non-empty string"))?;
+    if text.len() > MAX_ID_BYTES {
+        return Err(format!("{name} is longer than {MAX_ID_BYTES} bytes"));
+    }
+    Ok(text)
 }
 
 /// A member that becomes part of a state key, in which `/` separates.

@@ -118,7 +118,10 @@ fn start_request(payload: Map<String, Value>) -> Result<StartRequest> {
         .collect();
     serde_path_to_error::deserialize(Value::Object(payload)).map_err(|error| {
         let path = error.path().to_string();
-        invalid_payload(&format!("{path} is not accepted ({})", error.into_inner()))
+        invalid_payload(&format!(
+            "{path} is not accepted ({})",
+            bus::plain(&error.into_inner())
+        ))
     })
 }
 

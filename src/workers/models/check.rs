@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 use crate::model::catalog;
+use crate::model::text::MAX_ID_BYTES;
 
 /// Which record a registration is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,13 @@ pub(super) fn check(record: &Value) -> Result<Target> {
             "invalid Model payload: provider and id are required",
         ));
     };
+    for (member, text) in [("provider", provider), ("id", id)] {
+        if text.len() > MAX_ID_BYTES {
+            return Err(Error::invalid(format!(
+                "invalid Model payload: {member} is longer than {MAX_ID_BYTES} bytes"
+            )));
+        }
+    }
     let removed = object.get("removed") == Some(&Value::Bool(true));
     if !removed && let Some(complaint) = complaint(object) {
         return Err(Error::invalid(format!("invalid Model payload: {complaint}")));

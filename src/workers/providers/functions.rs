@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::protocol::Call;
 use super::{Host, discovery, driver};
-use crate::bus::{Cx, Function};
+use crate::bus::{self, Cx, Function};
 use crate::error::{Error, Result};
 use crate::model::AgentMessage;
 use crate::model::api::provider::{
@@ -78,6 +78,11 @@ impl Function for RefreshModels {
     type State = Host;
     type Request = Value;
     type Response = RefreshResponse;
+
+    fn decode(payload: Value) -> Result<Value> {
+        bus::dismantle(payload);
+        Ok(Value::Null)
+    }
 
     async fn call(cx: &Cx<Host>, _: Value) -> Result<RefreshResponse> {
         Ok(RefreshResponse {

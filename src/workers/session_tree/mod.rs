@@ -30,7 +30,7 @@ pub use sessions::Sessions;
 /// The worker.
 pub fn worker() -> WorkerDef {
     Worker::new(
-        "session-tree",
+        "session",
         "Keeps the transcript of every session as a tree of entries.",
         Sessions::default(),
     )

@@ -9,6 +9,9 @@ use super::prompt::AGENT_TRIGGER;
 use super::record::{PreparedCall, Work};
 use crate::model::{AssistantMessage, CallId, ContentBlock, FunctionCall, FunctionResult, StopReason};
 
+/// Longest call id that is kept: it becomes part of a state key.
+const MAX_CALL_ID_BYTES: usize = 256;
+
 /// Makes call ids usable as keys: unique within the message, not empty, without `/`. Replaced in the stored message, so
 /// that provider, transcript, approvals and results all speak of the same id.
 pub(super) fn repair_call_ids(message: &mut AssistantMessage, turn: u64) {
@@ -20,7 +23,7 @@ pub(super) fn repair_call_ids(message: &mut AssistantMessage, turn: u64) {
         };
         position += 1;
         let base = match id.as_str() {
-            "" => format!("call-{turn}-{position}"),
+            text if text.is_empty() || text.len() > MAX_CALL_ID_BYTES => format!("call-{turn}-{position}"),
             text => text.replace('/', "_"),
         };
         let mut candidate = CallId::from(base.as_str());
@@ -148,6 +151,19 @@ mod tests {
             })
             .collect();
         message
+    }
+
+    #[test]
+    fn ids_too_long_for_a_key_are_replaced() {
+        let (long, kept) = ("x".repeat(257), "y".repeat(256));
+        let mut message = assistant(&[
+            (&kept, "f", json!({})),
+            (&long, "f", json!({})),
+            ("", "f", json!({})),
+        ]);
+        repair_call_ids(&mut message, 3);
+        let ids: Vec<&str> = message.calls().map(|(id, ..)| id.as_str()).collect();
+        assert_eq!(ids, [kept.as_str(), "call-3-2", "call-3-3"]);
     }
 
     fn one(name: &str, arguments: Value) -> PreparedCall {

@@ -149,3 +149,6 @@ fn row_write(bus: &Bus, session: &SessionId, nonce: &str) -> Result<Write> {
 fn is_alive(row: &Value, now_ms: i64) -> bool {
     Row::deserialize(row).is_ok_and(|row| now_ms.saturating_sub(row.ts) < TTL_MS)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Turns;
 use super::actor::Input;
 use super::record::{APPROVALS, Decision};
-use crate::bus::{Cx, Function};
+use crate::bus::{self, Cx, Function};
 use crate::error::Result;
 use crate::model::SessionId;
 
@@ -19,6 +19,11 @@ impl Function for OnApproval {
     type State = Turns;
     type Request = Value;
     type Response = ();
+
+    fn decode(payload: Value) -> Result<Value> {
+        // Never rejects: what the guard refuses is as good as nothing.
+        Ok(bus::decode(payload, &[], false).unwrap_or_default())
+    }
 
     async fn call(cx: &Cx<Turns>, event: Value) -> Result<()> {
         if let Some(session) = decided_session(&event) {

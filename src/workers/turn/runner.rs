@@ -12,8 +12,8 @@ use super::actor::Input;
 use super::record::TurnRecord;
 use super::session::{Backoff, Outcome, Session};
 use super::{
-    Turns, assistant_streaming, function_awaiting_approval, function_execute, provisioning, steering_check,
-    wake,
+    Turns, assistant_streaming, function_awaiting_approval, function_execute, provisioning, start,
+    steering_check, wake,
 };
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
@@ -84,6 +84,7 @@ where
         F::ID,
         state.as_str()
     );
+    start::check_session_id(&session)?;
     let (reply, answer) = oneshot::channel();
     cx.state()
         .actors

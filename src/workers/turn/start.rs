@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::api::Contract;
 use crate::model::api::run::{self, StartRequest, StartResponse};
 use crate::model::api::session::{Ensure, EnsureRequest};
+use crate::model::text::MAX_ID_BYTES;
 use crate::model::{SessionId, TurnState};
 
 const ENSURE_MS: u64 = 10_000;
@@ -34,6 +35,7 @@ impl Function for Start {
 
     async fn call(cx: &Cx<Turns>, request: StartRequest) -> Result<StartResponse> {
         check_session_id(&request.session_id)?;
+        check_names(&request)?;
         let session = request.session_id.clone();
         let (reply, answer) = oneshot::channel();
         cx.state().actors.submit(
@@ -49,7 +51,7 @@ impl Function for Start {
 }
 
 /// Session ids become part of state keys that use `/` as their separator.
-fn check_session_id(id: &str) -> Result<()> {
+pub(super) fn check_session_id(id: &str) -> Result<()> {
     let problem = match id {
         "" => return Err(Error::missing_string("session_id")),
         id if id.len() > 256 => "is longer than 256 bytes",
@@ -58,6 +60,25 @@ fn check_session_id(id: &str) -> Result<()> {
         _ => return Ok(()),
     };
     Err(Error::invalid(format!("session_id {problem}")))
+}
+
+/// Names that are kept with the run must have the size of names.
+fn check_names(request: &StartRequest) -> Result<()> {
+    let names = [
+        ("provider", Some(request.provider.as_str())),
+        ("model", Some(request.model.as_str())),
+        ("message_id", request.message_id.as_deref()),
+        ("budget_id", request.budget_id.as_deref()),
+    ];
+    match names
+        .into_iter()
+        .find(|(_, name)| name.is_some_and(|name| name.len() > MAX_ID_BYTES))
+    {
+        Some((member, _)) => Err(Error::invalid(format!(
+            "{member} is longer than {MAX_ID_BYTES} bytes"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// The answer for a session whose run is not over.

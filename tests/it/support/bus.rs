@@ -208,6 +208,11 @@ impl TestBus {
         .await
     }
 
+    /// Everything measured so far, as `/metrics` shows it.
+    pub(crate) fn measured(&self) -> String {
+        self.metrics.render()
+    }
+
     /// How often a function of this process was called.
     pub(crate) fn calls_of(&self, id: &str) -> u64 {
         let wanted = format!("function=\"{id}\"");

@@ -1,0 +1,521 @@
+//! The program itself: its command line, its exit codes, and its life from start to signal.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use harness::app::{App, Parts};
+use harness::bus::{CallContext, CallOptions};
+use harness::config::{Config, EngineChoice, Flags, LoadInput, MapEnv};
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Nothing here takes longer on a machine that works.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The fifteen workers of contract 01 §8.1.
+const WORKERS: [&str; 15] = [
+    "harness",
+    "turn-orchestrator",
+    "approval-gate",
+    "session",
+    "hook-fanout",
+    "models-catalog",
+    "provider-anthropic",
+    "provider-openai",
+    "provider-kimi",
+    "provider-lmstudio",
+    "provider-llamacpp",
+    "llm-budget",
+    "context-compaction",
+    "web",
+    "session-inbox",
+];
+
+/// A directory to start the program in; it sees nothing else of the machine's settings.
+struct Home(TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn with(config: &str) -> Self {
+        let home = Self::new();
+        home.write(config);
+        home
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Replaces the configuration file at once, as editors do.
+    fn write(&self, config: &str) {
+        let beside = self.path().join("config.new");
+        std::fs::write(&beside, config).unwrap();
+        std::fs::rename(beside, self.path().join("config.yaml")).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
+        command
+            .args(args)
+            .env_clear()
+            .current_dir(self.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs to the end.
+    fn run(&self, args: &[&str]) -> Ran {
+        Ran::of(self.command(args).output().unwrap())
+    }
+
+    fn serve(&self, args: &[&str], env: &[(&str, &str)]) -> Running {
+        let mut command = self.command(args);
+        command
+            .envs(env.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        Running::new(command.spawn().unwrap())
+    }
+}
+
+/// How a run of the program ended.
+struct Ran {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn of(output: Output) -> Self {
+        Self {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.out).unwrap()
+    }
+}
+
+/// A program that serves; killed when the test is over.
+struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Running {
+    fn new(mut child: Child) -> Self {
+        let (sender, lines) = channel();
+        let reader = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in reader.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self {
+            child,
+            lines,
+            seen: Vec::new(),
+        }
+    }
+
+    /// Waits for a line of the log that has this in it.
+    fn says(&mut self, what: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    self.seen.push(line.clone());
+                    if line.contains(what) {
+                        return line;
+                    }
+                }
+                Err(why) => panic!("never said {what:?} ({why}):\n{}", self.seen.join("\n")),
+            }
+        }
+    }
+
+    /// The address after `address=` of the admin server, once it is there.
+    fn admin(&mut self) -> String {
+        let line = self.says("admin server");
+        let address = line.rsplit_once("address=").unwrap().1.trim();
+        address
+            .chars()
+            .take_while(|c| c.is_ascii_digit() || ".:".contains(*c))
+            .collect()
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([format!("-{name}"), pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    fn ends(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("it did not end:\n{}", self.seen.join("\n"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Status and body of a page.
+fn get(address: &str, path: &str) -> (u16, String) {
+    let mut connection = TcpStream::connect(address).unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(
+        connection,
+        "GET {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut text = String::new();
+    connection.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
+}
+
+const EMBEDDED: &str = "engine: {mode: embedded, listen: \"127.0.0.1:0\"}\nhttp: {listen: \"127.0.0.1:0\"}\n";
+
+#[test]
+fn c01_case_27_the_manifest() {
+    let home = Home::new();
+    let ran = home.run(&["--manifest", "--url", "ws://127.0.0.1:1"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
+    let rows = ran.json();
+    let names: Vec<&str> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["name"].as_str().unwrap())
+        .collect();
+    assert!(names.contains(&"turn-orchestrator"), "{names:?}");
+    let mut unique = names.clone();
+    unique.sort_unstable();
+    unique.dedup();
+    assert_eq!(unique.len(), names.len(), "{names:?}");
+    for row in rows.as_array().unwrap() {
+        assert!(WORKERS.contains(&row["name"].as_str().unwrap()), "{row}");
+        assert!(!row["description"].as_str().unwrap().is_empty(), "{row}");
+        assert_eq!(row.as_object().unwrap().len(), 2);
+    }
+    assert!(ran.out.starts_with("[\n  {\n    \"name\""), "indented by two");
+    assert_eq!(
+        std::fs::read_dir(home.path()).unwrap().count(),
+        0,
+        "it left something behind"
+    );
+}
+
+#[test]
+fn the_functions_are_listed_with_schemas() {
+    let home = Home::new();
+    let plain = home.run(&["functions"]);
+    assert_eq!((plain.code, plain.err.as_str()), (Some(0), ""));
+    let json = home.run(&["functions", "--json"]);
+    assert_eq!((json.code, json.err.as_str()), (Some(0), ""));
+    let rows = json.json();
+    let rows = rows.as_array().unwrap();
+    let ids: Vec<&str> = rows.iter().map(|row| row["id"].as_str().unwrap()).collect();
+    assert!(ids.is_sorted() && ids.contains(&"run::start"), "{ids:?}");
+    let listed: Vec<&str> = plain
+        .out
+        .lines()
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(listed, ids);
+    let mut for_clients = 0;
+    for row in rows {
+        assert!(row["description"].is_string(), "{row}");
+        for schema in ["request_schema", "response_schema"] {
+            assert_eq!(
+                row[schema]["$schema"], "http://json-schema.org/draft-07/schema#",
+                "{row}"
+            );
+            assert!(jsonschema::validator_for(&row[schema]).is_ok(), "{row}");
+        }
+        for_clients += usize::from(row["metadata"] == json!({ "client": true }));
+    }
+    assert!(for_clients > 0);
+}
+
+#[test]
+fn c12_case_10_check_config_reports_all_mistakes() {
+    let home = Home::with("turn: {parallel_calls: many}\nweb: {max_redirect: 3}\nengine: {mode: both}\n");
+    let ran = home.run(&["check-config"]);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""));
+    let lines: Vec<&str> = ran.err.lines().collect();
+    assert_eq!(lines.len(), 3, "{}", ran.err);
+    for (line, path, hint) in [
+        (lines[0], "turn.parallel_calls", "many"),
+        (lines[1], "web.max_redirect", "`max_redirects`"),
+        (lines[2], "engine.mode", "auto, embedded, connect"),
+    ] {
+        assert!(line.starts_with(path) && line.contains(hint), "{line}");
+    }
+}
+
+#[test]
+fn check_config_of_good_files_and_of_none() {
+    let home = Home::new();
+    let none = home.run(&["check-config"]);
+    assert_eq!((none.code, none.out.as_str()), (Some(0), "./config.yaml: ok\n"));
+    home.write("turn_queue: x\nturn: {parallel_calls: 3}\n");
+    let warned = home.run(&["check-config", "--config", "config.yaml"]);
+    assert_eq!((warned.code, warned.out.as_str()), (Some(0), "config.yaml: ok\n"));
+    assert!(
+        warned.err.starts_with("warning: turn_queue: ") && warned.err.contains("`turn.wake_queue`"),
+        "{}",
+        warned.err
+    );
+    home.write("turn: [\n");
+    let broken = home.run(&["check-config"]);
+    assert_eq!(broken.code, Some(2));
+    assert!(
+        broken.err.contains("config.yaml") && broken.err.contains("line"),
+        "{}",
+        broken.err
+    );
+    home.write("just text");
+    assert_eq!(home.run(&["check-config"]).code, Some(2));
+}
+
+#[test]
+fn unusable_arguments_exit_with_2() {
+    let home = Home::new();
+    for args in [&["--no-such-flag"][..], &["no-such-command"], &["serve", "--url"]] {
+        let ran = home.run(args);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(2), ""), "{args:?}");
+        assert!(
+            ran.err.starts_with("error: ") && ran.err.contains("--help"),
+            "{}",
+            ran.err
+        );
+    }
+    let help = home.run(&["--help"]);
+    assert_eq!((help.code, help.err.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn serve_with_a_bad_configuration_exits_with_2_and_starts_nothing() {
+    let home = Home::with("turn: {parallel_calls: many}\n");
+    for args in [&["serve"][..], &[]] {
+        let ran = home.run(args);
+        assert_eq!(ran.code, Some(2));
+        assert!(ran.err.starts_with("turn.parallel_calls: "), "{}", ran.err);
+    }
+    let names: Vec<_> = std::fs::read_dir(home.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["config.yaml"]);
+}
+
+#[test]
+fn c12_case_08_an_open_listener_without_a_token_does_not_start() {
+    let home = Home::with("engine: {mode: embedded, listen: \"0.0.0.0:0\"}\n");
+    let ran = home.run(&["serve"]);
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.err.contains("engine.listen_token"), "{}", ran.err);
+}
+
+#[test]
+fn c01_case_28_and_c12_case_01_the_flag_beats_the_variable() {
+    let home = Home::with("http: {listen: \"127.0.0.1:0\"}\n");
+    let env = [("III_URL", "ws://127.0.0.1:1")];
+    home.serve(&["serve"], &env).says("ws://127.0.0.1:1");
+    let mut flagged = home.serve(&["serve", "--url", "ws://127.0.0.1:2"], &env);
+    flagged.says("ws://127.0.0.1:2");
+    assert!(
+        !flagged.seen.iter().any(|line| line.contains("ws://127.0.0.1:1")),
+        "{:?}",
+        flagged.seen
+    );
+}
+
+#[test]
+fn a_life_from_start_to_sigterm() {
+    let home = Home::with(EMBEDDED);
+    let mut running = home.serve(&["serve"], &[]);
+    let admin = running.admin();
+    running.says("ready");
+    assert_eq!(get(&admin, "/healthz"), (200, "ok\n".into()));
+    let (status, body) = get(&admin, "/readyz");
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(
+        (status, body),
+        (
+            200,
+            json!({ "ready": true, "reasons": [],
+            "engine": { "mode": "embedded", "reason": "engine.mode is embedded" } })
+        )
+    );
+    let (status, metrics) = get(&admin, "/metrics");
+    assert_eq!(status, 200);
+    assert!(
+        metrics.lines().any(|line| line.starts_with("harness_")),
+        "{metrics}"
+    );
+    assert_eq!(get(&admin, "/nothing").0, 404);
+
+    // The store is one program's at a time.
+    let second = home.run(&["serve"]);
+    assert_eq!(second.code, Some(1));
+    assert!(second.err.contains("harness-data"), "{}", second.err);
+
+    running.signal("TERM");
+    assert_eq!(running.ends().code(), Some(0));
+    running.says("stopped");
+    assert!(
+        TcpStream::connect(admin).is_err(),
+        "the admin server is still there"
+    );
+}
+
+#[test]
+fn sigint_ends_it_as_well_and_the_next_start_finds_its_store() {
+    let home = Home::with(EMBEDDED);
+    for _ in 0..2 {
+        let mut running = home.serve(&[], &[]);
+        running.says("ready");
+        running.signal("INT");
+        assert_eq!(running.ends().code(), Some(0));
+    }
+}
+
+#[test]
+fn c12_case_11_a_running_program_keeps_its_values_when_the_file_goes_bad() {
+    let home = Home::with(EMBEDDED);
+    let mut running = home.serve(&["serve"], &[]);
+    let admin = running.admin();
+    running.says("ready");
+    home.write(&format!("{EMBEDDED}turn: {{parallel_calls: many}}\n"));
+    let warning = running.says("configuration not reloaded");
+    assert!(
+        warning.contains("WARN") && warning.contains("turn.parallel_calls"),
+        "{warning}"
+    );
+    assert_eq!(get(&admin, "/readyz").0, 200);
+    home.write(&format!("{EMBEDDED}turn: {{parallel_calls: 2}}\n"));
+    running.says("configuration reloaded");
+    let warnings = running
+        .seen
+        .iter()
+        .filter(|line| line.contains("configuration not reloaded"));
+    assert_eq!(warnings.count(), 1);
+    running.signal("TERM");
+    assert_eq!(running.ends().code(), Some(0));
+}
+
+#[test]
+fn a_taken_admin_address_is_an_error_that_names_its_key() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let home = Home::with(&format!(
+        "engine: {{mode: embedded}}\nhttp: {{listen: \"{address}\"}}\n"
+    ));
+    let ran = home.run(&["serve"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.err.contains("http.listen") && ran.err.contains(&address.to_string()),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn the_demo_shows_four_scenes() {
+    let home = Home::new();
+    let ran = home.run(&["demo"]);
+    assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""), "{}", ran.out);
+    let scenes: Vec<&str> = ran.out.lines().filter(|line| line.starts_with("── ")).collect();
+    assert_eq!(
+        scenes,
+        [
+            "── 1. A streamed answer",
+            "── 2. A call that the rules allow",
+            "── 3. A call that waits for a person",
+            "── 4. A call that the rules deny",
+        ]
+    );
+    assert!(
+        ran.out.ends_with("all 4 scenes went as they must\n"),
+        "{}",
+        ran.out
+    );
+    assert_eq!(
+        std::fs::read_dir(home.path()).unwrap().count(),
+        0,
+        "it left something behind"
+    );
+}
+
+#[tokio::test]
+async fn c12_case_07_the_files_provider_address_is_resolved() {
+    let home = Home::with(&format!(
+        "{EMBEDDED}provider_openai: {{default_api_url: \"http://127.0.0.1:9/v1/chat/completions\"}}\n"
+    ));
+    let loaded = Config::load(&LoadInput {
+        path: Some(home.path().join("config.yaml")),
+        flags: Flags::default(),
+        env: Arc::new(MapEnv::default()),
+    })
+    .unwrap();
+    let mut config = loaded.config.clone();
+    config.engine.data_dir = home.path().join("data").to_string_lossy().into_owned().into();
+    config.permissions_path = home.path().join("none.yaml");
+    assert!(matches!(loaded.engine_choice(), EngineChoice::Embedded { .. }));
+    let app = App::start(Parts {
+        config,
+        engine: loaded.engine_choice(),
+        env: Arc::new(MapEnv::default()),
+        workers: harness::workers::all(),
+    })
+    .await
+    .unwrap();
+    let request = json!({ "provider": "openai" });
+    let resolved = app
+        .bus()
+        .invoke(
+            &CallContext::default(),
+            "harness::provider::resolve",
+            request,
+            CallOptions::default(),
+        )
+        .await
+        .unwrap();
+    assert_eq!(resolved["api_url"], "http://127.0.0.1:9/v1/chat/completions");
+    assert!(app.stop().await);
+}
