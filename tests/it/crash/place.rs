@@ -126,7 +126,7 @@ impl Place {
     /// The store with nothing at work on it but the workers that keep conversations.
     pub(super) async fn open_idle(&self) -> TestBus {
         self.open_with(|options| {
-            let keeps = |name: &str| name == "session-tree" || name == "session-inbox";
+            let keeps = |name: &str| name == "session" || name == "session-inbox";
             options.workers.retain(|worker| keeps(worker.name));
         })
         .await
