@@ -2,10 +2,10 @@
 //!
 //! An engine channel is a pair of sockets; here both ends are usually in the process and a bounded queue serves. The
 //! references look the same, so a provider does not know which kind it writes to. A channel is forgotten as soon as both
-//! ends are taken; one with an untaken end after five minutes.
+//! ends are closed; one with an untaken end after five minutes.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -63,19 +63,26 @@ pub struct ChannelPair {
 pub struct ChannelWriter {
     sender: mpsc::Sender<Frame>,
     slim: bool,
+    _entry: Option<Arc<Entry>>,
 }
 
 /// The reading end. Dropping it makes the writer fail.
 #[derive(Debug)]
 pub struct ChannelReader {
     receiver: mpsc::Receiver<Frame>,
+    _entry: Option<Arc<Entry>>,
 }
 
 impl ChannelWriter {
     /// A writer in front of a socket or another process; pair it with the receiver.
     pub fn remote(buffer: usize) -> (Self, mpsc::Receiver<Frame>) {
         let (sender, receiver) = mpsc::channel(buffer.clamp(1, MAX_BUFFER));
-        (Self { sender, slim: false }, receiver)
+        let writer = Self {
+            sender,
+            slim: false,
+            _entry: None,
+        };
+        (writer, receiver)
     }
 
     /// Sends; waits while the channel is full.
@@ -104,7 +111,11 @@ impl ChannelReader {
     /// A reader behind a socket or another process; pair it with the sender.
     pub fn remote(buffer: usize) -> (mpsc::Sender<Frame>, Self) {
         let (sender, receiver) = mpsc::channel(buffer.clamp(1, MAX_BUFFER));
-        (sender, Self { receiver })
+        let reader = Self {
+            receiver,
+            _entry: None,
+        };
+        (sender, reader)
     }
 
     /// The next message; `None` after the writer closed and everything was read.
@@ -113,9 +124,11 @@ impl ChannelReader {
     }
 }
 
-/// Channels whose ends wait to be taken.
+/// Channels that are not over.
 #[derive(Debug, Default)]
-pub struct Channels(Mutex<HashMap<String, Slot>>);
+pub struct Channels(Arc<Mutex<Slots>>);
+
+type Slots = HashMap<String, Slot>;
 
 #[derive(Debug)]
 struct Slot {
@@ -125,22 +138,48 @@ struct Slot {
     created: Instant,
 }
 
+/// Both ends hold it; when the last one goes, the channel is forgotten.
+#[derive(Debug)]
+struct Entry {
+    channel_id: String,
+    slots: Weak<Mutex<Slots>>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if let Some(slots) = self.slots.upgrade() {
+            lock(&slots).remove(&self.channel_id);
+        }
+    }
+}
+
+fn lock(slots: &Mutex<Slots>) -> MutexGuard<'_, Slots> {
+    slots.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Channels {
     /// Makes a channel under fresh ids.
     pub fn create(&self, channel_id: &str, access_key: &str, options: ChannelOptions) -> ChannelPair {
         let (sender, receiver) = mpsc::channel(options.buffer.clamp(1, MAX_BUFFER));
+        let entry = Arc::new(Entry {
+            channel_id: channel_id.to_owned(),
+            slots: Arc::downgrade(&self.0),
+        });
         let slot = Slot {
             access_key: access_key.to_owned(),
             writer: Some(ChannelWriter {
                 sender,
                 slim: options.slim,
+                _entry: Some(Arc::clone(&entry)),
             }),
-            reader: Some(ChannelReader { receiver }),
+            reader: Some(ChannelReader {
+                receiver,
+                _entry: Some(entry),
+            }),
             created: Instant::now(),
         };
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.retain(|_, slot| slot.created.elapsed() < UNTAKEN_LIFE);
-        slots.insert(channel_id.to_owned(), slot);
+        self.sweep();
+        lock(&self.0).insert(channel_id.to_owned(), slot);
         let end = |direction| ChannelRef {
             channel_id: channel_id.to_owned(),
             access_key: access_key.to_owned(),
@@ -150,6 +189,29 @@ impl Channels {
             writer: end(Direction::Write),
             reader: end(Direction::Read),
         }
+    }
+
+    /// Forgets channels with an end that nobody took for five minutes.
+    pub fn sweep(&self) {
+        let stale: Vec<Slot> = {
+            let mut slots = lock(&self.0);
+            let is_stale = |slot: &Slot| {
+                (slot.writer.is_some() || slot.reader.is_some()) && slot.created.elapsed() >= UNTAKEN_LIFE
+            };
+            let ids: Vec<String> = slots
+                .iter()
+                .filter(|(_, slot)| is_stale(slot))
+                .map(|(id, _)| id.clone())
+                .collect();
+            ids.iter().filter_map(|id| slots.remove(id)).collect()
+        };
+        // The ends take the lock when they go.
+        drop(stale);
+    }
+
+    /// How many are known.
+    pub fn count(&self) -> usize {
+        lock(&self.0).len()
     }
 
     /// Takes the writing end. `None`: not of this process. An end can be taken once.
@@ -163,17 +225,12 @@ impl Channels {
     }
 
     fn take<T>(&self, channel: &ChannelRef, end: impl Fn(&mut Slot) -> Option<T>) -> Option<Result<T>> {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = lock(&self.0);
         let slot = slots.get_mut(&channel.channel_id)?;
         if slot.access_key != channel.access_key {
             return Some(Err(Error::coded("channel_not_found", "wrong access key")));
         }
-        let taken =
-            end(slot).ok_or_else(|| Error::coded("channel_taken", "this end of the channel is taken"));
-        if slot.writer.is_none() && slot.reader.is_none() {
-            slots.remove(&channel.channel_id);
-        }
-        Some(taken)
+        Some(end(slot).ok_or_else(|| Error::coded("channel_taken", "this end of the channel is taken")))
     }
 }
 

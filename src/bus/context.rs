@@ -15,6 +15,97 @@ pub struct Baggage {
     pub session_id: Option<Arc<str>>,
     /// `iii.message.id`.
     pub message_id: Option<Arc<str>>,
+    /// The other members as they came, such as `iii.tag.kind=chat`; passed on unread.
+    pub others: Option<Arc<str>>,
+}
+
+const SESSION: &str = "iii.session.id";
+const MESSAGE: &str = "iii.message.id";
+/// Rewritten for each call (contract 00 §11.2).
+const FUNCTION: &str = "iii.function.id";
+
+impl Baggage {
+    /// Reads the text of a W3C `baggage` header. Members without `=` are left out.
+    pub fn parse(text: &str) -> Self {
+        let mut baggage = Self::default();
+        let mut others = Vec::new();
+        for member in text.split(',').map(str::trim) {
+            let Some((key, value)) = member.split_once('=') else {
+                continue;
+            };
+            let value = value.split(';').next().unwrap_or(value);
+            match key.trim() {
+                SESSION => baggage.session_id = unescaped(value),
+                MESSAGE => baggage.message_id = unescaped(value),
+                FUNCTION => {}
+                _ => others.push(member),
+            }
+        }
+        if !others.is_empty() {
+            baggage.others = Some(others.join(",").into());
+        }
+        baggage
+    }
+
+    /// The text for a call of this function; `None` when there is nothing to carry.
+    pub fn render(&self, function_id: &str) -> Option<String> {
+        if *self == Self::default() {
+            return None;
+        }
+        let ids = [
+            (SESSION, self.session_id.as_deref()),
+            (MESSAGE, self.message_id.as_deref()),
+            (FUNCTION, Some(function_id)),
+        ];
+        let mut members: Vec<String> = ids
+            .into_iter()
+            .filter_map(|(key, value)| Some(format!("{key}={}", escaped(value?))))
+            .collect();
+        members.extend(self.others.as_deref().map(str::to_owned));
+        Some(members.join(","))
+    }
+}
+
+/// Percent-encodes what a baggage value must not hold; `:` and `/` stay readable.
+fn escaped(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~:/@+*!$&'()".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+/// The text that was percent-encoded; what is no valid escape stays. Empty counts as absent.
+fn unescaped(value: &str) -> Option<Arc<str>> {
+    let bytes = value.trim().as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((&first, tail)) = rest.split_first() {
+        let code = match (first, tail) {
+            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)),
+            _ => None,
+        };
+        match code {
+            Some((high, low)) => {
+                plain.push(high * 16 + low);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            None => {
+                plain.push(first);
+                rest = tail;
+            }
+        }
+    }
+    let text = String::from_utf8(plain).ok()?;
+    (!text.is_empty()).then(|| text.into())
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
 /// Context of the call being handled; nested calls inherit trace, baggage and cancellation.
@@ -94,5 +185,44 @@ impl CallOptions {
     pub fn with_cancel(mut self, cancel: CancellationToken) -> Self {
         self.cancel = Some(cancel);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+
+    #[test]
+    fn baggage_survives_a_hop_and_names_the_function() {
+        let text = "iii.session.id=s%201%2C, iii.function.id=old::one,iii.tag.kind=chat;p=1,junk,iii.message.id=m";
+        let baggage = Baggage::parse(text);
+        assert_eq!(
+            baggage,
+            Baggage {
+                session_id: Some("s 1,".into()),
+                message_id: Some("m".into()),
+                others: Some("iii.tag.kind=chat;p=1".into()),
+            }
+        );
+        let rendered = baggage.render("a::b").unwrap();
+        assert_eq!(
+            rendered,
+            "iii.session.id=s%201%2C,iii.message.id=m,iii.function.id=a::b,iii.tag.kind=chat;p=1"
+        );
+        assert_eq!(Baggage::parse(&rendered), baggage);
+    }
+
+    #[test]
+    fn odd_baggage_does_no_harm() {
+        assert_eq!(Baggage::parse(""), Baggage::default());
+        assert_eq!(Baggage::parse("iii.session.id=,=,;,%").session_id, None);
+        assert_eq!(
+            Baggage::parse("iii.session.id=100%,x").session_id.as_deref(),
+            Some("100%")
+        );
+        assert_eq!(Baggage::parse("iii.session.id=%ff").session_id, None);
+        assert_eq!(Baggage::default().render("f"), None);
     }
 }

@@ -121,6 +121,7 @@ async fn a_job_gets_its_data_and_its_writers_trace() {
         baggage: Baggage {
             session_id: Some("s1".into()),
             message_id: Some("m1".into()),
+            others: None,
         },
         metadata: Some(Arc::new(json!({"k": 1}))),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),

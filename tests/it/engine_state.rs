@@ -449,6 +449,7 @@ async fn metadata_and_trace_travel_with_the_event() {
         baggage: Baggage {
             session_id: Some("s1".into()),
             message_id: Some("m1".into()),
+            others: None,
         },
         metadata: Some(Arc::new(json!({"of":"the writer"}))),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::FutureExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::trigger::{Event, Owner};
-use super::{Builtin, Core, answer, input, introspect, peer};
-use crate::bus::{CallContext, ChannelOptions, Invocation, TriggerSpec};
+use super::{Builtin, Core, answer, failed, input, introspect, peer};
+use crate::bus::{CallContext, CallFuture, ChannelOptions, Invocation, TriggerSpec};
 use crate::error::{Error, Result};
 use crate::model::lenient;
 
@@ -17,6 +18,9 @@ const PART: &str = "iii-engine";
 
 /// `engine::functions-available` fires at most this often.
 const FUNCTIONS_CHANGED_EVERY: Duration = Duration::from_secs(5);
+
+/// How long the maker of a binding waits for an outside provider, which counts as accepted then (contract 00 §1.8).
+const PROVIDER_ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
 macro_rules! log_function {
     ($id:literal, $level:ident) => {
@@ -60,7 +64,7 @@ pub(super) const FUNCTIONS: &[Builtin] = &[
         id: "engine::register_trigger",
         description: "Bind a trigger to a function",
         part: PART,
-        handler: |core, call| answer(register_trigger(core, call)),
+        handler: |core, call| register_trigger(core, call).unwrap_or_else(failed),
     },
     Builtin {
         id: "engine::unregister_trigger",
@@ -121,7 +125,7 @@ struct RegisterTrigger {
     metadata: Option<Value>,
 }
 
-fn register_trigger(core: &Arc<Core>, call: Invocation) -> Result<Value> {
+fn register_trigger(core: &Arc<Core>, call: Invocation) -> Result<CallFuture> {
     let request: RegisterTrigger = input("engine::register_trigger", call.payload)?;
     let id = core.bus()?.uuid();
     let spec = TriggerSpec {
@@ -131,8 +135,18 @@ fn register_trigger(core: &Arc<Core>, call: Invocation) -> Result<Value> {
         config: request.config,
         metadata: request.metadata,
     };
+    let is_outside = core.triggers.is_outside(&spec.trigger_type);
+    let verdict = is_outside.then(|| core.triggers.expect_verdict(&id));
     core.triggers.bind(core, spec, Owner::Nobody)?;
-    Ok(json!({ "id": id }))
+    let answer = async move {
+        if let Some(verdict) = verdict
+            && let Ok(Ok(Err(why))) = tokio::time::timeout(PROVIDER_ANSWERS_WITHIN, verdict).await
+        {
+            return Err(Error::coded("trigger_registration_failed", why));
+        }
+        Ok(json!({ "id": id }))
+    };
+    Ok(answer.boxed())
 }
 
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::trigger::{Binding, Owner};
+use super::trigger::{Binding, Owner, TriggerType};
 use super::{Builtin, Core, answer, builtins, input};
 use crate::bus::{FunctionDef, FunctionInfo, Invocation};
 use crate::error::{Error, Result};
@@ -307,19 +307,32 @@ fn list_types(core: &Arc<Core>, request: ListTypes) -> Value {
     let search = search.map(|search| search.to_lowercase());
     let types = core.triggers.types().into_iter().filter(|(id, offered)| {
         prefix.as_ref().is_none_or(|prefix| id.starts_with(prefix))
-            && worker.as_ref().is_none_or(|worker| *worker == type_worker(id))
+            && worker
+                .as_ref()
+                .is_none_or(|worker| *worker == type_worker(core, id, offered))
             && search.as_ref().is_none_or(|search| {
                 id.to_lowercase().contains(search) || offered.description.to_lowercase().contains(search)
             })
     });
     let rows = types.map(|(id, offered)| {
-        json!({ "id": id, "worker_name": type_worker(&id), "description": offered.description })
+        json!({
+            "id": id,
+            "worker_name": type_worker(core, &id, &offered),
+            "description": offered.description,
+        })
     });
     json!({ "triggers": rows.collect::<Vec<_>>() })
 }
 
-/// The part of the engine that offers a trigger type.
-fn type_worker(id: &str) -> String {
+/// The part of the engine, or the outside worker, that offers a trigger type.
+fn type_worker(core: &Core, id: &str, offered: &TriggerType) -> String {
+    if let Some(worker) = &offered.worker {
+        let peers = core.peers.list();
+        let peer = peers.into_iter().find(|peer| peer.id == *worker);
+        return peer
+            .and_then(|peer| peer.facts.name)
+            .unwrap_or_else(|| first_segment(id));
+    }
     match id.split(':').next().unwrap_or(id) {
         "state" => "iii-state".to_owned(),
         "stream" => "iii-stream".to_owned(),
@@ -344,12 +357,19 @@ fn type_info(core: &Arc<Core>, request: ById) -> Result<Value> {
         .find(|(other, _)| *other == id)
         .map(|(_, offered)| offered);
     let offered = offered.ok_or_else(|| Error::coded("NOT_FOUND", format!("Trigger type {id} not found")))?;
-    Ok(json!({
+    let mut detail = json!({
         "id": id,
-        "worker_name": type_worker(&id),
+        "worker_name": type_worker(core, &id, offered),
         "description": offered.description,
         "instance_count": core.triggers.bindings_of(&id).len(),
-    }))
+    });
+    if let Some(schema) = &offered.configuration_schema {
+        detail["configuration_schema"] = schema.clone();
+    }
+    if let Some(schema) = &offered.request_schema {
+        detail["request_schema"] = schema.clone();
+    }
+    Ok(detail)
 }
 
 #[derive(Deserialize)]
@@ -575,7 +595,7 @@ fn worker_info(core: &Arc<Core>, request: ByName) -> Result<Value> {
         .triggers
         .types()
         .into_iter()
-        .filter(|(id, _)| type_worker(id) == name)
+        .filter(|(id, offered)| type_worker(core, id, offered) == name)
         .map(|(id, offered)| json!({ "id": id, "worker_name": name, "description": offered.description }))
         .collect();
     let owners = Owners::of(core);

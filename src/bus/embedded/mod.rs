@@ -15,6 +15,7 @@ pub(in crate::bus::embedded) mod configuration;
 mod cron;
 mod engine;
 mod introspect;
+pub mod listener;
 pub mod ops;
 pub mod peer;
 mod pubsub;
@@ -27,6 +28,7 @@ pub mod trigger;
 mod write;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -36,12 +38,14 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::net::TcpListener;
 
 use super::{
     Bus, CallContext, CallFuture, EngineInfo, Invocation, Transport, TriggerSpec, WeakBus,
     Write as BatchWrite,
 };
 use crate::error::{Error, Result};
+use listener::ListenOptions;
 use peer::Peers;
 use store::{Durability, Store, StoreOptions};
 use trigger::{Owner, Triggers};
@@ -87,6 +91,7 @@ pub(in crate::bus::embedded) struct Core {
     pub(in crate::bus::embedded) cron: Arc<cron::Cron>,
     pub(in crate::bus::embedded) pubsub: Arc<pubsub::PubSub>,
     pub(in crate::bus::embedded) queues: Arc<queue::Queues>,
+    pub(in crate::bus::embedded) listener: listener::Hub,
     functions: HashMap<&'static str, &'static Builtin>,
     bus: OnceLock<WeakBus>,
     /// Set while an `engine::functions-available` event waits for its interval.
@@ -147,6 +152,20 @@ impl Embedded {
         peer::PeerHandle::connect(&self.0, link)
     }
 
+    /// Serves outside workers on a bound socket until the engine ends; answers the real address. Call it once the bus
+    /// hosts its workers: who connects then finds every function.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the socket does not know its address.
+    pub fn listen(&self, socket: TcpListener, options: ListenOptions) -> Result<SocketAddr> {
+        listener::serve(&self.0, socket, options)
+    }
+
+    /// Connections of outside workers that are open now.
+    pub fn workers_connected(&self) -> usize {
+        self.0.listener.connected()
+    }
+
     /// Takes a binding away. False: there was none.
     pub fn unbind(&self, id: &str) -> bool {
         self.0.triggers.unbind(id)
@@ -195,6 +214,7 @@ impl Core {
             cron,
             pubsub,
             queues,
+            listener: listener::Hub::default(),
             functions: builtins().map(|builtin| (builtin.id, builtin)).collect(),
             bus: OnceLock::new(),
             functions_event_pending: AtomicBool::new(false),
@@ -220,6 +240,22 @@ impl Core {
             .boxed(),
             Ok(_) => self.builtin(invocation),
             Err(error) => failed(error),
+        }
+    }
+
+    /// Calls the handler of a binding. The program's own bindings reach its own functions, whoever else registered the id.
+    pub(in crate::bus::embedded) fn invoke_for(
+        self: &Arc<Self>,
+        owner: &Owner,
+        invocation: Invocation,
+    ) -> CallFuture {
+        match self.bus() {
+            Ok(bus) if *owner == Owner::Program && bus.hosts(&invocation.function_id) => async move {
+                bus.serve(&invocation.function_id, invocation.payload, invocation.context)
+                    .await
+            }
+            .boxed(),
+            Ok(_) | Err(_) => self.invoke(invocation),
         }
     }
 
@@ -296,6 +332,7 @@ impl Transport for Embedded {
     fn shutdown(&self) -> BoxFuture<'static, ()> {
         let core = Arc::clone(&self.0);
         async move {
+            core.listener.stop().await;
             let closed = tokio::task::spawn_blocking(move || core.store.close()).await;
             if let Err(error) = closed {
                 tracing::error!(%error, "the store did not close");

@@ -3,18 +3,21 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Core;
-use super::trigger::{Event, Owner};
+use super::trigger::{Event, Owner, Provider, TriggerType};
 use crate::bus::{Bus, CallContext, CallFuture, FunctionInfo, Invocation, TriggerSpec};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::FunctionId;
 
 /// The way to a connected worker.
 pub trait Link: Send + Sync + 'static {
     /// Calls a function of the worker. Fails with [`crate::error::Error::Stopped`] when the worker goes away meanwhile.
     fn call(&self, invocation: Invocation) -> CallFuture;
+
+    /// The provider of the type refused a binding that this worker made (contract 00 §3.1).
+    fn binding_refused(&self, _binding: &TriggerSpec, _why: &str) {}
 }
 
 /// What a worker says of itself (contract 00 §1.5).
@@ -121,6 +124,18 @@ impl Peers {
         inner.peers.iter().map(view).collect()
     }
 
+    /// The way to a connected worker.
+    fn link_of(&self, peer: &str) -> Option<Arc<dyn Link>> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        inner.peers.get(peer).map(|peer| Arc::clone(&peer.link))
+    }
+
+    /// How many functions a worker registered.
+    fn function_count(&self, peer: &str) -> usize {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        inner.peers.get(peer).map_or(0, |peer| peer.functions.len())
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
         change(&mut self.inner.write().unwrap_or_else(PoisonError::into_inner))
     }
@@ -207,32 +222,119 @@ impl PeerHandle {
         super::engine::functions_changed(&self.core);
     }
 
+    /// How many functions it has registered.
+    pub fn function_count(&self) -> usize {
+        self.core.peers.function_count(&self.id)
+    }
+
+    /// Whether another outside worker or the worker itself hosts this id.
+    pub fn is_hosted_outside(&self, id: &str) -> bool {
+        self.core.peers.host_of(id).is_some()
+    }
+
+    /// Puts a job on a named queue, as this worker would.
+    pub fn enqueue(&self, queue: &str, invocation: Invocation) -> CallFuture {
+        super::queue::enqueue(&self.core, queue, None, invocation)
+    }
+
     /// Binds a trigger that goes with the connection.
     ///
     /// # Errors
-    /// Code `trigger_registration_failed`.
+    /// Code `trigger_registration_failed`; the id of a binding of the program cannot be taken over.
     pub fn bind(&self, spec: TriggerSpec) -> Result<()> {
-        self.core
-            .triggers
-            .bind(&self.core, spec, Owner::Peer(Arc::clone(&self.id)))
+        if self.core.triggers.owner_of(&spec.id) == Some(Owner::Program) {
+            let why = format!("{} is a binding of the engine's own program", spec.id);
+            return Err(Error::coded("trigger_registration_failed", why));
+        }
+        self.core.triggers.bind(&self.core, spec, self.owner())
     }
 
-    /// Takes a binding away. False: there was none.
+    /// Takes a binding away. False: there was none, or it is the program's own.
     pub fn unbind(&self, id: &str) -> bool {
-        self.core.triggers.unbind(id)
+        self.core.triggers.owner_of(id) != Some(Owner::Program) && self.core.triggers.unbind(id)
+    }
+
+    /// How many bindings it has made.
+    pub fn binding_count(&self) -> usize {
+        self.core.triggers.owned_by(&self.owner())
+    }
+
+    /// Offers a trigger type; live and parked bindings of it are shown to the provider at once. False: the id is the
+    /// engine's own.
+    pub fn offer_type(&self, id: &str, offered: OfferedType) -> bool {
+        let OfferedType {
+            description,
+            configuration_schema,
+            request_schema,
+            provider,
+        } = offered;
+        let mut offered = TriggerType::outside(Arc::clone(&self.id), description, provider);
+        offered.configuration_schema = configuration_schema;
+        offered.request_schema = request_schema;
+        self.core.triggers.offer_outside(id, offered)
+    }
+
+    /// How many trigger types it offers.
+    pub fn type_count(&self) -> usize {
+        self.core.triggers.offered_by(&self.id)
+    }
+
+    /// Answers for a binding of a type it provides; a refused one is taken away and its maker is told.
+    pub fn judge(&self, binding: &str, verdict: std::result::Result<(), String>) {
+        let why = verdict.as_ref().err().cloned().unwrap_or_default();
+        let Some(refused) = self.core.triggers.judged(&self.id, binding, verdict) else {
+            return;
+        };
+        tracing::warn!(trigger = %refused.spec.id, why, "binding refused by its provider");
+        if let Owner::Peer(maker) = &refused.owner
+            && let Some(link) = self.core.peers.link_of(maker)
+        {
+            link.binding_refused(&refused.spec, &why);
+        }
+    }
+
+    /// Hosts nothing any more; the first step of a disconnect (contract 00 §1.7).
+    pub fn withdraw_functions(&self) {
+        self.core.peers.change(|inner| {
+            if let Some(peer) = inner.peers.get_mut(&self.id) {
+                peer.functions.clear();
+            }
+            // An earlier host is not restored, but the program's own functions come back by themselves.
+            inner.hosts.retain(|_, host| *host != self.id);
+        });
+    }
+
+    fn owner(&self) -> Owner {
+        Owner::Peer(Arc::clone(&self.id))
+    }
+}
+
+/// A trigger type of an outside worker.
+pub struct OfferedType {
+    /// What it fires on.
+    pub description: String,
+    /// JSON Schema of a binding's configuration.
+    pub configuration_schema: Option<Value>,
+    /// JSON Schema of the payload of its events.
+    pub request_schema: Option<Value>,
+    /// Learns of the bindings.
+    pub provider: Arc<dyn Provider>,
+}
+
+impl std::fmt::Debug for OfferedType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OfferedType")
+            .field("description", &self.description)
+            .finish_non_exhaustive()
     }
 }
 
 impl Drop for PeerHandle {
     fn drop(&mut self) {
-        self.core.peers.change(|inner| {
-            inner.peers.remove(&self.id);
-            // An earlier host is not restored, but the program's own functions come back by themselves.
-            inner.hosts.retain(|_, host| *host != self.id);
-        });
-        self.core
-            .triggers
-            .unbind_owner(&Owner::Peer(Arc::clone(&self.id)));
+        self.withdraw_functions();
+        self.core.triggers.unbind_owner(&self.owner());
+        self.core.triggers.withdraw_all_of(&self.id);
+        self.core.peers.change(|inner| inner.peers.remove(&self.id));
         announce(&self.core, "worker_disconnected", &self.id);
         super::engine::functions_changed(&self.core);
     }

@@ -108,7 +108,7 @@ async fn pump(bridge: Arc<Bridge>, bus: Bus, browser: Id, lane: Lane) {
                 Lane::Session(session) => Some(Arc::clone(session)),
                 Lane::Changes => None,
             },
-            message_id: None,
+            ..Baggage::default()
         },
         ..CallContext::default()
     };

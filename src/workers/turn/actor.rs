@@ -123,7 +123,7 @@ fn spawn(cx: &Cx<Turns>, session: &SessionId) -> Handle {
     let status = Arc::new(Status::default());
     let baggage = Baggage {
         session_id: Some(Arc::from(session.as_str())),
-        message_id: None,
+        ..Baggage::default()
     };
     let cx = cx.with_context(CallContext {
         baggage,

@@ -103,7 +103,7 @@ struct Enqueue {
 fn enqueue_job(core: &Arc<Core>, id: &'static str, call: Invocation) -> Result<CallFuture> {
     let (request, data) = input_and::<Enqueue>(id, call.payload, &["data"])?;
     let context = CallContext {
-        baggage: request.baggage.as_deref().map_or(call.context.baggage, baggage),
+        baggage: request.baggage.as_deref().map_or(call.context.baggage, Baggage::parse),
         traceparent: request.traceparent.map(Arc::from).or(call.context.traceparent),
         ..CallContext::default()
     };
@@ -118,20 +118,6 @@ fn enqueue_job(core: &Arc<Core>, id: &'static str, call: Invocation) -> Result<C
         request.message_receipt_id,
         invocation,
     ))
-}
-
-/// The two members of a W3C baggage text that are carried.
-fn baggage(text: &str) -> Baggage {
-    let member = |name: &str| {
-        text.split(',')
-            .filter_map(|pair| pair.split(';').next()?.split_once('='))
-            .find(|(key, _)| key.trim() == name)
-            .map(|(_, value)| Arc::from(value.trim()))
-    };
-    Baggage {
-        session_id: member("iii.session.id"),
-        message_id: member("iii.message.id"),
-    }
 }
 
 fn list_topics(core: &Arc<Core>) -> CallFuture {
@@ -284,17 +270,5 @@ mod tests {
             Some(json!({"other": 1, "queue_configs": {"b": {}, "a": {"concurrency": 2}}}))
         );
         assert_eq!(declared_with(&first.unwrap(), "a".into(), &config), None);
-    }
-
-    #[test]
-    fn two_members_of_the_baggage_are_carried() {
-        assert_eq!(
-            baggage("x=1, iii.session.id=s1;p=q ,iii.message.id=m1,junk"),
-            Baggage {
-                session_id: Some("s1".into()),
-                message_id: Some("m1".into())
-            }
-        );
-        assert_eq!(baggage(""), Baggage::default());
     }
 }

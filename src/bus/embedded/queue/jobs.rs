@@ -397,6 +397,7 @@ fn context_of(text: &str) -> CallContext {
         baggage: Baggage {
             session_id: member("session_id"),
             message_id: member("message_id"),
+            others: None,
         },
         traceparent: member("traceparent"),
         metadata: None,

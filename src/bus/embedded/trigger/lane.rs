@@ -121,7 +121,7 @@ async fn call(core: &Arc<Core>, binding: &Binding, function: &FunctionId, event:
         },
     };
     let timeout = binding.lanes.timeout;
-    if let Ok(outcome) = tokio::time::timeout(timeout, core.invoke(invocation)).await {
+    if let Ok(outcome) = tokio::time::timeout(timeout, core.invoke_for(&binding.owner, invocation)).await {
         return outcome;
     }
     tracing::warn!(trigger = %binding.spec.id, %function, "event handler is late, the next event is sent");

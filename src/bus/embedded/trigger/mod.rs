@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use super::Core;
 use crate::bus::{CallContext, TriggerSpec};
@@ -115,8 +116,17 @@ impl Provider for Passive {
 pub struct TriggerType {
     /// What it fires on.
     pub description: String,
+    /// The outside worker that provides it; `None` for the engine's own.
+    pub worker: Option<Arc<str>>,
+    /// JSON Schema of a binding's configuration, as the worker gave it.
+    pub configuration_schema: Option<Value>,
+    /// JSON Schema of the payload of its events, as the worker gave it.
+    pub request_schema: Option<Value>,
     provider: Arc<dyn Provider>,
 }
+
+/// What the provider of a type said to a binding; the text is its reason to refuse.
+pub(super) type Verdict = std::result::Result<(), String>;
 
 /// All types and bindings.
 pub struct Triggers {
@@ -125,6 +135,8 @@ pub struct Triggers {
     stream: Arc<Index>,
     core: OnceLock<Weak<Core>>,
     dropped: AtomicU64,
+    /// Bindings whose maker waits for the word of an outside provider.
+    expected: Mutex<HashMap<String, oneshot::Sender<Verdict>>>,
 }
 
 #[derive(Default)]
@@ -142,6 +154,7 @@ impl Triggers {
             stream: Arc::new(Index::stream()),
             core: OnceLock::new(),
             dropped: AtomicU64::new(0),
+            expected: Mutex::default(),
         }
     }
 
@@ -162,7 +175,28 @@ impl Triggers {
 
     /// Offers a type; bindings that were parked for it become live. One of the same name is replaced.
     pub fn offer(&self, id: &str, description: &str, provider: Arc<dyn Provider>) {
+        let offered = TriggerType {
+            description: description.to_owned(),
+            worker: None,
+            configuration_schema: None,
+            request_schema: None,
+            provider,
+        };
+        self.offer_type(id, offered);
+    }
+
+    /// Offers a type of an outside worker. False: the id is the engine's own.
+    pub(super) fn offer_outside(&self, id: &str, offered: TriggerType) -> bool {
+        let ours = self.lock().types.get(id).is_some_and(|other| other.worker.is_none());
+        if !ours {
+            self.offer_type(id, offered);
+        }
+        !ours
+    }
+
+    fn offer_type(&self, id: &str, offered: TriggerType) {
         let mut inner = self.lock();
+        let provider = &offered.provider;
         for binding in inner
             .bindings
             .values()
@@ -173,18 +207,78 @@ impl Triggers {
                 Err(why) => tracing::warn!(trigger = %binding.spec.id, why, "a waiting binding was refused"),
             }
         }
-        inner.types.insert(
-            id.to_owned(),
-            TriggerType {
-                description: description.to_owned(),
-                provider,
-            },
-        );
+        inner.types.insert(id.to_owned(), offered);
     }
 
-    /// Takes a type away; its bindings are parked.
-    pub fn withdraw(&self, id: &str) {
-        self.lock().types.remove(id);
+    /// Takes the types of an outside worker away; their bindings are parked.
+    pub(super) fn withdraw_all_of(&self, worker: &str) {
+        let mut inner = self.lock();
+        inner
+            .types
+            .retain(|_, offered| offered.worker.as_deref() != Some(worker));
+    }
+
+    /// How many types an outside worker offers.
+    pub(super) fn offered_by(&self, worker: &str) -> usize {
+        let inner = self.lock();
+        let theirs = |offered: &&TriggerType| offered.worker.as_deref() == Some(worker);
+        inner.types.values().filter(theirs).count()
+    }
+
+    /// Asks to be told what an outside provider says to a binding that is about to be made.
+    pub(super) fn expect_verdict(&self, id: &str) -> oneshot::Receiver<Verdict> {
+        let (sender, receiver) = oneshot::channel();
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        expected.retain(|_, waiting| !waiting.is_closed());
+        expected.insert(id.to_owned(), sender);
+        receiver
+    }
+
+    /// Whether a type is provided by an outside worker.
+    pub(super) fn is_outside(&self, trigger_type: &str) -> bool {
+        let inner = self.lock();
+        inner
+            .types
+            .get(trigger_type)
+            .is_some_and(|offered| offered.worker.is_some())
+    }
+
+    /// An outside provider answers for a binding of its type. A refused binding is taken away and answered.
+    pub(super) fn judged(&self, worker: &str, id: &str, verdict: Verdict) -> Option<Arc<Binding>> {
+        let refused = {
+            let mut inner = self.lock();
+            let binding = inner.bindings.get(id)?;
+            let offered = inner.types.get(&binding.spec.trigger_type)?;
+            if offered.worker.as_deref() != Some(worker) {
+                return None;
+            }
+            let binding = Arc::clone(binding);
+            if verdict.is_err() {
+                inner.bindings.remove(id);
+                binding.alive.store(false, Ordering::Release);
+            }
+            verdict.is_err().then_some(binding)
+        };
+        let mut expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(waiting) = expected.remove(id) {
+            // Whoever made the binding may have stopped waiting.
+            waiting.send(verdict).ok();
+        }
+        refused
+    }
+
+    /// Whose binding this is.
+    pub(super) fn owner_of(&self, id: &str) -> Option<Owner> {
+        self.lock()
+            .bindings
+            .get(id)
+            .map(|binding| binding.owner.clone())
+    }
+
+    /// How many bindings, parked ones too, somebody owns.
+    pub(super) fn owned_by(&self, owner: &Owner) -> usize {
+        let inner = self.lock();
+        inner.bindings.values().filter(|binding| binding.owner == *owner).count()
     }
 
     /// Makes a binding; one with the same id is replaced.
@@ -310,6 +404,19 @@ impl Inner {
         binding.alive.store(false, Ordering::Release);
         if let Some(offered) = self.types.get(&binding.spec.trigger_type) {
             offered.provider.unbind(binding);
+        }
+    }
+}
+
+impl TriggerType {
+    /// A type that an outside worker provides.
+    pub(super) fn outside(worker: Arc<str>, description: String, provider: Arc<dyn Provider>) -> Self {
+        Self {
+            description,
+            worker: Some(worker),
+            configuration_schema: None,
+            request_schema: None,
+            provider,
         }
     }
 }

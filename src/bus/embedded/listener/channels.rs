@@ -1,0 +1,92 @@
+//! Sockets of data channels (contract 00 §8): frames pass one by one, in order, and a full channel holds its writer up.
+
+use futures::{SinkExt, StreamExt};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::socket::{self, CloseCode, Socket};
+use crate::bus::embedded::Core;
+use crate::bus::{ChannelReader, ChannelWriter, Frame};
+
+/// From the socket into the channel, until either side ends. What was taken is delivered even after the socket is gone.
+pub(super) async fn write(core: &Core, mut socket: Socket, writer: ChannelWriter) {
+    loop {
+        let message = tokio::select! {
+            message = socket.next() => message,
+            () = writer.closed() => return,
+            () = core.listener.stopping() => break,
+        };
+        let frame = match message {
+            Some(Ok(Message::Text(text))) => Frame::Text(text.as_str().to_owned()),
+            Some(Ok(Message::Binary(bytes))) => Frame::Binary(bytes),
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
+            Some(Ok(Message::Close(_)) | Err(_)) | None => break,
+        };
+        let sent = tokio::select! {
+            sent = writer.send(frame) => sent,
+            () = core.listener.stopping() => break,
+        };
+        if sent.is_err() {
+            // The reader is gone; the socket is dropped, as the iii engine does.
+            return;
+        }
+    }
+    close(&mut socket).await;
+}
+
+/// From the channel to the socket; a Close after the last frame.
+pub(super) async fn read(core: &Core, socket: Socket, mut reader: ChannelReader) {
+    let (mut sink, mut stream) = socket.split();
+    let outward = async {
+        while let Some(frame) = reader.next().await {
+            let message = match frame {
+                Frame::Text(text) => Message::text(text),
+                Frame::Binary(bytes) => Message::Binary(bytes),
+                Frame::Event(event) => match serde_json::to_string(&event) {
+                    Ok(text) => Message::text(text),
+                    Err(error) => {
+                        tracing::error!(%error, "an event could not be written as JSON");
+                        return;
+                    }
+                },
+            };
+            if socket::send(&mut sink, message).await.is_err() {
+                return;
+            }
+        }
+    };
+    // Reading answers pings and shows at once that the other side has gone.
+    let inward = async {
+        while let Some(Ok(message)) = stream.next().await {
+            if message.is_close() {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = outward => {}
+        () = inward => {}
+        () = core.listener.stopping() => {}
+    }
+    if sink.send(socket::close(CloseCode::Normal, "")).await.is_ok() {
+        await_end(stream).await;
+    }
+}
+
+/// An end that somebody else has.
+pub(super) async fn refuse(mut socket: Socket) {
+    close(&mut socket).await;
+}
+
+async fn close(socket: &mut Socket) {
+    if socket.send(socket::close(CloseCode::Normal, "")).await.is_ok() {
+        await_end(socket).await;
+    }
+}
+
+/// Waits for the other side's Close, so that ours is not lost with the connection.
+async fn await_end(mut stream: impl futures::Stream<Item = Result<Message, socket::Error>> + Unpin) {
+    let end = async { while let Some(Ok(_)) = stream.next().await {} };
+    // Late or not, it is over.
+    tokio::time::timeout(socket::FAREWELL, end).await.ok();
+}

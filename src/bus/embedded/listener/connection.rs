@@ -1,0 +1,156 @@
+//! A socket of a worker: one task reads and writes it until one side ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt, StreamExt};
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::error::CapacityError;
+use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
+
+use super::frame::Outgoing;
+use super::limits::Limits;
+use super::session::Session;
+use super::socket::{self, CloseCode, Socket};
+use super::wire::{Outbox, Wire};
+use crate::bus::embedded::Core;
+
+/// Binary frames with these beginnings are telemetry, which is not kept.
+const TELEMETRY: [&[u8]; 3] = [b"OTLP", b"MTRC", b"LOGS"];
+
+/// Messages that are put together into one write, and their size in bytes.
+const BATCH: usize = 64;
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// Why a connection ended, for the log and for the farewell.
+enum Ending {
+    /// The worker left.
+    Left,
+    /// A rule was broken, or we stop.
+    Cut(CloseCode, &'static str),
+    /// The socket is not usable.
+    Failed(String),
+}
+
+/// Serves a worker from its upgrade to its end.
+pub(super) async fn run(core: &Arc<Core>, socket: Socket, limits: &Arc<Limits>, ip_address: String) {
+    let Some(bus) = core.bus().ok().map(|bus| bus.downgrade()) else {
+        return;
+    };
+    let (wire, outbox) = Wire::new(bus, Arc::clone(limits));
+    let Ok(session) = Session::open(core, Arc::clone(&wire), Arc::clone(limits), ip_address) else {
+        return;
+    };
+    wire.notify(&Outgoing::WorkerRegistered {
+        worker_id: &session.id,
+        reattach_token: &session.reattach_token,
+    });
+    let (mut sink, mut stream) = socket.split();
+    let ending = tokio::select! {
+        biased;
+        () = wire.over() => of(&wire),
+        () = core.listener.stopping() => Ending::Cut(CloseCode::Away, "the engine stops"),
+        ending = write(&mut sink, outbox, limits.stall) => ending,
+        ending = read(&session, &mut stream) => ending,
+    };
+    session.end();
+    match ending {
+        Ending::Left => tracing::debug!(worker = %session.id, "worker left"),
+        Ending::Failed(error) => tracing::debug!(worker = %session.id, error, "worker lost"),
+        Ending::Cut(code, reason) => {
+            tracing::info!(worker = %session.id, reason, "worker cut off");
+            farewell(&mut sink, code, reason).await;
+        }
+    }
+}
+
+fn of(wire: &Wire) -> Ending {
+    match wire.cut() {
+        Some(cut) => Ending::Cut(cut.code, cut.reason),
+        None => Ending::Left,
+    }
+}
+
+async fn read(session: &Arc<Session>, stream: &mut SplitStream<Socket>) -> Ending {
+    let mut is_first = true;
+    while let Some(message) = stream.next().await {
+        match message {
+            Ok(Message::Text(text)) => session.receive(&text, is_first).await,
+            Ok(Message::Binary(bytes)) => {
+                if TELEMETRY.iter().any(|prefix| bytes.starts_with(prefix)) {
+                    continue;
+                }
+                match std::str::from_utf8(&bytes) {
+                    Ok(text) => session.receive(text, is_first).await,
+                    Err(error) => tracing::debug!(worker = %session.id, %error, "malformed message dropped"),
+                }
+            }
+            // Pings are answered by the library with the next read.
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => continue,
+            Ok(Message::Close(_)) => return Ending::Left,
+            Err(error) => return broken(&error),
+        }
+        is_first = false;
+    }
+    Ending::Left
+}
+
+fn broken(error: &SocketError) -> Ending {
+    match error {
+        SocketError::Capacity(CapacityError::MessageTooLong { .. }) => {
+            Ending::Cut(CloseCode::Size, "message too large")
+        }
+        SocketError::Utf8(_) => Ending::Cut(CloseCode::Invalid, "text that is no UTF-8"),
+        SocketError::Protocol(_) => Ending::Cut(CloseCode::Protocol, "not the WebSocket protocol"),
+        other => Ending::Failed(other.to_string()),
+    }
+}
+
+async fn write(sink: &mut SplitSink<Socket, Message>, mut outbox: Outbox, stall: Duration) -> Ending {
+    loop {
+        let first = tokio::select! {
+            biased;
+            Some(notice) = outbox.notices.recv() => notice,
+            Some(message) = outbox.messages.recv() => message,
+            else => return Ending::Left,
+        };
+        match tokio::time::timeout(stall, batch(sink, first, &mut outbox)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Ending::Failed(error.to_string()),
+            Err(_) => return Ending::Cut(CloseCode::Policy, "nothing was read"),
+        }
+    }
+}
+
+/// Writes a message and what else is there, then flushes.
+async fn batch(
+    sink: &mut SplitSink<Socket, Message>,
+    first: Message,
+    outbox: &mut Outbox,
+) -> Result<(), SocketError> {
+    let mut bytes = first.len();
+    socket::feed(sink, first).await?;
+    for _ in 1..BATCH {
+        if bytes >= BATCH_BYTES {
+            break;
+        }
+        let Some(next) = waiting(&mut outbox.notices).or_else(|| waiting(&mut outbox.messages)) else {
+            break;
+        };
+        bytes += next.len();
+        socket::feed(sink, next).await?;
+    }
+    sink.flush().await
+}
+
+fn waiting(queue: &mut mpsc::Receiver<Message>) -> Option<Message> {
+    queue.try_recv().ok()
+}
+
+async fn farewell(sink: &mut SplitSink<Socket, Message>, code: CloseCode, reason: &'static str) {
+    let said = socket::send(sink, socket::close(code, reason));
+    if !matches!(tokio::time::timeout(socket::FAREWELL, said).await, Ok(Ok(()))) {
+        tracing::debug!(reason, "a worker was left without a farewell");
+    }
+}

@@ -1,0 +1,393 @@
+//! A connected worker: what each of its messages does, and what is left when it goes.
+//!
+//! Messages are looked at one after the other. Registrations are done at once, a call is begun at once (a write takes its
+//! place in line) and finished on a task of its own.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Hub;
+use super::frame::{
+    self, Action, ErrorBody, Incoming, InvocationResult, InvokeFunction, Outgoing, Reattach, RegisterFunction,
+    RegisterTrigger, RegisterTriggerType,
+};
+use super::limits::Limits;
+use super::socket::CloseCode;
+use super::wire::{Wire, WorkerLink, WorkerType, refused};
+use crate::bus::embedded::peer::{OfferedType, PeerHandle, WorkerFacts};
+use crate::bus::embedded::{Core, answer, input};
+use crate::bus::{Baggage, CallContext, CallFuture, FunctionInfo, Invocation, TriggerSpec};
+use crate::error::{Error, Result};
+use crate::model::lenient;
+
+const REGISTER: &str = "engine::workers::register";
+
+/// Longest name and description of a worker that are kept (contract 00 §1.5).
+const MAX_FACT_CHARS: usize = 280;
+
+/// Sizes of calls are counted in units of this many bytes.
+const BYTES_PER_PERMIT: usize = 1024;
+
+/// One worker's connection.
+pub(super) struct Session {
+    pub(super) id: Arc<str>,
+    pub(super) reattach_token: String,
+    pub(super) wire: Arc<Wire>,
+    core: Arc<Core>,
+    limits: Arc<Limits>,
+    ip_address: String,
+    /// Gone once the connection has ended.
+    peer: Mutex<Option<PeerHandle>>,
+    calls: Arc<Semaphore>,
+    call_bytes: Arc<Semaphore>,
+}
+
+/// Room for one call; given back when it is answered.
+type Room = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+impl Session {
+    pub(super) fn open(
+        core: &Arc<Core>,
+        wire: Arc<Wire>,
+        limits: Arc<Limits>,
+        ip_address: String,
+    ) -> Result<Arc<Self>> {
+        let peer = PeerHandle::connect(core, Arc::new(WorkerLink(Arc::clone(&wire))));
+        let session = Arc::new(Self {
+            id: Arc::clone(peer.id()),
+            reattach_token: core.bus()?.uuid(),
+            wire,
+            core: Arc::clone(core),
+            ip_address,
+            peer: Mutex::new(Some(peer)),
+            calls: Arc::new(Semaphore::new(limits.open_calls)),
+            call_bytes: Arc::new(Semaphore::new(limits.open_call_bytes / BYTES_PER_PERMIT)),
+            limits,
+        });
+        session.hub().add(&session);
+        Ok(session)
+    }
+
+    /// Takes everything of the worker away, in the order of contract 00 §1.7. Done once, whoever comes first.
+    pub(super) fn end(&self) {
+        self.hub().remove(&self.id);
+        let peer = self.peer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(peer) = &peer {
+            peer.withdraw_functions();
+        }
+        self.wire.close();
+        // Bindings, types, and the news of it.
+        drop(peer);
+    }
+
+    /// Does what a message says. What is malformed is logged and has no effect.
+    pub(super) async fn receive(self: &Arc<Self>, text: &str, is_first: bool) {
+        if text.trim().is_empty() {
+            return;
+        }
+        match frame::read(text) {
+            Ok(message) => self.handle(message, text.len(), is_first).await,
+            Err(why) => tracing::debug!(worker = %self.id, why, "malformed message dropped"),
+        }
+    }
+
+    async fn handle(self: &Arc<Self>, message: Incoming, bytes: usize, is_first: bool) {
+        match message {
+            Incoming::Reattach(previous) if is_first => self.reattach(&previous),
+            Incoming::Reattach(_) => tracing::debug!(worker = %self.id, "late reattach ignored"),
+            Incoming::RegisterFunction(function) => self.register_function(function),
+            Incoming::UnregisterFunction(function) => self.with(|peer| peer.unregister_function(&function.id)),
+            Incoming::RegisterTriggerType(offered) => self.register_type(offered),
+            Incoming::RegisterTrigger(trigger) => self.register_trigger(trigger),
+            Incoming::TriggerRegistrationResult(result) => self.with(|peer| {
+                let verdict = result.error.map_or(Ok(()), |error| Err(error.message));
+                peer.judge(&result.id, verdict);
+            }),
+            Incoming::UnregisterTrigger(trigger) => self.with(|peer| {
+                peer.unbind(&trigger.id);
+            }),
+            Incoming::InvokeFunction(call) => self.invoke(call, bytes).await,
+            Incoming::InvocationResult(result) => self.wire.answered(result),
+            Incoming::Ping => self.wire.notify(&Outgoing::Pong),
+            Incoming::Ignored => {}
+        }
+    }
+
+    /// With the worker's place on the bus, while it has one.
+    fn with(&self, change: impl FnOnce(&PeerHandle)) {
+        let peer = self.peer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(peer) = peer.as_ref() {
+            change(peer);
+        }
+    }
+
+    fn hub(&self) -> &Hub {
+        &self.core.listener
+    }
+
+    fn reattach(&self, previous: &Reattach) {
+        let Some(earlier) = self.hub().find(&previous.previous_worker_id) else {
+            tracing::debug!(worker = %self.id, "reattach to an unknown worker ignored");
+            return;
+        };
+        if earlier.id == self.id || previous.reattach_token.as_ref() != Some(&earlier.reattach_token) {
+            tracing::debug!(worker = %self.id, "reattach without the right token ignored");
+            return;
+        }
+        earlier.wire.cut_off(CloseCode::Normal, "replaced by a new connection");
+        earlier.end();
+    }
+
+    fn register_function(&self, function: RegisterFunction) {
+        let RegisterFunction {
+            id,
+            description,
+            request_format,
+            response_format,
+            metadata,
+            invocation,
+        } = function;
+        if id.is_empty() || invocation.is_some_and(|invocation| !invocation.is_null()) {
+            tracing::warn!(worker = %self.id, function = id, "not registered: no id, or called over HTTP");
+            return;
+        }
+        self.with(|peer| {
+            if peer.function_count() >= self.limits.functions {
+                tracing::warn!(worker = %self.id, function = id, "not registered: the worker has too many functions");
+                return;
+            }
+            peer.register_function(FunctionInfo {
+                id: id.into(),
+                description: description.unwrap_or_default(),
+                request_schema: present(request_format),
+                response_schema: present(response_format),
+                metadata: present(metadata),
+            });
+        });
+    }
+
+    fn register_type(&self, offered: RegisterTriggerType) {
+        self.with(|peer| {
+            if peer.type_count() >= self.limits.trigger_types {
+                tracing::warn!(worker = %self.id, trigger_type = offered.id, "not offered: the worker has too many types");
+                return;
+            }
+            let provider = Arc::new(WorkerType(Arc::clone(&self.wire)));
+            let type_of_worker = OfferedType {
+                description: offered.description.unwrap_or_default(),
+                configuration_schema: present(offered.trigger_request_format),
+                request_schema: present(offered.call_request_format),
+                provider,
+            };
+            if !peer.offer_type(&offered.id, type_of_worker) {
+                tracing::warn!(worker = %self.id, trigger_type = offered.id, "not offered: the type is the engine's own");
+            }
+        });
+    }
+
+    fn register_trigger(&self, trigger: RegisterTrigger) {
+        let spec = TriggerSpec {
+            id: trigger.id,
+            trigger_type: trigger.trigger_type,
+            function_id: trigger.function_id.into(),
+            config: trigger.config,
+            metadata: present(trigger.metadata),
+        };
+        self.with(|peer| {
+            let outcome = if peer.binding_count() >= self.limits.triggers {
+                let why = format!("the worker has {} bindings already", self.limits.triggers);
+                Err(Error::coded("trigger_registration_failed", why))
+            } else {
+                peer.bind(spec.clone())
+            };
+            if let Err(error) = outcome {
+                tracing::warn!(worker = %self.id, trigger = spec.id, %error, "binding refused");
+                self.wire.notify(&refused(&spec, error.wire_code(), &error.to_string()));
+            }
+        });
+    }
+
+    async fn invoke(self: &Arc<Self>, call: InvokeFunction, bytes: usize) {
+        let Some(room) = self.room(bytes).await else {
+            self.wire.cut_off(CloseCode::Policy, "too many open calls");
+            return;
+        };
+        let InvokeFunction {
+            invocation_id,
+            function_id,
+            data,
+            traceparent,
+            baggage,
+            action,
+            metadata,
+        } = call;
+        let invocation_id = invocation_id.filter(|_| action != Some(Action::Void));
+        let invocation = Invocation {
+            function_id: function_id.as_str().into(),
+            payload: data,
+            context: CallContext {
+                baggage: baggage.as_deref().map(Baggage::parse).unwrap_or_default(),
+                metadata: present(metadata).map(Arc::new),
+                traceparent: traceparent.as_deref().filter(|text| !text.is_empty()).map(Arc::from),
+                cancel: None,
+            },
+        };
+        let Some(work) = self.begin(action, invocation) else {
+            return;
+        };
+        let session = Arc::clone(self);
+        let Some(id) = invocation_id else {
+            self.hub().spawn(async move {
+                if let Err(error) = work.await {
+                    tracing::debug!(worker = %session.id, function = function_id, %error, "notification failed");
+                }
+                drop(room);
+            });
+            return;
+        };
+        self.hub().spawn(async move {
+            // Begun before the end of the connection is looked at: what was sent is done, even if nobody waits.
+            let outcome = tokio::select! {
+                biased;
+                outcome = work => outcome,
+                () = session.wire.over() => return,
+            };
+            let (result, error) = match outcome {
+                Ok(value) => (present(Some(value)), None),
+                Err(error) => (None, Some(body(&error))),
+            };
+            let reply = InvocationResult {
+                invocation_id: id,
+                function_id,
+                result,
+                error,
+                traceparent,
+                baggage,
+            };
+            session.reply(reply).await;
+            drop(room);
+        });
+    }
+
+    /// Begins a call now; what it writes is in line when this returns.
+    fn begin(&self, action: Option<Action>, invocation: Invocation) -> Option<CallFuture> {
+        let mut work = None;
+        self.with(|peer| {
+            work = Some(match action {
+                Some(Action::Enqueue { queue }) => peer.enqueue(&queue, invocation),
+                Some(Action::Void) | None
+                    if invocation.function_id.as_str() == REGISTER && !peer.is_hosted_outside(REGISTER) =>
+                {
+                    answer(self.describe(peer, invocation.payload))
+                }
+                Some(Action::Void) | None => peer.call(invocation),
+            });
+        });
+        work
+    }
+
+    async fn reply(&self, reply: InvocationResult) {
+        let (invocation_id, function_id) = (reply.invocation_id, reply.function_id.clone());
+        let Err(error) = self.wire.send(&Outgoing::InvocationResult(reply)).await else {
+            return;
+        };
+        if error == Error::Stopped {
+            return;
+        }
+        let instead = Outgoing::InvocationResult(InvocationResult {
+            invocation_id,
+            function_id,
+            result: None,
+            error: Some(body(&error)),
+            traceparent: None,
+            baggage: None,
+        });
+        if let Err(error) = self.wire.send(&instead).await {
+            tracing::debug!(worker = %self.id, %error, "a result was not sent");
+        }
+    }
+
+    /// Waits for room for one more call of the worker. `None`: none became free, the worker floods.
+    async fn room(&self, bytes: usize) -> Option<Room> {
+        let most = self.limits.open_call_bytes / BYTES_PER_PERMIT;
+        let size = u32::try_from((bytes / BYTES_PER_PERMIT).min(most)).unwrap_or(u32::MAX);
+        let both = async {
+            let call = Arc::clone(&self.calls).acquire_owned().await.ok()?;
+            let bytes = Arc::clone(&self.call_bytes).acquire_many_owned(size).await.ok()?;
+            Some((call, bytes))
+        };
+        tokio::time::timeout(self.limits.stall, both).await.ok().flatten()
+    }
+
+    fn describe(&self, peer: &PeerHandle, payload: Value) -> Result<Value> {
+        let said: Facts = input(REGISTER, payload)?;
+        peer.describe(WorkerFacts {
+            name: said.name.as_deref().and_then(clean),
+            description: said.description.as_deref().and_then(clean),
+            version: said.version,
+            runtime: said.runtime.unwrap_or_else(|| "unknown".to_owned()),
+            os: said.os,
+            pid: said.pid,
+            isolation: said.isolation,
+            ip_address: Some(self.ip_address.clone()),
+        });
+        Ok(json!({ "success": true }))
+    }
+}
+
+/// `engine::workers::register`.
+#[derive(Deserialize)]
+struct Facts {
+    #[serde(default, deserialize_with = "lenient::optional")]
+    runtime: Option<String>,
+    #[serde(default, deserialize_with = "lenient::optional")]
+    version: Option<String>,
+    #[serde(default, deserialize_with = "lenient::optional")]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "lenient::optional")]
+    description: Option<String>,
+    #[serde(default, deserialize_with = "lenient::optional")]
+    os: Option<String>,
+    #[serde(default, deserialize_with = "lenient::optional")]
+    pid: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::optional")]
+    isolation: Option<String>,
+}
+
+/// Without control and bidirectional marks, trimmed and cut; nothing left counts as absent.
+fn clean(text: &str) -> Option<String> {
+    let is_mark = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let kept: String = text.chars().filter(|c| !is_mark(*c)).collect();
+    let cut: String = kept.trim().chars().take(MAX_FACT_CHARS).collect();
+    (!cut.is_empty()).then_some(cut)
+}
+
+/// `null` counts as absent.
+fn present(value: Option<Value>) -> Option<Value> {
+    value.filter(|value| !value.is_null())
+}
+
+fn body(error: &Error) -> ErrorBody {
+    ErrorBody {
+        code: error.wire_code().to_owned(),
+        message: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_cleaned() {
+        assert_eq!(clean(" a\u{202e}b\u{7}\n "), Some("ab".to_owned()));
+        assert_eq!(clean(" \u{200f}\t"), None);
+        assert_eq!(clean(&"é".repeat(300)), Some("é".repeat(280)));
+    }
+}
