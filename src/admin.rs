@@ -4,6 +4,7 @@
 //! final "shutting down". Nothing else can make the process unready by accident.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -29,9 +30,12 @@ pub struct EngineInfo {
     pub mode: String,
     /// Why this one.
     pub reason: String,
+    /// Where outside workers connect; absent when they connect elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
 }
 
-/// The answer of `/readyz`: `{"ready":false,"reasons":["waiting for registrations"],"engine":{"mode":…,"reason":…}}`.
+/// The answer of `/readyz`: `{"ready":false,"reasons":["waiting for registrations"],"engine":{"mode":…,"reason":…,"listen":…}}`.
 /// `engine` is null until it is chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, EngineInfo, Readiness};
+use crate::bus::embedded::listener::ListenOptions;
 use crate::bus::embedded::store::Durability;
 use crate::bus::embedded::{Embedded, EmbeddedOptions};
 use crate::bus::{Bus, Ports, Transport, WorkerDef};
@@ -33,6 +34,7 @@ pub struct App {
     readiness: Readiness,
     metrics: Metrics,
     admin: Option<SocketAddr>,
+    listener: SocketAddr,
     stop_admin: CancellationToken,
     reloading: Option<Watcher>,
 }
@@ -72,11 +74,14 @@ impl App {
         let stop_admin = CancellationToken::new();
         let admin = serve_admin(&config, &readiness, &metrics, &stop_admin).await?;
 
-        let (transport, info) = open_engine(&config, engine)?;
+        let (embedded, mut info) = open_engine(&config, engine)?;
         tracing::info!(mode = info.mode, reason = info.reason, "engine chosen");
+        let socket = bind_listener(&config).await?;
+        info.listen = Some(socket.local_addr()?);
         readiness.set_engine(info);
-        let engine = Arc::clone(&transport);
+        let engine = Arc::clone(&embedded);
         readiness.ask("engine", move || engine.info().problem);
+        let token = config.engine.listen_token.clone();
         let config = Arc::new(ArcSwap::from_pointee(config));
         let ports = Ports {
             clock: Arc::new(SystemClock),
@@ -85,7 +90,7 @@ impl App {
             config: Arc::clone(&config),
             metrics: metrics.clone(),
         };
-        let bus = Bus::new(ports, transport);
+        let bus = Bus::new(ports, Arc::clone(&embedded) as Arc<dyn Transport>);
         bus.spawn(metrics.clone().keep_up(bus.shutdown_token().clone()));
         let problems = bus.host(workers).await?;
         for problem in &problems {
@@ -95,6 +100,15 @@ impl App {
             readiness.set_problem("start", Some(problems.join("; ")));
         }
         metrics.gauge(telemetry::name::BUS_CONNECTED, &[]).set(1.0);
+        // Now that everything is registered; who connected before has waited.
+        let listener = embedded.listen(
+            socket,
+            ListenOptions {
+                token,
+                ..ListenOptions::default()
+            },
+        )?;
+        tracing::info!(address = %listener, "listening for workers");
         registrations.release();
         Ok(Self {
             bus,
@@ -102,6 +116,7 @@ impl App {
             readiness,
             metrics,
             admin,
+            listener,
             stop_admin,
             reloading: None,
         })
@@ -124,6 +139,11 @@ impl App {
     /// Where `/healthz`, `/readyz` and `/metrics` are.
     pub fn admin(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// Where outside workers connect.
+    pub fn listener(&self) -> SocketAddr {
+        self.listener
     }
 
     /// Everything measured so far, as `/metrics` shows it.
@@ -211,7 +231,7 @@ async fn probe() -> Probe {
     }
 }
 
-fn open_engine(config: &Config, choice: EngineChoice) -> Result<(Arc<dyn Transport>, EngineInfo)> {
+fn open_engine(config: &Config, choice: EngineChoice) -> Result<(Arc<Embedded>, EngineInfo)> {
     let reason = match choice {
         EngineChoice::Embedded { reason } => reason,
         EngineChoice::Connect { url, reason } => bail!(
@@ -235,8 +255,17 @@ fn open_engine(config: &Config, choice: EngineChoice) -> Result<(Arc<dyn Transpo
         EngineInfo {
             mode: "embedded".into(),
             reason,
+            listen: None,
         },
     ))
+}
+
+/// A taken port is an error: workers that look for this program would find somebody else.
+async fn bind_listener(config: &Config) -> Result<TcpListener> {
+    let address = config.engine.listen.as_str();
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("worker listener: cannot listen on {address} (engine.listen)"))
 }
 
 async fn serve_admin(

@@ -73,6 +73,7 @@ pub async fn run(out: &mut impl Write, workers: Vec<WorkerDef>) -> Result<()> {
 fn parts(dir: &Path, model: &Server, workers: Vec<WorkerDef>) -> Result<Parts> {
     let mut config = Config::default();
     config.http.listen = String::new();
+    config.engine.listen = "127.0.0.1:0".into();
     config.engine.data_dir = dir.join("data").to_string_lossy().into_owned().into();
     config.permissions_path = dir.join("iii-permissions.yaml");
     config.provider_openai.default_api_url = model.url();

@@ -38,11 +38,12 @@ async fn the_three_pages_and_the_end() {
         readiness.set_engine(EngineInfo {
             mode: "embedded".into(),
             reason: "asked for".into(),
+            listen: Some("127.0.0.1:49134".parse().unwrap()),
         });
         let (status, body) = get(&format!("{base}/readyz")).await;
         let body: Value = serde_json::from_str(&body).unwrap();
-        let expected =
-            json!({"ready": true, "reasons": [], "engine": {"mode": "embedded", "reason": "asked for"}});
+        let engine = json!({"mode": "embedded", "reason": "asked for", "listen": "127.0.0.1:49134"});
+        let expected = json!({"ready": true, "reasons": [], "engine": engine});
         assert_eq!((status, body), (200, expected));
 
         metrics.gauge(name::BUS_CONNECTED, &[]).set(1.0);

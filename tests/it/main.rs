@@ -45,6 +45,8 @@ mod hostile;
 #[cfg(test)]
 mod layers;
 #[cfg(test)]
+mod listener;
+#[cfg(test)]
 mod model_failures;
 #[cfg(test)]
 mod model_rig;

@@ -227,11 +227,6 @@ impl PeerHandle {
         self.core.peers.function_count(&self.id)
     }
 
-    /// Whether another outside worker or the worker itself hosts this id.
-    pub fn is_hosted_outside(&self, id: &str) -> bool {
-        self.core.peers.host_of(id).is_some()
-    }
-
     /// Puts a job on a named queue, as this worker would.
     pub fn enqueue(&self, queue: &str, invocation: Invocation) -> CallFuture {
         super::queue::enqueue(&self.core, queue, None, invocation)

@@ -1,11 +1,13 @@
 //! The whole program without its process: all workers on an embedded engine in memory or in a directory.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use harness::bus::embedded::listener::ListenOptions;
 use harness::bus::embedded::store::Durability;
 use harness::bus::embedded::{Embedded, EmbeddedOptions};
 use harness::bus::{Bus, CallContext, CallOptions, FunctionDef, Ports, Transport, WorkerDef};
@@ -16,6 +18,7 @@ use harness::ids::RandomIds;
 use harness::telemetry::Metrics;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 
 use super::engine::within;
 
@@ -58,6 +61,7 @@ impl Default for TestOptions {
 /// All workers on one bus.
 pub(crate) struct TestBus {
     bus: Bus,
+    embedded: Arc<Embedded>,
     metrics: Metrics,
     config: Arc<ArcSwap<Config>>,
     /// Holds the permission file.
@@ -78,7 +82,7 @@ impl TestBus {
             ..EmbeddedOptions::default()
         })
         .unwrap();
-        let transport: Arc<dyn Transport> = embedded;
+        let transport: Arc<dyn Transport> = Arc::<Embedded>::clone(&embedded);
         let config = Arc::new(ArcSwap::from_pointee(config));
         let metrics = Metrics::new();
         let ports = Ports {
@@ -92,6 +96,7 @@ impl TestBus {
         assert_eq!(bus.host(options.workers).await.unwrap(), Vec::<String>::new());
         Self {
             bus,
+            embedded,
             metrics,
             config,
             _dir: dir,
@@ -100,6 +105,12 @@ impl TestBus {
 
     pub(crate) fn bus(&self) -> &Bus {
         &self.bus
+    }
+
+    /// Lets outside workers connect, on any free port.
+    pub(crate) async fn listen(&self) -> SocketAddr {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.embedded.listen(socket, ListenOptions::default()).unwrap()
     }
 
     /// Changes the settings, as a reload does.

@@ -5,5 +5,6 @@ pub(crate) mod engine;
 pub(crate) mod spy;
 pub(crate) mod stub;
 pub(crate) mod timed;
+pub(crate) mod ws;
 
 pub(crate) use bus::{TestBus, TestOptions};

@@ -9,18 +9,7 @@ use crate::bus::{ChannelReader, ChannelWriter, Frame};
 
 /// From the socket into the channel, until either side ends. What was taken is delivered even after the socket is gone.
 pub(super) async fn write(core: &Core, mut socket: Socket, writer: ChannelWriter) {
-    loop {
-        let message = tokio::select! {
-            message = socket.next() => message,
-            () = writer.closed() => return,
-            () = core.listener.stopping() => break,
-        };
-        let frame = match message {
-            Some(Ok(Message::Text(text))) => Frame::Text(text.as_str().to_owned()),
-            Some(Ok(Message::Binary(bytes))) => Frame::Binary(bytes),
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => continue,
-            Some(Ok(Message::Close(_)) | Err(_)) | None => break,
-        };
+    while let Some(frame) = next(core, &mut socket, &writer).await {
         let sent = tokio::select! {
             sent = writer.send(frame) => sent,
             () = core.listener.stopping() => break,
@@ -30,7 +19,26 @@ pub(super) async fn write(core: &Core, mut socket: Socket, writer: ChannelWriter
             return;
         }
     }
+    // The reader sees the end now, not after the farewell.
+    drop(writer);
     close(&mut socket).await;
+}
+
+/// The next frame from the socket; `None` when there is no more.
+async fn next(core: &Core, socket: &mut Socket, writer: &ChannelWriter) -> Option<Frame> {
+    loop {
+        let message = tokio::select! {
+            message = socket.next() => message,
+            () = writer.closed() => return None,
+            () = core.listener.stopping() => return None,
+        };
+        match message? {
+            Ok(Message::Text(text)) => return Some(Frame::Text(text.as_str().to_owned())),
+            Ok(Message::Binary(bytes)) => return Some(Frame::Binary(bytes)),
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+            Ok(Message::Close(_)) | Err(_) => return None,
+        }
+    }
 }
 
 /// From the channel to the socket; a Close after the last frame.
@@ -68,9 +76,11 @@ pub(super) async fn read(core: &Core, socket: Socket, mut reader: ChannelReader)
         () = inward => {}
         () = core.listener.stopping() => {}
     }
-    if sink.send(socket::close(CloseCode::Normal, "")).await.is_ok() {
-        await_end(stream).await;
-    }
+    // The writer learns now that nobody reads any more.
+    drop(reader);
+    // Refused when the other side has closed first.
+    sink.send(socket::close(CloseCode::Normal, "")).await.ok();
+    await_end(stream).await;
 }
 
 /// An end that somebody else has.
@@ -79,9 +89,9 @@ pub(super) async fn refuse(mut socket: Socket) {
 }
 
 async fn close(socket: &mut Socket) {
-    if socket.send(socket::close(CloseCode::Normal, "")).await.is_ok() {
-        await_end(socket).await;
-    }
+    // Refused when the other side has closed first.
+    socket.send(socket::close(CloseCode::Normal, "")).await.ok();
+    await_end(socket).await;
 }
 
 /// Waits for the other side's Close, so that ours is not lost with the connection.

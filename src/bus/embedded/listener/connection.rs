@@ -42,6 +42,7 @@ pub(super) async fn run(core: &Arc<Core>, socket: Socket, limits: &Arc<Limits>, 
     let Ok(session) = Session::open(core, Arc::clone(&wire), Arc::clone(limits), ip_address) else {
         return;
     };
+    let ended = End(Arc::clone(&session));
     wire.notify(&Outgoing::WorkerRegistered {
         worker_id: &session.id,
         reattach_token: &session.reattach_token,
@@ -54,14 +55,27 @@ pub(super) async fn run(core: &Arc<Core>, socket: Socket, limits: &Arc<Limits>, 
         ending = write(&mut sink, outbox, limits.stall) => ending,
         ending = read(&session, &mut stream) => ending,
     };
-    session.end();
+    drop(ended);
     match ending {
-        Ending::Left => tracing::debug!(worker = %session.id, "worker left"),
+        Ending::Left => {
+            tracing::debug!(worker = %session.id, "worker left");
+            // Its Close is answered, if it waits for that.
+            tokio::time::timeout(socket::FAREWELL, sink.close()).await.ok();
+        }
         Ending::Failed(error) => tracing::debug!(worker = %session.id, error, "worker lost"),
         Ending::Cut(code, reason) => {
             tracing::info!(worker = %session.id, reason, "worker cut off");
             farewell(&mut sink, code, reason).await;
         }
+    }
+}
+
+/// Ends the session whatever happens.
+struct End(Arc<Session>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
 
 use super::Hub;
 use super::frame::{
@@ -224,6 +225,7 @@ impl Session {
             action,
             metadata,
         } = call;
+        let is_ours = self.core.peers.host_of(&function_id).is_none();
         let invocation_id = invocation_id.filter(|_| action != Some(Action::Void));
         let invocation = Invocation {
             function_id: function_id.as_str().into(),
@@ -239,37 +241,31 @@ impl Session {
             return;
         };
         let session = Arc::clone(self);
-        let Some(id) = invocation_id else {
-            self.hub().spawn(async move {
-                if let Err(error) = work.await {
-                    tracing::debug!(worker = %session.id, function = function_id, %error, "notification failed");
+        let finish = async move {
+            match invocation_id {
+                Some(id) => {
+                    // Begun before the end of the connection is looked at: what was sent is done, even if nobody waits.
+                    let outcome = tokio::select! {
+                        biased;
+                        outcome = work => outcome,
+                        () = session.wire.over() => return,
+                    };
+                    let reply = result(id, function_id, outcome);
+                    session.reply(InvocationResult { traceparent, baggage, ..reply }).await;
                 }
-                drop(room);
-            });
-            return;
-        };
-        self.hub().spawn(async move {
-            // Begun before the end of the connection is looked at: what was sent is done, even if nobody waits.
-            let outcome = tokio::select! {
-                biased;
-                outcome = work => outcome,
-                () = session.wire.over() => return,
-            };
-            let (result, error) = match outcome {
-                Ok(value) => (present(Some(value)), None),
-                Err(error) => (None, Some(body(&error))),
-            };
-            let reply = InvocationResult {
-                invocation_id: id,
-                function_id,
-                result,
-                error,
-                traceparent,
-                baggage,
-            };
-            session.reply(reply).await;
+                None => {
+                    if let Err(error) = work.await {
+                        tracing::debug!(worker = %session.id, function = function_id, %error, "notification failed");
+                    }
+                }
+            }
             drop(room);
-        });
+        };
+        match self.core.bus() {
+            // Waited for when the program stops, like any work of its functions.
+            Ok(bus) if is_ours => bus.spawn(finish),
+            Ok(_) | Err(_) => self.hub().spawn(finish),
+        }
     }
 
     /// Begins a call now; what it writes is in line when this returns.
@@ -279,7 +275,7 @@ impl Session {
             work = Some(match action {
                 Some(Action::Enqueue { queue }) => peer.enqueue(&queue, invocation),
                 Some(Action::Void) | None
-                    if invocation.function_id.as_str() == REGISTER && !peer.is_hosted_outside(REGISTER) =>
+                    if invocation.function_id.as_str() == REGISTER && self.core.peers.host_of(REGISTER).is_none() =>
                 {
                     answer(self.describe(peer, invocation.payload))
                 }
@@ -297,14 +293,7 @@ impl Session {
         if error == Error::Stopped {
             return;
         }
-        let instead = Outgoing::InvocationResult(InvocationResult {
-            invocation_id,
-            function_id,
-            result: None,
-            error: Some(body(&error)),
-            traceparent: None,
-            baggage: None,
-        });
+        let instead = Outgoing::InvocationResult(result(invocation_id, function_id, Err(error)));
         if let Err(error) = self.wire.send(&instead).await {
             tracing::debug!(worker = %self.id, %error, "a result was not sent");
         }
@@ -373,10 +362,25 @@ fn present(value: Option<Value>) -> Option<Value> {
     value.filter(|value| !value.is_null())
 }
 
-fn body(error: &Error) -> ErrorBody {
-    ErrorBody {
-        code: error.wire_code().to_owned(),
-        message: error.to_string(),
+/// The answer to a call. Without a value there is no `result`.
+fn result(invocation_id: Uuid, function_id: String, outcome: Result<Value>) -> InvocationResult {
+    let (result, error) = match outcome {
+        Ok(value) => (present(Some(value)), None),
+        Err(error) => {
+            let body = ErrorBody {
+                code: error.wire_code().to_owned(),
+                message: error.to_string(),
+            };
+            (None, Some(body))
+        }
+    };
+    InvocationResult {
+        invocation_id,
+        function_id,
+        result,
+        error,
+        traceparent: None,
+        baggage: None,
     }
 }
 
