@@ -31,7 +31,7 @@ async fn frame(socket: &mut Socket) -> Message {
 }
 
 #[tokio::test]
-async fn c00_case_23_24_frames_wait_for_the_reader_and_an_end_is_taken_once() {
+async fn c00_case_23_frames_wait_for_the_reader() {
     let engine = Open::start().await;
     let (writer, reader) = create(&engine, json!({})).await;
     let mut out = open(engine.address, &path(&writer, "write"), None).await.unwrap();
@@ -41,8 +41,26 @@ async fn c00_case_23_24_frames_wait_for_the_reader_and_an_end_is_taken_once() {
     assert_eq!(end_of(&mut out).await, None);
 
     let mut input = open(engine.address, &path(&reader, "read"), None).await.unwrap();
-    let mut second = open(engine.address, &path(&reader, "read"), None).await.unwrap();
-    assert_eq!(end_of(&mut second).await.map(u16::from), Some(1000));
+    assert_eq!(frame(&mut input).await, Message::text("a"));
+    assert_eq!(frame(&mut input).await, Message::binary(vec![1]));
+    assert_eq!(end_of(&mut input).await.map(u16::from), Some(1000));
+    drop(input);
+    eventually(|| engine.engine.bus.channels().count() == 0).await;
+    assert_eq!(open(engine.address, &path(&reader, "read"), None).await.err(), Some(404));
+}
+
+#[tokio::test]
+async fn c00_case_24_an_end_is_taken_once_and_needs_its_key() {
+    let engine = Open::start().await;
+    let (writer, reader) = create(&engine, json!({})).await;
+    let mut held = Vec::new();
+    for (channel, dir) in [(&writer, "write"), (&reader, "read")] {
+        let first = open(engine.address, &path(channel, dir), None).await.unwrap();
+        let mut second = open(engine.address, &path(channel, dir), None).await.unwrap();
+        assert_eq!(end_of(&mut second).await.map(u16::from), Some(1000));
+        // Kept open, so that the channel is not over.
+        held.push(first);
+    }
     let wrong = ChannelRef {
         access_key: "wrong".into(),
         ..reader.clone()
@@ -50,13 +68,6 @@ async fn c00_case_23_24_frames_wait_for_the_reader_and_an_end_is_taken_once() {
     for refused in [path(&wrong, "read"), path(&reader, "sideways"), "/ws/channels/none?key=x&dir=read".into()] {
         assert_eq!(open(engine.address, &refused, None).await.err(), Some(404), "{refused}");
     }
-
-    assert_eq!(frame(&mut input).await, Message::text("a"));
-    assert_eq!(frame(&mut input).await, Message::binary(vec![1]));
-    assert_eq!(end_of(&mut input).await.map(u16::from), Some(1000));
-    drop(input);
-    eventually(|| engine.engine.bus.channels().count() == 0).await;
-    assert_eq!(open(engine.address, &path(&reader, "read"), None).await.err(), Some(404));
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ pub(crate) async fn open(address: SocketAddr, path: &str, authorization: Option<
             .insert("authorization", text.parse().unwrap());
     }
     let stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
     match within(tokio_tungstenite::client_async(request, stream)).await {
         Ok((socket, _)) => Ok(socket),
         Err(Error::Http(response)) => Err(response.status().as_u16()),
