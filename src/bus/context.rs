@@ -68,15 +68,20 @@ impl Baggage {
 
 /// Percent-encodes what a baggage value must not hold; `:` and `/` stay readable.
 fn escaped(value: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/@+*!$&'()".contains(&byte);
     let mut text = String::with_capacity(value.len());
     for byte in value.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~:/@+*!$&'()".contains(&byte) {
+        if is_plain(byte) {
             text.push(char::from(byte));
         } else {
-            text.push_str(&format!("%{byte:02X}"));
+            text.extend(['%', hex_digit(byte >> 4), hex_digit(byte & 15)]);
         }
     }
     text
+}
+
+fn hex_digit(value: u8) -> char {
+    char::from_digit(value.into(), 16).map_or('0', |digit| digit.to_ascii_uppercase())
 }
 
 /// The text that was percent-encoded; what is no valid escape stays. Empty counts as absent.
@@ -89,15 +94,12 @@ fn unescaped(value: &str) -> Option<Arc<str>> {
             (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)),
             _ => None,
         };
-        match code {
-            Some((high, low)) => {
-                plain.push(high * 16 + low);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            None => {
-                plain.push(first);
-                rest = tail;
-            }
+        if let Some((high, low)) = code {
+            plain.push(high * 16 + low);
+            rest = tail.get(2..).unwrap_or_default();
+        } else {
+            plain.push(first);
+            rest = tail;
         }
     }
     let text = String::from_utf8(plain).ok()?;
@@ -105,7 +107,9 @@ fn unescaped(value: &str) -> Option<Arc<str>> {
 }
 
 fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
 }
 
 /// Context of the call being handled; nested calls inherit trace, baggage and cancellation.
@@ -196,7 +200,8 @@ mod tests {
 
     #[test]
     fn baggage_survives_a_hop_and_names_the_function() {
-        let text = "iii.session.id=s%201%2C, iii.function.id=old::one,iii.tag.kind=chat;p=1,junk,iii.message.id=m";
+        let text =
+            "iii.session.id=s%201%2C, iii.function.id=old::one,iii.tag.kind=chat;p=1,junk,iii.message.id=m";
         let baggage = Baggage::parse(text);
         assert_eq!(
             baggage,

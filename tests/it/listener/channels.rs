@@ -23,7 +23,10 @@ async fn create(engine: &Open, request: Value) -> (ChannelRef, ChannelRef) {
 }
 
 fn path(channel: &ChannelRef, dir: &str) -> String {
-    format!("/ws/channels/{}?key={}&dir={dir}", channel.channel_id, channel.access_key)
+    format!(
+        "/ws/channels/{}?key={}&dir={dir}",
+        channel.channel_id, channel.access_key
+    )
 }
 
 async fn frame(socket: &mut Socket) -> Message {
@@ -46,7 +49,10 @@ async fn c00_case_23_frames_wait_for_the_reader() {
     assert_eq!(end_of(&mut input).await.map(u16::from), Some(1000));
     drop(input);
     eventually(|| engine.engine.bus.channels().count() == 0).await;
-    assert_eq!(open(engine.address, &path(&reader, "read"), None).await.err(), Some(404));
+    assert_eq!(
+        open(engine.address, &path(&reader, "read"), None).await.err(),
+        Some(404)
+    );
 }
 
 #[tokio::test]
@@ -65,8 +71,16 @@ async fn c00_case_24_an_end_is_taken_once_and_needs_its_key() {
         access_key: "wrong".into(),
         ..reader.clone()
     };
-    for refused in [path(&wrong, "read"), path(&reader, "sideways"), "/ws/channels/none?key=x&dir=read".into()] {
-        assert_eq!(open(engine.address, &refused, None).await.err(), Some(404), "{refused}");
+    for refused in [
+        path(&wrong, "read"),
+        path(&reader, "sideways"),
+        "/ws/channels/none?key=x&dir=read".into(),
+    ] {
+        assert_eq!(
+            open(engine.address, &refused, None).await.err(),
+            Some(404),
+            "{refused}"
+        );
     }
 }
 

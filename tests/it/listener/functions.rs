@@ -74,8 +74,7 @@ async fn the_last_to_register_is_called_and_nobody_is_restored() {
 #[tokio::test]
 async fn a_function_of_the_program_is_lent_to_outside_callers_only() {
     let open = Open::start().await;
-    open.engine
-        .serve("p::f", |_, _| async { Ok(json!("inside")) });
+    open.engine.serve("p::f", |_, _| async { Ok(json!("inside")) });
     let (mut newcomer, mut caller) = (open.join().await, open.join().await);
     assert_eq!(caller.ok("p::f", json!({})).await, "inside");
     newcomer.host(&["p::f", "state::get"]).await;
@@ -90,7 +89,10 @@ async fn a_function_of_the_program_is_lent_to_outside_callers_only() {
     newcomer.leave().await;
     open.workers(1).await;
     assert_eq!(caller.ok("p::f", json!({})).await, "inside");
-    assert_eq!(caller.call("state::get", json!({"scope": "s", "key": "k"})).await, json!({}));
+    assert_eq!(
+        caller.call("state::get", json!({"scope": "s", "key": "k"})).await,
+        json!({})
+    );
 }
 
 #[tokio::test]
@@ -99,7 +101,9 @@ async fn a_binding_of_the_program_stays_with_the_program() {
     let mut seen = open.engine.watch("p::on", "state", json!({"scope": "d"})).await;
     let mut newcomer = open.join().await;
     newcomer.host(&["p::on"]).await;
-    newcomer.bind("p::on", "state", "w::theirs", json!({"scope": "d"})).await;
+    newcomer
+        .bind("p::on", "state", "w::theirs", json!({"scope": "d"}))
+        .await;
     assert_eq!(
         newcomer.untaken(),
         [json!({
@@ -110,7 +114,9 @@ async fn a_binding_of_the_program_stays_with_the_program() {
             },
         })]
     );
-    newcomer.send(json!({"type": "unregistertrigger", "id": "p::on"})).await;
+    newcomer
+        .send(json!({"type": "unregistertrigger", "id": "p::on"}))
+        .await;
     newcomer.settle().await;
     open.engine.set("d", "k", json!(1)).await;
     assert_eq!(seen.next().await["new_value"], 1);
@@ -121,7 +127,9 @@ async fn unregistering_ends_a_function() {
     let open = Open::start().await;
     let mut worker = open.join().await;
     worker.host(&["w::f", "w::g"]).await;
-    worker.send(json!({"type": "unregisterfunction", "id": "w::f"})).await;
+    worker
+        .send(json!({"type": "unregisterfunction", "id": "w::f"}))
+        .await;
     worker.settle().await;
     assert_eq!(worker_of(&open, "w::f").await, Value::Null);
     assert_eq!(worker_of(&open, "w::g").await, "w");
@@ -141,7 +149,9 @@ async fn a_worker_says_who_it_is() {
         )
         .await;
     worker.host(&["f"]).await;
-    let listed = worker.ok("engine::workers::list", json!({"runtime": "node"})).await;
+    let listed = worker
+        .ok("engine::workers::list", json!({"runtime": "node"}))
+        .await;
     assert_eq!(
         listed,
         json!({"workers": [{
@@ -184,8 +194,12 @@ async fn reattach_without_the_token_or_late_does_nothing() {
     let open = Open::start().await;
     let mut earlier = open.join().await;
     earlier.host(&["w::f"]).await;
-    let (id, token) = (earlier.id().to_owned(), earlier.greeting["reattach_token"].clone());
-    let reattach = |token: Value| json!({"type": "reattach", "previous_worker_id": id, "reattach_token": token});
+    let (id, token) = (
+        earlier.id().to_owned(),
+        earlier.greeting["reattach_token"].clone(),
+    );
+    let reattach =
+        |token: Value| json!({"type": "reattach", "previous_worker_id": id, "reattach_token": token});
     for token in [Value::Null, json!("wrong"), json!(7)] {
         let mut thief = open.join().await;
         thief.send(reattach(token)).await;
@@ -211,7 +225,11 @@ async fn the_news_of_workers() {
     let id = worker.id().to_owned();
     worker.settle().await;
     drop(worker);
-    for event in ["worker_connected", "worker_metadata_updated", "worker_disconnected"] {
+    for event in [
+        "worker_connected",
+        "worker_metadata_updated",
+        "worker_disconnected",
+    ] {
         assert_eq!(news.next().await, json!({"event": event, "worker_id": id}));
     }
     eventually(|| open.engine.embedded.workers_connected() == 0).await;

@@ -20,7 +20,11 @@ use crate::support::ws::{end_of, open};
 
 async fn everything(open: &Open) -> Value {
     let mut all = Vec::new();
-    for list in ["engine::functions::list", "engine::registered-triggers::list", "engine::triggers::list"] {
+    for list in [
+        "engine::functions::list",
+        "engine::registered-triggers::list",
+        "engine::triggers::list",
+    ] {
         all.push(open.engine.ok(list, json!({"include_internal": true})).await);
     }
     json!(all)
@@ -32,9 +36,13 @@ async fn five_hundred_workers_leave_nothing_behind() {
     let before = everything(&open).await;
     for n in 0..500 {
         let mut worker = open.join().await;
-        worker.send(json!({"type": "registertriggertype", "id": "t", "description": ""})).await;
+        worker
+            .send(json!({"type": "registertriggertype", "id": "t", "description": ""}))
+            .await;
         worker.host(&["w::f", "state::get"]).await;
-        worker.bind(&format!("w/{n}"), "state", "w::f", json!({"scope": "d"})).await;
+        worker
+            .bind(&format!("w/{n}"), "state", "w::f", json!({"scope": "d"}))
+            .await;
         worker.bind(&format!("w/t{n}"), "t", "w::f", json!({})).await;
         worker.bind(&format!("w/p{n}"), "parked", "w::f", json!({})).await;
         worker.begin("w::f", json!({})).await;
@@ -44,7 +52,10 @@ async fn five_hundred_workers_leave_nothing_behind() {
     }
     open.workers(0).await;
     assert_eq!(everything(&open).await, before);
-    assert!(open.engine.bus.shutdown(Duration::from_secs(20)).await, "tasks were left");
+    assert!(
+        open.engine.bus.shutdown(Duration::from_secs(20)).await,
+        "tasks were left"
+    );
 }
 
 #[tokio::test]
@@ -76,7 +87,9 @@ async fn results_that_nobody_reads_are_bounded() {
         ..Limits::default()
     })
     .await;
-    open.engine.set("s", "k", Value::String("x".repeat(1024 * 1024))).await;
+    open.engine
+        .set("s", "k", Value::String("x".repeat(1024 * 1024)))
+        .await;
     let (deaf, mut other) = (open.join().await, open.join().await);
     let (mut sink, _stream) = deaf.socket.split();
     let call = json!({
@@ -120,8 +133,12 @@ async fn more_than_a_connection_may_have_is_refused() {
     .await;
     let mut worker = open.join().await;
     worker.host(&["w::a", "w::b", "w::c"]).await;
-    worker.send(json!({"type": "registertriggertype", "id": "t1"})).await;
-    worker.send(json!({"type": "registertriggertype", "id": "t2"})).await;
+    worker
+        .send(json!({"type": "registertriggertype", "id": "t1"}))
+        .await;
+    worker
+        .send(json!({"type": "registertriggertype", "id": "t2"}))
+        .await;
     worker.bind("1", "state", "w::a", json!({})).await;
     worker.bind("2", "state", "w::a", json!({})).await;
     assert_eq!(
@@ -131,7 +148,9 @@ async fn more_than_a_connection_may_have_is_refused() {
             "error": {"code": "trigger_registration_failed", "message": "the worker has 1 bindings already"},
         })]
     );
-    let list = worker.ok("engine::functions::list", json!({"prefix": "w::"})).await;
+    let list = worker
+        .ok("engine::functions::list", json!({"prefix": "w::"}))
+        .await;
     assert_eq!(
         list,
         json!({"functions": [
@@ -152,7 +171,10 @@ async fn more_than_a_connection_may_have_is_refused() {
     assert_eq!(first, Ok(json!(1)));
     assert_eq!(
         second,
-        ("invocation_failed".to_owned(), "the worker has 1 calls to answer already".to_owned())
+        (
+            "invocation_failed".to_owned(),
+            "the worker has 1 calls to answer already".to_owned()
+        )
     );
 }
 
@@ -174,7 +196,10 @@ async fn an_oversized_frame_ends_its_connection_only() {
     let payload = Value::String("x".repeat(200 * 1024));
     let (code, message) = open.engine.error("w::f", payload.clone()).await;
     assert_eq!(code, "payload_too_large");
-    assert!(message.ends_with("exceeds the limit of 131072 bytes"), "{message}");
+    assert!(
+        message.ends_with("exceeds the limit of 131072 bytes"),
+        "{message}"
+    );
     open.engine.set("s", "k", payload).await;
     let reply = other.call("state::get", json!({"scope": "s", "key": "k"})).await;
     assert_eq!(reply["error"]["code"], "payload_too_large");
@@ -237,14 +262,22 @@ async fn the_token_opens_the_door() {
         ("/?token=s3cre", None),
         ("/otel", None),
     ] {
-        assert_eq!(open(engine.address, path, header).await.err(), Some(401), "{path} {header:?}");
+        assert_eq!(
+            open(engine.address, path, header).await.err(),
+            Some(401),
+            "{path} {header:?}"
+        );
     }
     for (path, header) in [
         ("/", Some("Bearer s3cret")),
         ("/?token=s3cret", None),
         ("/otel?token=s3cret", None),
     ] {
-        assert_eq!(open(engine.address, path, header).await.err(), None, "{path} {header:?}");
+        assert_eq!(
+            open(engine.address, path, header).await.err(),
+            None,
+            "{path} {header:?}"
+        );
     }
 }
 

@@ -25,7 +25,9 @@ async fn join_like_node(rig: &Rig, functions: &[&str]) -> Ws {
             }),
         )
         .await;
-    worker.send(json!({"type": "registerservice", "id": "tools", "name": "tools"})).await;
+    worker
+        .send(json!({"type": "registerservice", "id": "tools", "name": "tools"}))
+        .await;
     for id in functions {
         worker
             .send(json!({
@@ -49,13 +51,21 @@ async fn an_agent_calls_a_function_of_a_node_worker() {
     );
     let call = worker.called("outside::add").await;
     assert_eq!(call["data"], payload);
-    assert!(call["baggage"].as_str().unwrap().contains("iii.session.id=s1"), "{call}");
+    assert!(
+        call["baggage"].as_str().unwrap().contains("iii.session.id=s1"),
+        "{call}"
+    );
     worker.answer(&call, json!({"sum": 3})).await;
     rig.t.ended("s1", 1).await;
     let lines: Vec<String> = rig.transcript("s1").await.iter().map(said).collect();
     assert_eq!(
         lines,
-        ["user hi", "assistant calls outside::add", "c1 {\"sum\":3}", "assistant done"]
+        [
+            "user hi",
+            "assistant calls outside::add",
+            "c1 {\"sum\":3}",
+            "assistant done"
+        ]
     );
 }
 
@@ -98,7 +108,9 @@ async fn a_python_worker_calls_and_is_called() {
             "config": {"scope": "work"}, "metadata": null,
         }))
         .await;
-    worker.ok("state::set", json!({"scope": "work", "key": "k", "value": 1})).await;
+    worker
+        .ok("state::set", json!({"scope": "work", "key": "k", "value": 1}))
+        .await;
     assert_eq!(worker.event("py::work").await["new_value"], 1);
     assert_eq!(
         worker.call("run::start", json!({"session_id": "s1"})).await["error"]["code"],
@@ -116,7 +128,9 @@ async fn a_browser_gets_its_pushes_and_the_stream() {
         .host(&["ui::session::event::b1", "ui::on-stream::b1"])
         .await;
     let config = json!({"stream_name": "agent::events", "group_id": "s1"});
-    browser.bind("b1/stream", "stream", "ui::on-stream::b1", config).await;
+    browser
+        .bind("b1/stream", "stream", "ui::on-stream::b1", config)
+        .await;
     let subscribed = browser
         .ok("ui::subscribe", json!({"browser_id": "b1", "session_id": "s1"}))
         .await;
@@ -131,7 +145,10 @@ async fn a_browser_gets_its_pushes_and_the_stream() {
     }
     while last(&streamed) != "agent_end" {
         let item = browser.event("ui::on-stream::b1").await;
-        assert_eq!((&item["type"], &item["groupId"]), (&json!("stream"), &json!("s1")));
+        assert_eq!(
+            (&item["type"], &item["groupId"]),
+            (&json!("stream"), &json!("s1"))
+        );
         streamed.push(item["event"]["data"].clone());
     }
     assert_eq!(streamed, rig.t.events("s1").await);
@@ -139,7 +156,10 @@ async fn a_browser_gets_its_pushes_and_the_stream() {
 }
 
 fn types(events: &[Value]) -> Vec<&str> {
-    events.iter().map(|event| event["type"].as_str().unwrap()).collect()
+    events
+        .iter()
+        .map(|event| event["type"].as_str().unwrap())
+        .collect()
 }
 
 fn last(events: &[Value]) -> &str {
@@ -154,7 +174,9 @@ fn parts(dir: &std::path::Path, listen: &str) -> Parts {
     config.permissions_path = dir.join("iii-permissions.yaml");
     Parts {
         config,
-        engine: EngineChoice::Embedded { reason: "test".into() },
+        engine: EngineChoice::Embedded {
+            reason: "test".into(),
+        },
         env: Arc::new(MapEnv(HashMap::new())),
         workers: harness::workers::all(),
     }

@@ -52,7 +52,10 @@ async fn c00_case_02_03_what_is_malformed_is_dropped_without_a_word() {
     worker.binary(b"OTLP{\"type\":\"ping\"}").await;
     worker.binary(b"MTRC").await;
     worker.binary(b"LOGS\x00").await;
-    assert_eq!(worker.call("state::list", json!({"scope": "x"})).await, json!({"result": []}));
+    assert_eq!(
+        worker.call("state::list", json!({"scope": "x"})).await,
+        json!({"result": []})
+    );
     assert_eq!(worker.untaken(), Vec::<Value>::new());
 }
 
@@ -63,7 +66,10 @@ async fn binary_frames_are_messages_too_and_pings_are_answered() {
     worker.binary(br#"{"type":"ping"}"#).await;
     assert_eq!(worker.take(|_| true).await, json!({"type": "pong"}));
     worker.socket.send(Message::Ping("hi".into())).await.unwrap();
-    let pong = futures::StreamExt::next(&mut worker.socket).await.unwrap().unwrap();
+    let pong = futures::StreamExt::next(&mut worker.socket)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(pong, Message::Pong("hi".into()));
 }
 
@@ -143,7 +149,11 @@ async fn metadata_and_trace_context_go_both_ways() {
     );
 
     // A second answer, and one from another worker, change nothing.
-    host.answer(&json!({"invocation_id": theirs, "function_id": "w::f"}), json!("late")).await;
+    host.answer(
+        &json!({"invocation_id": theirs, "function_id": "w::f"}),
+        json!("late"),
+    )
+    .await;
     host.settle().await;
     assert_eq!(caller.ok("state::list", json!({"scope": "x"})).await, json!([]));
     assert_eq!(caller.untaken(), Vec::<Value>::new());
@@ -153,10 +163,26 @@ async fn metadata_and_trace_context_go_both_ways() {
 async fn a_function_of_the_program_sees_the_context() {
     let open = Open::start().await;
     open.engine.serve("p::context", |payload, context| async move {
-        let CallContext { baggage, metadata, traceparent, cancel } = context;
+        let CallContext {
+            baggage,
+            metadata,
+            traceparent,
+            cancel,
+        } = context;
         assert!(cancel.is_none());
-        let Baggage { session_id, message_id, others } = baggage;
-        Ok(json!([payload, metadata, traceparent, session_id, message_id, others]))
+        let Baggage {
+            session_id,
+            message_id,
+            others,
+        } = baggage;
+        Ok(json!([
+            payload,
+            metadata,
+            traceparent,
+            session_id,
+            message_id,
+            others
+        ]))
     });
     let mut worker = open.join().await;
     let id = "00000000-0000-4000-9000-0000000000aa";
@@ -178,7 +204,9 @@ async fn c00_case_39_no_caller_id_is_added() {
     host.host(&["w::strict"]).await;
     caller.void("p::strict", json!({"a": 1})).await;
     caller.void("w::strict", json!({"a": 1})).await;
-    caller.ok("state::set", json!({"scope": "s", "key": "k", "value": {"a": 1}})).await;
+    caller
+        .ok("state::set", json!({"scope": "s", "key": "k", "value": {"a": 1}}))
+        .await;
     assert_eq!(seen.next().await, json!({"a": 1}));
     assert_eq!(host.event("w::strict").await, json!({"a": 1}));
     assert_eq!(open.engine.get("s", "k").await, json!({"a": 1}));
@@ -212,7 +240,11 @@ async fn c00_case_18_a_burst_of_writes_keeps_its_order() {
     let open = Open::start().await;
     let mut events = open
         .engine
-        .watch("p::events", "stream", json!({"stream_name": "s", "group_id": "g"}))
+        .watch(
+            "p::events",
+            "stream",
+            json!({"stream_name": "s", "group_id": "g"}),
+        )
         .await;
     let mut worker = open.join().await;
     for n in 0..2000 {
@@ -259,12 +291,20 @@ async fn calls_of_the_program_carry_their_context_to_the_worker() {
         let call = host.called("w::f").await;
         host.send(json!({"type": "invocationresult", "invocation_id": call["invocation_id"], "function_id": "w::f"}))
             .await;
-        (call["traceparent"].clone(), call["baggage"].clone(), call["metadata"].clone())
+        (
+            call["traceparent"].clone(),
+            call["baggage"].clone(),
+            call["metadata"].clone(),
+        )
     };
     let (outcome, carried) = tokio::join!(call, answer);
     assert_eq!(outcome, Ok(Value::Null));
     assert_eq!(
         carried,
-        (json!(TRACE), json!("iii.session.id=s1,iii.function.id=w::f"), json!("m"))
+        (
+            json!(TRACE),
+            json!("iii.session.id=s1,iii.function.id=w::f"),
+            json!("m")
+        )
     );
 }

@@ -20,9 +20,18 @@ async fn c00_case_07_state_events_over_the_wire() {
     worker.bind("w/on", "state", "w::on", json!({"scope": "d"})).await;
     let key = json!({"scope": "d", "key": "k"});
     let set = |n: u8| json!({"scope": "d", "key": "k", "value": n});
-    assert_eq!(worker.ok("state::set", set(1)).await, json!({"old_value": null, "new_value": 1}));
-    assert_eq!(worker.ok("state::set", set(2)).await, json!({"old_value": 1, "new_value": 2}));
-    assert_eq!(worker.call("state::delete", key.clone()).await, json!({"result": 2}));
+    assert_eq!(
+        worker.ok("state::set", set(1)).await,
+        json!({"old_value": null, "new_value": 1})
+    );
+    assert_eq!(
+        worker.ok("state::set", set(2)).await,
+        json!({"old_value": 1, "new_value": 2})
+    );
+    assert_eq!(
+        worker.call("state::delete", key.clone()).await,
+        json!({"result": 2})
+    );
     assert_eq!(worker.call("state::delete", key).await, json!({}));
     for event in [
         change("created", Value::Null, json!(1)),
@@ -39,7 +48,9 @@ async fn c00_case_17_a_stream_binding_without_a_name_is_refused() {
     let open = Open::start().await;
     let mut worker = open.join().await;
     worker.host(&["w::on"]).await;
-    worker.bind("w/on", "stream", "w::on", json!({"group_id": "g"})).await;
+    worker
+        .bind("w/on", "stream", "w::on", json!({"group_id": "g"}))
+        .await;
     assert_eq!(
         worker.untaken(),
         [json!({
@@ -57,8 +68,15 @@ async fn c00_case_20_conditions_over_the_wire() {
     worker.host(&["w::on", "w::if"]).await;
     let config = json!({"scope": "d", "condition_function_id": "w::if"});
     worker.bind("w/on", "state", "w::on", config).await;
-    for (n, verdict) in [(1, Some(json!(false))), (2, Some(json!(null))), (3, None), (4, Some(json!("yes")))] {
-        worker.ok("state::set", json!({"scope": "d", "key": "k", "value": n})).await;
+    for (n, verdict) in [
+        (1, Some(json!(false))),
+        (2, Some(json!(null))),
+        (3, None),
+        (4, Some(json!("yes"))),
+    ] {
+        worker
+            .ok("state::set", json!({"scope": "d", "key": "k", "value": n}))
+            .await;
         let asked = worker.called("w::if").await;
         assert_eq!(asked["data"]["new_value"], n);
         match verdict {
@@ -90,7 +108,9 @@ async fn metadata_of_a_binding_comes_with_its_events() {
             "config": {"scope": "d"}, "metadata": {"mine": 1}, "trigger_namespace": "default",
         }))
         .await;
-    worker.ok("state::set", json!({"scope": "d", "key": "k", "value": 1})).await;
+    worker
+        .ok("state::set", json!({"scope": "d", "key": "k", "value": 1}))
+        .await;
     assert_eq!(worker.called("w::on").await["metadata"], json!({"mine": 1}));
 }
 
@@ -121,7 +141,10 @@ fn said(id: &str, error: Option<&str>) -> Value {
 async fn bindings(open: &Open) -> Vec<Value> {
     let list = open
         .engine
-        .ok("engine::registered-triggers::list", json!({"trigger_type": "timer"}))
+        .ok(
+            "engine::registered-triggers::list",
+            json!({"trigger_type": "timer"}),
+        )
         .await;
     let rows = list["registered_triggers"].as_array().unwrap();
     rows.iter().map(|row| row["id"].clone()).collect()
@@ -144,10 +167,17 @@ async fn a_type_of_a_worker_gets_parked_and_new_bindings() {
     provider.send(said("new", Some("every must be even"))).await;
     let mut refused = said("new", Some("every must be even"));
     refused["error"]["code"] = json!("trigger_registration_failed");
-    assert_eq!(binder.take(|message| message["type"] == "triggerregistrationresult").await, refused);
+    assert_eq!(
+        binder
+            .take(|message| message["type"] == "triggerregistrationresult")
+            .await,
+        refused
+    );
     assert_eq!(bindings(&open).await, [json!("parked")]);
 
-    let info = provider.ok("engine::triggers::info", json!({"id": "timer"})).await;
+    let info = provider
+        .ok("engine::triggers::info", json!({"id": "timer"}))
+        .await;
     assert_eq!(
         info,
         json!({
@@ -161,9 +191,13 @@ async fn a_type_of_a_worker_gets_parked_and_new_bindings() {
     assert_eq!(binder.event("b::on").await, json!({"tick": 1}));
     assert_eq!(provider.result(&fired).await, json!({}));
 
-    binder.send(json!({"type": "unregistertrigger", "id": "parked"})).await;
+    binder
+        .send(json!({"type": "unregistertrigger", "id": "parked"}))
+        .await;
     assert_eq!(
-        provider.take(|message| message["type"] == "unregistertrigger").await,
+        provider
+            .take(|message| message["type"] == "unregistertrigger")
+            .await,
         json!({"type": "unregistertrigger", "id": "parked", "trigger_type": "timer"})
     );
 }
@@ -176,7 +210,9 @@ async fn bindings_are_parked_again_when_the_provider_goes() {
     provider.send(offered("timer")).await;
     provider.settle().await;
     binder.send(binding("t", "timer")).await;
-    provider.take(|message| message["type"] == "registertrigger").await;
+    provider
+        .take(|message| message["type"] == "registertrigger")
+        .await;
     drop(provider);
     open.workers(1).await;
     assert_eq!(bindings(&open).await, Vec::<Value>::new());
@@ -216,12 +252,17 @@ async fn register_trigger_waits_for_the_word_of_the_provider() {
     provider.settle().await;
     for (error, expected) in [
         (None, Ok(())),
-        (Some("no"), Err(("trigger_registration_failed".to_owned(), "no".to_owned()))),
+        (
+            Some("no"),
+            Err(("trigger_registration_failed".to_owned(), "no".to_owned())),
+        ),
     ] {
         let request = json!({"trigger_type": "timer", "function_id": "b::on", "config": {}});
         let call = open.engine.call("engine::register_trigger", request);
         let word = async {
-            let asked = provider.take(|message| message["type"] == "registertrigger").await;
+            let asked = provider
+                .take(|message| message["type"] == "registertrigger")
+                .await;
             let id = asked["id"].as_str().unwrap().to_owned();
             provider.send(said(&id, error)).await;
             id

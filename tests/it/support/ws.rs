@@ -17,7 +17,11 @@ use super::engine::within;
 pub(crate) type Socket = WebSocketStream<TcpStream>;
 
 /// Opens a socket at a path; the HTTP status when it is refused.
-pub(crate) async fn open(address: SocketAddr, path: &str, authorization: Option<&str>) -> Result<Socket, u16> {
+pub(crate) async fn open(
+    address: SocketAddr,
+    path: &str,
+    authorization: Option<&str>,
+) -> Result<Socket, u16> {
     let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
     if let Some(text) = authorization {
         request
@@ -114,8 +118,10 @@ impl Ws {
     pub(crate) async fn begin(&mut self, function: &str, data: Value) -> String {
         self.calls += 1;
         let id = format!("00000000-0000-4000-9000-{:012}", self.calls);
-        self.send(json!({"type": "invokefunction", "invocation_id": id, "function_id": function, "data": data}))
-            .await;
+        self.send(
+            json!({"type": "invokefunction", "invocation_id": id, "function_id": function, "data": data}),
+        )
+        .await;
         id
     }
 

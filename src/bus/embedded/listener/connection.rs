@@ -97,7 +97,7 @@ async fn read(session: &Arc<Session>, stream: &mut SplitStream<Socket>) -> Endin
                 }
                 match std::str::from_utf8(&bytes) {
                     Ok(text) => session.receive(text, is_first).await,
-                    Err(error) => tracing::debug!(worker = %session.id, %error, "malformed message dropped"),
+                    Err(error) => session.malformed(&error.to_string()),
                 }
             }
             // Pings are answered by the library with the next read.

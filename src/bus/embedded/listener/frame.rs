@@ -152,8 +152,14 @@ pub(super) struct InvocationResult {
 /// Why something failed. A stack trace that a worker sends is not passed on.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ErrorBody {
+    #[serde(default = "failed")]
     pub(super) code: String,
+    #[serde(default)]
     pub(super) message: String,
+}
+
+fn failed() -> String {
+    "invocation_failed".to_owned()
 }
 
 /// What the engine sends.
@@ -240,7 +246,6 @@ fn optional_uuid<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uu
         .transpose()
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape serde asks for")]
 fn uuid_text<S: serde::Serializer>(id: &Uuid, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(id)
 }
@@ -318,9 +323,18 @@ mod tests {
             ("[]", "missing field `type`"),
             ("{}", "missing field `type`"),
             (r#"{"type":7}"#, "invalid type: integer `7`"),
-            (r#"{"type":"registrerfunction"}"#, "unknown message type \"registrerfunction\""),
-            (r#"{"type":"registerfunction","id":7}"#, "invalid type: integer `7`"),
-            (r#"{"type":"invokefunction","function_id":"f"}"#, "missing field `data`"),
+            (
+                r#"{"type":"registrerfunction"}"#,
+                "unknown message type \"registrerfunction\"",
+            ),
+            (
+                r#"{"type":"registerfunction","id":7}"#,
+                "invalid type: integer `7`",
+            ),
+            (
+                r#"{"type":"invokefunction","function_id":"f"}"#,
+                "missing field `data`",
+            ),
             (
                 r#"{"type":"invokefunction","invocation_id":"not-a-uuid","function_id":"f","data":1}"#,
                 "invalid character",
@@ -329,7 +343,10 @@ mod tests {
                 r#"{"type":"invokefunction","function_id":"f","data":1,"action":{"type":"later"}}"#,
                 "unknown variant `later`",
             ),
-            (r#"{"type":"invocationresult","function_id":"f"}"#, "missing field `invocation_id`"),
+            (
+                r#"{"type":"invocationresult","function_id":"f"}"#,
+                "missing field `invocation_id`",
+            ),
         ] {
             let found = read(text).unwrap_err();
             assert!(found.contains(why), "{text}: {found}");

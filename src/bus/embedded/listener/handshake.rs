@@ -95,7 +95,9 @@ fn shows(request: &Request, token: &Secret) -> bool {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+            scheme
+                .eq_ignore_ascii_case("bearer")
+                .then(|| token.trim().to_owned())
         });
     let shown = bearer.or_else(|| query(request, "token"));
     shown.is_some_and(|shown| same(shown.as_bytes(), token.expose().as_bytes()))
@@ -122,7 +124,9 @@ mod tests {
         let mut request = Request::new(());
         *request.uri_mut() = uri.parse().unwrap();
         if let Some(text) = authorization {
-            request.headers_mut().insert(header::AUTHORIZATION, text.parse().unwrap());
+            request
+                .headers_mut()
+                .insert(header::AUTHORIZATION, text.parse().unwrap());
         }
         shows(&request, &Secret::from("s3 cret".to_owned()))
     }

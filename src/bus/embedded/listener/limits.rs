@@ -37,7 +37,7 @@ impl Default for Limits {
         Self {
             handshake: Duration::from_secs(10),
             stall: Duration::from_secs(30),
-            connections: 1_024,
+            connections: 2_048,
             functions: 4_096,
             triggers: 16_384,
             trigger_types: 256,

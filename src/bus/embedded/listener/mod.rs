@@ -45,7 +45,7 @@ pub use limits::Limits;
 const STOP: Duration = Duration::from_secs(2);
 
 /// Channels that nobody took are looked for this often.
-const SWEEP: Duration = Duration::from_secs(60);
+const SWEEP: Duration = Duration::from_mins(1);
 
 /// After a failed accept, such as one without a free file descriptor.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -91,7 +91,8 @@ impl Hub {
     }
 
     fn add(&self, session: &Arc<Session>) {
-        self.lock().insert(Arc::clone(&session.id), Arc::downgrade(session));
+        self.lock()
+            .insert(Arc::clone(&session.id), Arc::downgrade(session));
     }
 
     fn remove(&self, id: &str) {
@@ -214,6 +215,8 @@ impl Door {
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }

@@ -3,6 +3,7 @@
 //! Messages are looked at one after the other. Registrations are done at once, a call is begun at once (a write takes its
 //! place in line) and finished on a task of its own.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
@@ -12,8 +13,8 @@ use uuid::Uuid;
 
 use super::Hub;
 use super::frame::{
-    self, Action, ErrorBody, Incoming, InvocationResult, InvokeFunction, Outgoing, Reattach, RegisterFunction,
-    RegisterTrigger, RegisterTriggerType,
+    self, Action, ErrorBody, Incoming, InvocationResult, InvokeFunction, Outgoing, Reattach,
+    RegisterFunction, RegisterTrigger, RegisterTriggerType,
 };
 use super::limits::Limits;
 use super::socket::CloseCode;
@@ -44,6 +45,8 @@ pub(super) struct Session {
     peer: Mutex<Option<PeerHandle>>,
     calls: Arc<Semaphore>,
     call_bytes: Arc<Semaphore>,
+    /// Something malformed came.
+    warned: AtomicBool,
 }
 
 /// Room for one call; given back when it is answered.
@@ -66,6 +69,7 @@ impl Session {
             peer: Mutex::new(Some(peer)),
             calls: Arc::new(Semaphore::new(limits.open_calls)),
             call_bytes: Arc::new(Semaphore::new(limits.open_call_bytes / BYTES_PER_PERMIT)),
+            warned: AtomicBool::new(false),
             limits,
         });
         session.hub().add(&session);
@@ -91,7 +95,16 @@ impl Session {
         }
         match frame::read(text) {
             Ok(message) => self.handle(message, text.len(), is_first).await,
-            Err(why) => tracing::debug!(worker = %self.id, why, "malformed message dropped"),
+            Err(why) => self.malformed(&why),
+        }
+    }
+
+    /// Logs what was dropped: the first time for a person, then for whoever looks closely.
+    pub(super) fn malformed(&self, why: &str) {
+        if self.warned.swap(true, Ordering::Relaxed) {
+            tracing::debug!(worker = %self.id, why, "malformed message dropped");
+        } else {
+            tracing::warn!(worker = %self.id, why, "malformed message dropped; more of this worker are logged at debug");
         }
     }
 
@@ -100,7 +113,9 @@ impl Session {
             Incoming::Reattach(previous) if is_first => self.reattach(&previous),
             Incoming::Reattach(_) => tracing::debug!(worker = %self.id, "late reattach ignored"),
             Incoming::RegisterFunction(function) => self.register_function(function),
-            Incoming::UnregisterFunction(function) => self.with(|peer| peer.unregister_function(&function.id)),
+            Incoming::UnregisterFunction(function) => {
+                self.with(|peer| peer.unregister_function(&function.id));
+            }
             Incoming::RegisterTriggerType(offered) => self.register_type(offered),
             Incoming::RegisterTrigger(trigger) => self.register_trigger(trigger),
             Incoming::TriggerRegistrationResult(result) => self.with(|peer| {
@@ -138,7 +153,9 @@ impl Session {
             tracing::debug!(worker = %self.id, "reattach without the right token ignored");
             return;
         }
-        earlier.wire.cut_off(CloseCode::Normal, "replaced by a new connection");
+        earlier
+            .wire
+            .cut_off(CloseCode::Normal, "replaced by a new connection");
         earlier.end();
     }
 
@@ -206,7 +223,8 @@ impl Session {
             };
             if let Err(error) = outcome {
                 tracing::warn!(worker = %self.id, trigger = spec.id, %error, "binding refused");
-                self.wire.notify(&refused(&spec, error.wire_code(), &error.to_string()));
+                self.wire
+                    .notify(&refused(&spec, error.wire_code(), &error.to_string()));
             }
         });
     }
@@ -233,7 +251,10 @@ impl Session {
             context: CallContext {
                 baggage: baggage.as_deref().map(Baggage::parse).unwrap_or_default(),
                 metadata: present(metadata).map(Arc::new),
-                traceparent: traceparent.as_deref().filter(|text| !text.is_empty()).map(Arc::from),
+                traceparent: traceparent
+                    .as_deref()
+                    .filter(|text| !text.is_empty())
+                    .map(Arc::from),
                 cancel: None,
             },
         };
@@ -251,7 +272,13 @@ impl Session {
                         () = session.wire.over() => return,
                     };
                     let reply = result(id, function_id, outcome);
-                    session.reply(InvocationResult { traceparent, baggage, ..reply }).await;
+                    session
+                        .reply(InvocationResult {
+                            traceparent,
+                            baggage,
+                            ..reply
+                        })
+                        .await;
                 }
                 None => {
                     if let Err(error) = work.await {
@@ -275,7 +302,8 @@ impl Session {
             work = Some(match action {
                 Some(Action::Enqueue { queue }) => peer.enqueue(&queue, invocation),
                 Some(Action::Void) | None
-                    if invocation.function_id.as_str() == REGISTER && self.core.peers.host_of(REGISTER).is_none() =>
+                    if invocation.function_id.as_str() == REGISTER
+                        && self.core.peers.host_of(REGISTER).is_none() =>
                 {
                     answer(self.describe(peer, invocation.payload))
                 }

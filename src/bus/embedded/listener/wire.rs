@@ -107,7 +107,10 @@ impl Wire {
             .map_err(|error| Error::Unavailable(format!("cannot be written as JSON: {error}")))?;
         if text.len() > self.limits.message_bytes {
             let limit = self.limits.message_bytes;
-            let why = format!("message of {} bytes exceeds the limit of {limit} bytes", text.len());
+            let why = format!(
+                "message of {} bytes exceeds the limit of {limit} bytes",
+                text.len()
+            );
             return Err(Error::coded("payload_too_large", why));
         }
         Ok(Message::Text(Utf8Bytes::from(text)))
@@ -225,7 +228,8 @@ impl Link for WorkerLink {
     }
 
     fn binding_refused(&self, binding: &TriggerSpec, why: &str) {
-        self.0.notify(&refused(binding, "trigger_registration_failed", why));
+        self.0
+            .notify(&refused(binding, "trigger_registration_failed", why));
     }
 }
 

@@ -103,7 +103,10 @@ struct Enqueue {
 fn enqueue_job(core: &Arc<Core>, id: &'static str, call: Invocation) -> Result<CallFuture> {
     let (request, data) = input_and::<Enqueue>(id, call.payload, &["data"])?;
     let context = CallContext {
-        baggage: request.baggage.as_deref().map_or(call.context.baggage, Baggage::parse),
+        baggage: request
+            .baggage
+            .as_deref()
+            .map_or(call.context.baggage, Baggage::parse),
         traceparent: request.traceparent.map(Arc::from).or(call.context.traceparent),
         ..CallContext::default()
     };

@@ -187,7 +187,11 @@ impl Triggers {
 
     /// Offers a type of an outside worker. False: the id is the engine's own.
     pub(super) fn offer_outside(&self, id: &str, offered: TriggerType) -> bool {
-        let ours = self.lock().types.get(id).is_some_and(|other| other.worker.is_none());
+        let ours = self
+            .lock()
+            .types
+            .get(id)
+            .is_some_and(|other| other.worker.is_none());
         if !ours {
             self.offer_type(id, offered);
         }
@@ -269,16 +273,17 @@ impl Triggers {
 
     /// Whose binding this is.
     pub(super) fn owner_of(&self, id: &str) -> Option<Owner> {
-        self.lock()
-            .bindings
-            .get(id)
-            .map(|binding| binding.owner.clone())
+        self.lock().bindings.get(id).map(|binding| binding.owner.clone())
     }
 
     /// How many bindings, parked ones too, somebody owns.
     pub(super) fn owned_by(&self, owner: &Owner) -> usize {
         let inner = self.lock();
-        inner.bindings.values().filter(|binding| binding.owner == *owner).count()
+        inner
+            .bindings
+            .values()
+            .filter(|binding| binding.owner == *owner)
+            .count()
     }
 
     /// Makes a binding; one with the same id is replaced.
