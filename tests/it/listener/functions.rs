@@ -40,6 +40,20 @@ async fn c00_case_26_the_executor_goes_and_the_caller_learns_it_at_once() {
 }
 
 #[tokio::test]
+async fn c00_case_33_a_panic_is_answered() {
+    let open = Open::start().await;
+    open.engine
+        .serve("p::panics", |_, _| async { panic!("on purpose") });
+    let mut worker = open.join().await;
+    let reply = worker.call("p::panics", json!({})).await;
+    assert_eq!(
+        reply,
+        json!({"error": {"code": "invocation_failed", "message": "p::panics panicked: on purpose"}})
+    );
+    assert_eq!(worker.ok("state::list", json!({"scope": "x"})).await, json!([]));
+}
+
+#[tokio::test]
 async fn a_caller_that_goes_leaves_its_executor_alone() {
     let open = Open::start().await;
     let (mut host, mut caller) = (open.join().await, open.join().await);

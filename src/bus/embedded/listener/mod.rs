@@ -12,6 +12,7 @@
 
 mod channels;
 mod connection;
+mod facts;
 mod frame;
 mod handshake;
 mod limits;

@@ -6,12 +6,12 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use super::Hub;
+use super::facts::{self, REGISTER};
 use super::frame::{
     self, Action, ErrorBody, Incoming, InvocationResult, InvokeFunction, Outgoing, Reattach,
     RegisterFunction, RegisterTrigger, RegisterTriggerType,
@@ -19,16 +19,10 @@ use super::frame::{
 use super::limits::Limits;
 use super::socket::CloseCode;
 use super::wire::{Wire, WorkerLink, WorkerType, refused};
-use crate::bus::embedded::peer::{OfferedType, PeerHandle, WorkerFacts};
-use crate::bus::embedded::{Core, answer, input};
+use crate::bus::embedded::peer::{OfferedType, PeerHandle};
+use crate::bus::embedded::{Core, answer};
 use crate::bus::{Baggage, CallContext, CallFuture, FunctionInfo, Invocation, TriggerSpec};
 use crate::error::{Error, Result};
-use crate::model::lenient;
-
-const REGISTER: &str = "engine::workers::register";
-
-/// Longest name and description of a worker that are kept (contract 00 §1.5).
-const MAX_FACT_CHARS: usize = 280;
 
 /// Sizes of calls are counted in units of this many bytes.
 const BYTES_PER_PERMIT: usize = 1024;
@@ -313,6 +307,11 @@ impl Session {
         work
     }
 
+    fn describe(&self, peer: &PeerHandle, payload: Value) -> Result<Value> {
+        peer.describe(facts::read(payload, &self.ip_address)?);
+        Ok(json!({ "success": true }))
+    }
+
     async fn reply(&self, reply: InvocationResult) {
         let (invocation_id, function_id) = (reply.invocation_id, reply.function_id.clone());
         let Err(error) = self.wire.send(&Outgoing::InvocationResult(reply)).await else {
@@ -338,51 +337,6 @@ impl Session {
         };
         tokio::time::timeout(self.limits.stall, both).await.ok().flatten()
     }
-
-    fn describe(&self, peer: &PeerHandle, payload: Value) -> Result<Value> {
-        let said: Facts = input(REGISTER, payload)?;
-        peer.describe(WorkerFacts {
-            name: said.name.as_deref().and_then(clean),
-            description: said.description.as_deref().and_then(clean),
-            version: said.version,
-            runtime: said.runtime.unwrap_or_else(|| "unknown".to_owned()),
-            os: said.os,
-            pid: said.pid,
-            isolation: said.isolation,
-            ip_address: Some(self.ip_address.clone()),
-        });
-        Ok(json!({ "success": true }))
-    }
-}
-
-/// `engine::workers::register`.
-#[derive(Deserialize)]
-struct Facts {
-    #[serde(default, deserialize_with = "lenient::optional")]
-    runtime: Option<String>,
-    #[serde(default, deserialize_with = "lenient::optional")]
-    version: Option<String>,
-    #[serde(default, deserialize_with = "lenient::optional")]
-    name: Option<String>,
-    #[serde(default, deserialize_with = "lenient::optional")]
-    description: Option<String>,
-    #[serde(default, deserialize_with = "lenient::optional")]
-    os: Option<String>,
-    #[serde(default, deserialize_with = "lenient::optional")]
-    pid: Option<u32>,
-    #[serde(default, deserialize_with = "lenient::optional")]
-    isolation: Option<String>,
-}
-
-/// Without control and bidirectional marks, trimmed and cut; nothing left counts as absent.
-fn clean(text: &str) -> Option<String> {
-    let is_mark = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let kept: String = text.chars().filter(|c| !is_mark(*c)).collect();
-    let cut: String = kept.trim().chars().take(MAX_FACT_CHARS).collect();
-    (!cut.is_empty()).then_some(cut)
 }
 
 /// `null` counts as absent.
@@ -409,17 +363,5 @@ fn result(invocation_id: Uuid, function_id: String, outcome: Result<Value>) -> I
         error,
         traceparent: None,
         baggage: None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_cleaned() {
-        assert_eq!(clean(" a\u{202e}b\u{7}\n "), Some("ab".to_owned()));
-        assert_eq!(clean(" \u{200f}\t"), None);
-        assert_eq!(clean(&"é".repeat(300)), Some("é".repeat(280)));
     }
 }
