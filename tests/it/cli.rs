@@ -374,12 +374,15 @@ fn a_life_from_start_to_sigterm() {
     assert_eq!(get(&admin, "/healthz"), (200, "ok\n".into()));
     let (status, body) = get(&admin, "/readyz");
     let body: Value = serde_json::from_str(&body).unwrap();
+    let listen = body["engine"]["listen"].clone();
+    let address: std::net::SocketAddr = listen.as_str().unwrap().parse().unwrap();
+    assert!(std::net::TcpStream::connect(address).is_ok(), "{listen}");
     assert_eq!(
         (status, body),
         (
             200,
             json!({ "ready": true, "reasons": [],
-            "engine": { "mode": "embedded", "reason": "engine.mode is embedded" } })
+            "engine": { "mode": "embedded", "reason": "engine.mode is embedded", "listen": listen } })
         )
     );
     let (status, metrics) = get(&admin, "/metrics");
