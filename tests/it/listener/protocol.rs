@@ -33,7 +33,7 @@ async fn c00_case_02_03_what_is_malformed_is_dropped_without_a_word() {
         "",
         " \n",
         "nonsense",
-        "[1]",
+        "[\"ping\"]",
         "{}",
         r#"{"type":"no such message"}"#,
         r#"{"type":"error","error":{"code":"x","message":"y"}}"#,

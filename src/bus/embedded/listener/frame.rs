@@ -211,6 +211,10 @@ pub(super) fn read(text: &str) -> Result<Incoming, String> {
         #[serde(borrow, rename = "type")]
         kind: Cow<'a, str>,
     }
+    // An array would be read by position.
+    if !text.trim_start().starts_with('{') {
+        return Err("no JSON object".to_owned());
+    }
     let Head { kind } = parse(text)?;
     Ok(match kind.as_ref() {
         "reattach" => Incoming::Reattach(parse(text)?),
@@ -318,9 +322,9 @@ mod tests {
     #[test]
     fn what_is_malformed_is_named() {
         for (text, why) in [
-            ("", "EOF while parsing a value"),
-            ("nonsense", "expected ident"),
-            ("[]", "missing field `type`"),
+            ("", "no JSON object"),
+            ("nonsense", "no JSON object"),
+            (r#"["ping"]"#, "no JSON object"),
             ("{}", "missing field `type`"),
             (r#"{"type":7}"#, "invalid type: integer `7`"),
             (
