@@ -29,17 +29,18 @@ pub(super) enum Purpose {
 /// Grants or refuses an upgrade. The end of a channel is taken here.
 ///
 /// # Errors
-/// 401 without the token, 404 for an unknown path or channel.
+/// 401 without the token; where none is asked for, 403 for a web page of another host; 404 for an unknown path or
+/// channel.
 pub(super) fn admit(request: &Request, token: Option<&Secret>, bus: &Bus) -> Result<Purpose, StatusCode> {
     let path = request.uri().path();
     if let Some(id) = path.strip_prefix(CHANNELS) {
         // Guarded by its access key alone, like on the iii engine: clients send nothing else here.
         return channel(request, id, bus);
     }
-    if let Some(token) = token
-        && !shows(request, token)
-    {
-        return Err(StatusCode::UNAUTHORIZED);
+    match token {
+        Some(token) if !shows(request, token) => return Err(StatusCode::UNAUTHORIZED),
+        None if !is_local(request) => return Err(StatusCode::FORBIDDEN),
+        Some(_) | None => {}
     }
     match path {
         "" | "/" => Ok(Purpose::Worker),
@@ -103,6 +104,24 @@ fn shows(request: &Request, token: &Secret) -> bool {
     shown.is_some_and(|shown| same(shown.as_bytes(), token.expose().as_bytes()))
 }
 
+/// Whether a request may come in without a token: from a program, which names no origin, or from a page served by this
+/// machine, such as the console. A browser lets any page open a socket to loopback; what that page may do is up to us.
+fn is_local(request: &Request) -> bool {
+    let Some(origin) = request.headers().get(header::ORIGIN) else {
+        return true;
+    };
+    let url = origin
+        .to_str()
+        .ok()
+        .and_then(|origin| url::Url::parse(origin).ok());
+    match url.as_ref().and_then(url::Url::host) {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
 /// Compares in a time that tells nothing but the length.
 fn same(a: &[u8], b: &[u8]) -> bool {
     let differences = a.iter().zip(b).fold(0, |all, (a, b)| black_box(all | (a ^ b)));
@@ -143,5 +162,36 @@ mod tests {
         assert!(!shown("/?token=s3+cre", None));
         assert!(!shown("/?token=s3+cret2", None));
         assert!(!shown("/", Some("Basic s3 cret")));
+    }
+
+    #[test]
+    fn pages_of_other_hosts_do_not_get_in_without_a_token() {
+        let local = |origin: Option<&str>| {
+            let mut request = Request::new(());
+            if let Some(origin) = origin {
+                request
+                    .headers_mut()
+                    .insert(header::ORIGIN, origin.parse().unwrap());
+            }
+            is_local(&request)
+        };
+        for origin in [
+            "http://localhost:3113",
+            "http://127.0.0.1:8080",
+            "https://[::1]",
+            "http://console.localhost",
+        ] {
+            assert!(local(Some(origin)), "{origin}");
+        }
+        for origin in [
+            "https://example.com",
+            "http://localhost.example.com",
+            "http://10.0.0.1",
+            "null",
+            "file://",
+        ] {
+            assert!(!local(Some(origin)), "{origin}");
+        }
+        assert!(local(None));
     }
 }
