@@ -73,7 +73,9 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
 /// with the same commit that stores the answer. Else the outcome stays as it is, and this step comes next.
 pub(super) async fn end_at_once(session: &mut Session, record: &mut TurnRecord, outcome: Outcome) -> Outcome {
     let is_next = record.state == TurnState::SteeringCheck && record.function_results.is_empty();
-    if !is_next || !session.cx.bus().transport().is_exclusive() {
+    // A queue that gets every hand-over gets this one too.
+    let hands_over = session.cx.config().turn.wake_queue.is_some();
+    if !is_next || hands_over || !session.cx.bus().transport().is_exclusive() {
         return outcome;
     }
     let hold = hold_pushes(session).await;
