@@ -51,7 +51,9 @@ impl Batch {
     /// Tells every part what became of it; to be called before anybody else hears of the commit.
     pub fn settle(&self, stored: bool) {
         let parts = std::mem::take(&mut *self.parts());
-        parts.into_iter().for_each(|part| part.settle(stored));
+        for part in parts {
+            part.settle(stored);
+        }
     }
 
     fn parts(&self) -> MutexGuard<'_, Vec<Box<dyn Part>>> {
