@@ -213,7 +213,7 @@ fn start() {
         "cold start: `--version` {:.1} ms   ready {:.1} ms (p90 {:.1})   idle memory {:.1} MB",
         ms(bare.median()),
         ms(ready.median()),
-        ms(ready.quantile(0.9)),
+        ms(ready.quantile(90)),
         median(resident)
     ));
 }

@@ -139,7 +139,7 @@ async fn throughput(program: &Arc<Program>, bare: &Bare, pace: Pace) {
         Pace::Instant => 4,
         Pace::Fast => 2,
     };
-    let count = (SESSIONS * each) as f64;
+    let count = f64::from(u32::try_from(SESSIONS * each).expect("a small number"));
     let (mut rates, mut cpu) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
     for round in 0..ROUNDS {
         let (began, spent) = (Instant::now(), cpu_time());
@@ -282,7 +282,7 @@ async fn deltas(streams: usize) {
         ours.0.append(&mut lock(&seen).0);
     }
     assert_eq!(yardstick.0.len(), ours.0.len(), "a delta was lost or merged");
-    for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
+    for (name, share) in [("p50", 50), ("p99", 99)] {
         let (bare, turn) = (ms(yardstick.quantile(share)), ms(ours.quantile(share)));
         say(format!(
             "{name}: bare {bare:7.3} ms   push {turn:7.3} ms   added {:7.3} ms",

@@ -12,22 +12,16 @@ impl Samples {
         self.0.push(sample);
     }
 
-    /// The value below which this share of the samples lies.
-    pub(crate) fn quantile(&self, share: f64) -> Duration {
+    /// The value below which so many of a hundred samples lie.
+    pub(crate) fn quantile(&self, percent: usize) -> Duration {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
-        let last = sorted.len().saturating_sub(1);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a place in a short list"
-        )]
-        let place = (share * last as f64).round() as usize;
+        let place = (sorted.len().saturating_sub(1) * percent + 50) / 100;
         sorted.get(place).copied().unwrap_or_default()
     }
 
     pub(crate) fn median(&self) -> Duration {
-        self.quantile(0.5)
+        self.quantile(50)
     }
 }
 

@@ -90,7 +90,8 @@ impl Program {
         self.bus()
             .invoke(&CallContext::default(), id, payload, CallOptions::default())
             .await
-            .unwrap_or_else(|error| std::panic::panic_any(format!("{id}: {error}")))
+            .map_err(|error| format!("{id}: {error}"))
+            .expect("an answer")
     }
 
     /// One run, from the request to its last event.
