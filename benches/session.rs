@@ -52,7 +52,7 @@ async fn lengths() {
     fill(&program, "long", LONG).await;
     say(format!(
         "{LONG} appends to one session, each stored before the next: {:.0} µs of processor time each",
-        ms(cpu_time().saturating_sub(spent)) * 1e3 / LONG as f64
+        ms(cpu_time().saturating_sub(spent)) * 1e3 / f64::from(u32::try_from(LONG).expect("a small number"))
     ));
     if wanted("append") {
         append_at(&program).await;
