@@ -45,7 +45,7 @@ fn main() {
 async fn lengths() {
     let script = Script::answer(|_| Reply::raw(usual_pieces()));
     let program = Program::start(Durability::Normal, script, |config| {
-        config.compaction.auto = false
+        config.compaction.auto = false;
     })
     .await;
     let spent = cpu_time();
