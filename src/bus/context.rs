@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::batch::Batch;
 use crate::telemetry::ids_of;
 
 /// Ids that group traces; every nested call inherits them (contract 01 §8.8).
@@ -123,6 +124,8 @@ pub struct CallContext {
     pub traceparent: Option<Arc<str>>,
     /// Set when the caller asked for the call to stop; handlers of long work watch it.
     pub cancel: Option<CancellationToken>,
+    /// The caller commits soon; writes may be left here. Never inherited.
+    pub batch: Option<Batch>,
 }
 
 impl CallContext {
@@ -153,6 +156,7 @@ impl CallContext {
             metadata: options.metadata.clone(),
             traceparent: self.traceparent.clone(),
             cancel: options.cancel.clone().or_else(|| self.cancel.clone()),
+            batch: options.batch.clone(),
         }
     }
 }
@@ -166,6 +170,8 @@ pub struct CallOptions {
     pub metadata: Option<Arc<Value>>,
     /// Cancels this call; else the caller's own token is inherited.
     pub cancel: Option<CancellationToken>,
+    /// Where the callee may leave its writes, for the commit of the caller.
+    pub batch: Option<Batch>,
 }
 
 impl CallOptions {
@@ -181,6 +187,13 @@ impl CallOptions {
     #[must_use]
     pub fn with_metadata(mut self, metadata: Value) -> Self {
         self.metadata = Some(Arc::new(metadata));
+        self
+    }
+
+    /// Offers a batch.
+    #[must_use]
+    pub fn with_batch(mut self, batch: &Batch) -> Self {
+        self.batch = Some(batch.clone());
         self
     }
 

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::serve::ListenerExt;
 use futures::{Stream, StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -26,6 +27,12 @@ pub(super) async fn serve(listener: tokio::net::TcpListener, shared: Arc<Shared>
         .route("/v1/models", get(models))
         .layer(axum::extract::DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .with_state(shared);
+    // Each piece of an answer leaves at once, as from any model server; else the kernel waits for more of them.
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            tracing::debug!(%error, "small pieces may be held back");
+        }
+    });
     if let Err(error) = axum::serve(listener, routes).await {
         tracing::warn!(%error, "the scripted model server ended");
     }

@@ -126,6 +126,7 @@ async fn a_job_gets_its_data_and_its_writers_trace() {
         metadata: Some(Arc::new(json!({"k": 1}))),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         cancel: None,
+        batch: None,
     };
     let data = json!({"b": 1, "a": [null], "_caller_worker_id": "w"});
     engine

@@ -454,6 +454,7 @@ async fn metadata_and_trace_travel_with_the_event() {
         metadata: Some(Arc::new(json!({"of":"the writer"}))),
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         cancel: None,
+        batch: None,
     };
     let request = json!({"scope":"d","key":"k","value":1});
     engine

@@ -398,5 +398,6 @@ pub(in crate::bus::embedded) fn carried(context: &CallContext) -> CallContext {
         metadata: None,
         traceparent: context.traceparent.clone(),
         cancel: None,
+        batch: None,
     }
 }

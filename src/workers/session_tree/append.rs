@@ -1,5 +1,7 @@
 //! `session-tree::append`: adds one message (contract 06 §4.3).
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::entry::SessionEntry;
@@ -8,6 +10,7 @@ use super::measure::measure_object;
 use super::meta::SessionMeta;
 use super::request;
 use super::sessions::{Meta, Sessions};
+use super::staged::Staged;
 use crate::bus::{Cx, Function, MAX_PAYLOAD_BYTES, decode};
 use crate::error::{Error, Result};
 use crate::model::api::session::{AppendRequest, EntryRef, MAX_STORED_DEPTH};
@@ -43,18 +46,24 @@ impl Function for Append {
         check(&request.message)?;
         let session_id = request.session_id;
         let slot = cx.state().slot(&session_id);
-        let _writer = slot.write().await;
+        let staged = Staged::open(cx, &session_id, &slot).await;
         let (loaded, meta) =
             futures::future::join(slot.load(cx, &session_id), slot.load_meta(cx, &session_id)).await;
         loaded?;
-        let meta = meta?;
+        let meta = match staged.meta() {
+            Some(row) => Meta::Known(Arc::new(row.clone())),
+            None => meta?,
+        };
 
         let wanted = request.entry_id.filter(is_usable);
         let parent = request.parent_id.as_ref();
         let now_ms = cx.now_ms();
         let place = slot.ask(|index| Place::find(index, wanted.as_ref(), parent, now_ms))??;
         let (parent_id, timestamp, count) = match place {
-            Place::Taken(entry_id) => return Ok(EntryRef { entry_id }),
+            Place::Taken(entry_id) => {
+                staged.leave();
+                return Ok(EntryRef { entry_id });
+            }
             Place::Free {
                 parent_id,
                 timestamp,
@@ -77,7 +86,7 @@ impl Function for Append {
         };
         let row = row.map(|row| row.refreshed(changed, count, summary_line(&message)));
         let entry = SessionEntry::message(entry_id.clone(), parent_id, timestamp, message);
-        slot.append(cx, &session_id, entry, row).await?;
+        staged.append(&session_id, entry, row).await?;
         Ok(EntryRef { entry_id })
     }
 }

@@ -3,6 +3,7 @@
 use super::meta::SessionMeta;
 use super::request;
 use super::sessions::{Meta, Sessions};
+use super::staged::Staged;
 use crate::bus::{Cx, Function};
 use crate::error::Result;
 use crate::model::api::session::{EnsureRequest, SessionRef};
@@ -23,15 +24,19 @@ impl Function for Ensure {
         request::session(&request.session_id)?;
         let session_id = request.session_id;
         let slot = cx.state().slot(&session_id);
-        let _writer = slot.write().await;
-        if let Meta::Missing = slot.load_meta(cx, &session_id).await? {
+        let staged = Staged::open(cx, &session_id, &slot).await;
+        if staged.meta().is_none()
+            && let Meta::Missing = slot.load_meta(cx, &session_id).await?
+        {
             let now_ms = cx.state().change_time(cx.now_ms());
             let meta = SessionMeta {
                 display_name: request.display_name,
                 cwd: request.cwd,
                 ..SessionMeta::new(session_id.clone(), 0, now_ms)
             };
-            slot.create(cx, meta).await?;
+            staged.create(meta).await?;
+        } else {
+            staged.leave();
         }
         Ok(SessionRef { session_id })
     }

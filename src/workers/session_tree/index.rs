@@ -20,6 +20,10 @@ const SUMMARY_CHARS: usize = 80;
 pub(super) struct Index {
     entries: Vec<Arc<SessionEntry>>,
     positions: HashMap<EntryId, usize>,
+    /// Where each entry's parent is, if it was there before the entry; a walk along the path then looks nothing up.
+    parents_before: Vec<Option<usize>>,
+    /// How many of the entries are compactions.
+    compactions: usize,
     /// Every id that occurs as a parent, dangling ones included.
     parents: HashSet<EntryId>,
     last_message: Option<usize>,
@@ -57,6 +61,10 @@ impl Index {
     pub(super) fn push(&mut self, entry: Arc<SessionEntry>) {
         let position = self.entries.len();
         self.bytes += entry.weight();
+        let parent = entry.parent_id.as_ref();
+        self.parents_before
+            .push(parent.and_then(|parent| self.positions.get(parent).copied()));
+        self.compactions += usize::from(is_compaction(&entry));
         self.positions.insert(entry.id.clone(), position);
         if let Some(parent) = &entry.parent_id {
             self.parents.insert(parent.clone());
@@ -131,7 +139,7 @@ impl Index {
 
     /// All compactions of the session in stored order, with their place on the active path.
     pub(super) fn compactions(&self) -> Vec<CompactionRow> {
-        if !self.entries.iter().any(|entry| is_compaction(entry)) {
+        if self.compactions == 0 {
             return Vec::new();
         }
         let mut messages = 0;
@@ -177,6 +185,9 @@ impl Index {
     }
 
     fn parent_of(&self, position: usize) -> Option<usize> {
+        if let Some(parent) = self.parents_before.get(position).copied().flatten() {
+            return Some(parent);
+        }
         let parent = self.entries.get(position)?.parent_id.as_ref()?;
         self.positions.get(parent).copied()
     }

@@ -21,6 +21,7 @@ mod meta;
 mod path;
 mod request;
 mod sessions;
+mod staged;
 mod storage;
 
 use crate::bus::{Worker, WorkerDef};

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use super::entry::SessionEntry;
 use super::index::Index;
@@ -48,7 +48,7 @@ struct Slots {
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     /// Held by whoever loads or writes the session.
-    lock: AsyncMutex<()>,
+    lock: Arc<AsyncMutex<()>>,
     held: Mutex<Held>,
     account: Mutex<Account>,
 }
@@ -67,6 +67,9 @@ struct Held {
     /// Counts changes by others; an index read before the last one is not used again.
     generation: u64,
     read_at: u64,
+    /// Whether a write waits for the commit of somebody's batch: it may be in the store before it is here, so that readers
+    /// wait for the lock.
+    staged: bool,
     /// Whether others wrote entries, so that the count in the row is not to be trusted.
     recount: bool,
 }
@@ -207,8 +210,11 @@ impl Slot {
         session: &SessionId,
         question: impl Fn(&Index) -> R,
     ) -> Result<R> {
-        if let Some(answer) = self.held().current().map(&question) {
-            return Ok(answer);
+        {
+            let held = self.held();
+            if let Some(index) = held.current().filter(|_| !held.staged) {
+                return Ok(question(index));
+            }
         }
         let _writer = self.lock.lock().await;
         self.load(cx, session).await?;
@@ -216,8 +222,8 @@ impl Slot {
     }
 
     /// Waits until the caller is the only writer of the session.
-    pub(super) async fn write(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        self.lock.lock().await
+    pub(super) async fn write(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.lock).lock_owned().await
     }
 
     /// Reads the entries from the store unless they are in memory. The caller holds the lock.
@@ -306,16 +312,32 @@ impl Slot {
         if !cx.state().in_memory(cx)
             && let Err(error) = storage::write_entry(cx, session, &entry, meta.as_ref()).await
         {
-            let mut held = self.held();
-            held.index = None;
-            held.meta = Meta::Unknown;
-            held.recount = true;
+            self.lost();
             return Err(error);
         }
+        self.stored(cx, Some(entry), meta);
+        Ok(())
+    }
+
+    /// Readers wait until the lock is free again; `false` when it is about to be.
+    pub(super) fn set_staged(&self, staged: bool) {
+        self.held().staged = staged;
+    }
+
+    /// Nobody knows whether the last write is in the store.
+    pub(super) fn lost(&self) {
+        let mut held = self.held();
+        held.index = None;
+        held.meta = Meta::Unknown;
+        held.recount = true;
+    }
+
+    /// Takes in what is in the store now. The caller holds the lock.
+    pub(super) fn stored(&self, cx: &Cx<Sessions>, entry: Option<SessionEntry>, meta: Option<SessionMeta>) {
         {
             let mut held = self.held();
             held.recount &= held.current().is_none();
-            if let Some(index) = held.index.as_mut() {
+            if let (Some(index), Some(entry)) = (held.index.as_mut(), entry) {
                 index.push(Arc::new(entry));
             }
             if let (Some(meta), Meta::Known(_) | Meta::Missing) = (meta, &held.meta) {
@@ -323,7 +345,6 @@ impl Slot {
             }
         }
         cx.state().settle(cx, self);
-        Ok(())
     }
 
     /// Asks the index that was loaded last. The caller holds the lock and has loaded the session.

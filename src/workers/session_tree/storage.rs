@@ -66,11 +66,7 @@ pub(super) async fn write_entry(
     meta: Option<&SessionMeta>,
 ) -> Result<()> {
     const OPERATION: &str = "state::set entry";
-    let mut writes = vec![Write::StateSet {
-        scope: entry_scope(session),
-        key: entry.id.to_string(),
-        value: Arc::new(entry.to_value()),
-    }];
+    let mut writes = vec![entry_write(session, entry)];
     let Some(meta) = meta else {
         return commit(cx, OPERATION, writes).await;
     };
@@ -94,7 +90,17 @@ async fn commit(cx: &Cx<Sessions>, operation: &str, writes: Vec<Write>) -> Resul
     }
 }
 
-fn meta_write(meta: &SessionMeta) -> Result<Write> {
+/// What stores an entry.
+pub(super) fn entry_write(session: &str, entry: &SessionEntry) -> Write {
+    Write::StateSet {
+        scope: entry_scope(session),
+        key: entry.id.to_string(),
+        value: Arc::new(entry.to_value()),
+    }
+}
+
+/// What stores the row of a session.
+pub(super) fn meta_write(meta: &SessionMeta) -> Result<Write> {
     Ok(Write::StateSet {
         scope: META_SCOPE.to_owned(),
         key: meta.session_id.to_string(),

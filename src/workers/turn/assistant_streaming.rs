@@ -48,9 +48,8 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
 
     batch::repair_call_ids(&mut message, record.turn_count);
     let stored = RawMessage::from(&AgentMessage::Assistant(message.clone()));
-    session
-        .append_insisting(stored.clone(), record.entry_id("assistant"))
-        .await?;
+    let entry_id = record.entry_id("assistant");
+    let joining = session.append_joining_insisting(stored.clone(), entry_id).await?;
     record.last_assistant = Some(stored.clone());
     record.assistant_body_streamed = Some(body_streamed);
     let mut events = vec![AgentEvent::MessageComplete {
@@ -58,7 +57,10 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
         body_streamed: Some(body_streamed),
     }];
     events.extend(go_on(record, &message, session.cx.now_ms()));
-    Ok(Outcome::of(events))
+    Ok(Outcome {
+        message: Some(joining),
+        ..Outcome::of(events)
+    })
 }
 
 /// The message of this turn, when an earlier life of the process has already stored it.

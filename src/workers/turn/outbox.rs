@@ -10,7 +10,7 @@ use futures::future::{BoxFuture, OptionFuture};
 use tokio::sync::{mpsc, oneshot};
 
 use super::record::Emitter;
-use crate::bus::{Bus, StreamItem, Write, to_json};
+use crate::bus::{Batch, Bus, StreamItem, Write, to_json};
 use crate::error::{Error, Result};
 use crate::model::{AgentEvent, SessionId};
 
@@ -33,6 +33,7 @@ pub(super) struct Outbox {
 enum Item {
     Event(AgentEvent),
     Commit {
+        batch: Option<Batch>,
         writes: Vec<Write>,
         events: Vec<AgentEvent>,
         done: oneshot::Sender<Result<()>>,
@@ -61,10 +62,21 @@ impl Outbox {
         }
     }
 
-    /// Writes a transition with its events, after everything emitted before; answers when it is stored and shown.
-    pub(super) async fn commit(&self, writes: Vec<Write>, events: Vec<AgentEvent>) -> Result<()> {
+    /// Writes a transition with its events, after everything emitted before; answers when it is stored and shown. `batch`
+    /// hears of it before anybody is shown anything.
+    pub(super) async fn commit(
+        &self,
+        batch: Option<Batch>,
+        writes: Vec<Write>,
+        events: Vec<AgentEvent>,
+    ) -> Result<()> {
         let (done, stored) = oneshot::channel();
-        let item = Item::Commit { writes, events, done };
+        let item = Item::Commit {
+            batch,
+            writes,
+            events,
+            done,
+        };
         self.queue.send(item).await.map_err(|_| Error::Stopped)?;
         stored.await.unwrap_or(Err(Error::Stopped))
     }
@@ -183,9 +195,14 @@ impl Task {
                 }
                 self.pending.extend(writes);
             }
-            Item::Commit { writes, events, done } => {
+            Item::Commit {
+                batch,
+                writes,
+                events,
+                done,
+            } => {
                 settle(in_flight).await;
-                let outcome = self.commit(writes, &events).await;
+                let outcome = self.commit(batch, writes, &events).await;
                 if done.send(outcome).is_err() {
                     tracing::debug!("nobody waits for the commit");
                 }
@@ -193,25 +210,44 @@ impl Task {
         }
     }
 
-    async fn commit(&mut self, writes: Vec<Write>, events: &[AgentEvent]) -> Result<()> {
+    async fn commit(
+        &mut self,
+        batch: Option<Batch>,
+        writes: Vec<Write>,
+        events: &[AgentEvent],
+    ) -> Result<()> {
         let (items, event_writes) = self.numbering.number_all(events);
-        let mut batch = std::mem::take(&mut self.pending);
-        batch.extend(writes.iter().cloned());
-        batch.extend(event_writes);
-        if batch.is_empty() {
+        let stored = self.store(writes, event_writes).await;
+        if let Some(batch) = batch {
+            batch.settle(stored.is_ok());
+        }
+        stored?;
+        for item in &items {
+            self.bus.show_to_taps(item);
+        }
+        Ok(())
+    }
+
+    /// Writes what is pending, a transition and its events.
+    async fn store(&mut self, writes: Vec<Write>, events: Vec<Write>) -> Result<()> {
+        let earlier = std::mem::take(&mut self.pending);
+        let mut all = earlier.clone();
+        all.extend(writes.iter().cloned());
+        all.extend(events.iter().cloned());
+        if all.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.bus.transport().commit(batch).await {
+        if let Err(error) = self.bus.transport().commit(all).await {
             // Events must never fail a turn: the record alone decides.
             if writes.is_empty() {
                 tracing::warn!(%error, "events not written");
             } else {
+                // What failed may have been the store: events already shown are written with the next commit.
+                self.pending = earlier;
                 self.bus.transport().commit(writes).await?;
-                tracing::warn!(%error, "events of a transition not written");
+                tracing::warn!(%error, "events of a transition not written with it");
+                self.pending.extend(events);
             }
-        }
-        for item in &items {
-            self.bus.show_to_taps(item);
         }
         Ok(())
     }

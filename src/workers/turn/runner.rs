@@ -220,25 +220,36 @@ async fn transition(
     if *record == previous {
         return Ok(());
     }
+    let outcome = if for_caller {
+        outcome
+    } else {
+        steering_check::end_at_once(session, record, outcome).await
+    };
     if record.state.is_terminal() {
         ending();
     }
     save(session, record, outcome).await
 }
 
-/// Saves, repeating while the store is away: what the step did must not be done again.
-async fn save(session: &mut Session, record: &mut TurnRecord, outcome: Outcome) -> Result<()> {
+/// Saves, repeating while the store is away: what the step did must not be done again. A message that could not be stored
+/// with the record is then stored before it.
+async fn save(session: &mut Session, record: &mut TurnRecord, mut outcome: Outcome) -> Result<()> {
     let mut pause = Backoff::of(&session.cx);
+    let mut message = outcome.message.take();
     loop {
         let attempt = Outcome {
             writes: outcome.writes.clone(),
             before: outcome.before.clone(),
             after: outcome.after.clone(),
             hold: None,
+            message: message.clone(),
         };
         match session.save(record, attempt).await {
             Err(error) if error.is_retryable() => pause.wait(error).await?,
             result => return result,
+        }
+        if let Some(message) = message.take() {
+            session.append_apart(message).await?;
         }
     }
 }

@@ -10,7 +10,7 @@ use super::lease::Lease;
 use super::outbox::Outbox;
 use super::record::{Emitter, RECORDS, REQUESTS, RunRequest, TurnRecord};
 use super::{Turns, context};
-use crate::bus::{CallOptions, Cx, Hold, Write, to_json};
+use crate::bus::{Batch, CallOptions, Cx, Hold, Write, to_json};
 use crate::error::{Error, Result};
 use crate::model::api::Contract;
 use crate::model::api::session::{
@@ -35,6 +35,16 @@ pub(super) struct Outcome {
     pub(super) after: Vec<AgentEvent>,
     /// Kept until the transition is stored.
     pub(super) hold: Option<Hold>,
+    /// The message of the transition, to be stored with it.
+    pub(super) message: Option<Joining>,
+}
+
+/// A message that is stored with the record, where the engine takes both or neither.
+#[derive(Debug, Clone)]
+pub(super) struct Joining {
+    batch: Batch,
+    message: RawMessage,
+    entry_id: Option<String>,
 }
 
 impl Outcome {
@@ -123,6 +133,7 @@ impl Session {
             before: mut events,
             after,
             hold: _until_stored,
+            message,
         } = outcome;
         events.extend(self.view_change(record));
         events.extend(after);
@@ -138,7 +149,8 @@ impl Session {
         if resting && let Some(lease) = &mut self.lease {
             writes.extend(lease.release_write(self.cx.bus()));
         }
-        self.commit(record, writes, events).await?;
+        self.commit(record, message.map(|joining| joining.batch), writes, events)
+            .await?;
         self.published = Some(record.view());
         if resting && exclusive {
             self.lease = None;
@@ -154,10 +166,10 @@ impl Session {
         let end = AgentEvent::AgentEnd { messages: Vec::new() };
         record.agent_end_emitted = Some(true);
         if self.cx.bus().transport().is_exclusive() {
-            return self.commit(record, Vec::new(), vec![end]).await;
+            return self.commit(record, None, Vec::new(), vec![end]).await;
         }
         self.emit(record, end).await;
-        self.commit(record, Vec::new(), Vec::new()).await
+        self.commit(record, None, Vec::new(), Vec::new()).await
     }
 
     /// Checkpoint in the middle of a step: no hand-over. While calls are parked the list of them is shown as it shrinks.
@@ -177,7 +189,7 @@ impl Session {
         }
         let mut pause = Backoff::of(&self.cx);
         loop {
-            match self.commit(record, extra.clone(), events.clone()).await {
+            match self.commit(record, None, extra.clone(), events.clone()).await {
                 Ok(()) => break,
                 Err(error) if error.is_retryable() => pause.wait(error).await?,
                 Err(error) => return Err(error),
@@ -203,21 +215,30 @@ impl Session {
         })
     }
 
+    /// Takes the change of the view into an outcome that goes on to another state before it is saved.
+    pub(super) fn pass_through(&mut self, record: &TurnRecord, outcome: &mut Outcome) {
+        outcome.before.extend(self.view_change(record));
+        outcome.before.append(&mut outcome.after);
+        self.published = Some(record.view());
+    }
+
     async fn commit(
         &mut self,
         record: &mut TurnRecord,
+        batch: Option<Batch>,
         extra: Vec<Write>,
         events: Vec<AgentEvent>,
     ) -> Result<()> {
         self.outbox(record);
-        let mut writes = extra;
+        let mut writes = batch.as_ref().map(Batch::writes).unwrap_or_default();
+        writes.extend(extra);
         writes.extend(self.lease.as_mut().and_then(Lease::take_unwritten));
         writes.push(Write::StateSet {
             scope: RECORDS.into(),
             key: self.id.to_string(),
             value: to_json(record)?.into(),
         });
-        self.outbox(record).commit(writes, events).await
+        self.outbox(record).commit(batch, writes, events).await
     }
 
     fn outbox(&mut self, record: &mut TurnRecord) -> &Outbox {
@@ -288,6 +309,61 @@ impl Session {
 
     /// Adds a message under a deterministic id; an entry that is there already is left alone.
     pub(super) async fn append(&self, message: RawMessage, entry_id: Option<String>) -> Result<()> {
+        self.append_with(message, entry_id, CallOptions::default()).await
+    }
+
+    /// Prepares a message that is to be stored with the next commit. Until then nothing else may be appended.
+    pub(super) async fn append_joining(
+        &self,
+        batch: Batch,
+        message: RawMessage,
+        entry_id: Option<String>,
+    ) -> Result<Joining> {
+        let options = CallOptions::default().with_batch(&batch);
+        self.append_with(message.clone(), entry_id.clone(), options)
+            .await?;
+        Ok(Joining {
+            batch,
+            message,
+            entry_id,
+        })
+    }
+
+    /// As [`append_joining`](Self::append_joining), repeated while the store is away: the message cost a model call.
+    pub(super) async fn append_joining_insisting(
+        &self,
+        message: RawMessage,
+        entry_id: String,
+    ) -> Result<Joining> {
+        let mut pause = Backoff::of(&self.cx);
+        loop {
+            let entry_id = Some(entry_id.clone());
+            match self
+                .append_joining(Batch::default(), message.clone(), entry_id)
+                .await
+            {
+                Err(error) if error.is_retryable() => pause.wait(error).await?,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Stores a message whose commit failed by itself, under its own id; repeated while the store is away.
+    pub(super) async fn append_apart(&self, joining: Joining) -> Result<()> {
+        // Gives the session free.
+        joining.batch.settle(false);
+        match joining.entry_id {
+            Some(entry_id) => self.append_insisting(joining.message, entry_id).await,
+            None => self.append(joining.message, None).await,
+        }
+    }
+
+    async fn append_with(
+        &self,
+        message: RawMessage,
+        entry_id: Option<String>,
+        options: CallOptions,
+    ) -> Result<()> {
         let request = AppendRequest {
             session_id: self.id.clone(),
             message,
@@ -295,7 +371,13 @@ impl Session {
             entry_id: entry_id.map(Into::into),
         };
         self.cx
-            .call_with::<Append>(request, CallOptions::timeout_ms(WRITE_TRANSCRIPT_MS))
+            .call_with::<Append>(
+                request,
+                CallOptions {
+                    timeout: Some(Duration::from_millis(WRITE_TRANSCRIPT_MS)),
+                    ..options
+                },
+            )
             .await
             .map(|_| ())
     }

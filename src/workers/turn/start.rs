@@ -7,9 +7,9 @@ use tokio::sync::oneshot;
 use super::actor::Input;
 use super::lease::Lease;
 use super::record::{RunRequest, TurnRecord};
-use super::session::{Outcome, Session};
+use super::session::{Joining, Outcome, Session};
 use super::{Turns, context, wake};
-use crate::bus::{CallContext, Cx, Function};
+use crate::bus::{Batch, CallContext, CallOptions, Cx, Function};
 use crate::error::{Error, Result};
 use crate::model::api::Contract;
 use crate::model::api::run::{self, StartRequest, StartResponse};
@@ -106,18 +106,11 @@ pub(super) async fn begin(session: &mut Session, request: StartRequest) -> Resul
     session.take_lease().await?;
     trace_message(session, &request);
 
-    session
-        .call::<Ensure>(
-            EnsureRequest {
-                session_id: session.id.clone(),
-                display_name: None,
-                cwd: None,
-            },
-            ENSURE_MS,
-        )
-        .await?;
+    // A single message is stored with the record; several are stored before it, one after the other.
+    let batch = (request.messages.len() == 1).then(Batch::default);
+    ensure(session, batch.clone()).await?;
     let run_request = session.set_request(RunRequest::from_start(&request))?;
-    append_new(session, &request).await?;
+    let message = append_new(session, &request, batch).await?;
 
     let config = session.cx.config();
     let max_turns = request
@@ -128,6 +121,7 @@ pub(super) async fn begin(session: &mut Session, request: StartRequest) -> Resul
     record.emitter = previous.as_ref().and_then(|record| record.emitter.clone());
     let outcome = Outcome {
         writes: vec![run_request],
+        message,
         ..Outcome::default()
     };
     session.published = previous.as_ref().map(TurnRecord::view);
@@ -158,8 +152,31 @@ fn trace_message(session: &mut Session, request: &StartRequest) {
     });
 }
 
+async fn ensure(session: &Session, batch: Option<Batch>) -> Result<()> {
+    let request = EnsureRequest {
+        session_id: session.id.clone(),
+        display_name: None,
+        cwd: None,
+    };
+    let options = CallOptions {
+        batch,
+        ..CallOptions::timeout_ms(ENSURE_MS)
+    };
+    session.cx.call_with::<Ensure>(request, options).await.map(|_| ())
+}
+
 /// Appends what is not yet on the active path; the last message always is new.
-async fn append_new(session: &Session, request: &StartRequest) -> Result<()> {
+async fn append_new(
+    session: &Session,
+    request: &StartRequest,
+    batch: Option<Batch>,
+) -> Result<Option<Joining>> {
+    if let (Some(batch), [message]) = (batch, request.messages.as_slice()) {
+        return session
+            .append_joining(batch, message.clone(), None)
+            .await
+            .map(Some);
+    }
     let first_new = if request.messages.len() > 1 {
         let (path, compactions) = session.transcript().await?;
         context::first_new(&path.messages, &compactions, &request.messages)
@@ -169,7 +186,7 @@ async fn append_new(session: &Session, request: &StartRequest) -> Result<()> {
     for message in request.messages.iter().skip(first_new) {
         session.append(message.clone(), None).await?;
     }
-    Ok(())
+    Ok(None)
 }
 
 #[cfg(test)]

@@ -69,6 +69,28 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     Ok(Outcome::of(events))
 }
 
+/// Where the engine takes a commit whole or not at all: when a model's answer leads here and nothing waits, the run ends
+/// with the same commit that stores the answer. Else the outcome stays as it is, and this step comes next.
+pub(super) async fn end_at_once(session: &mut Session, record: &mut TurnRecord, outcome: Outcome) -> Outcome {
+    let is_next = record.state == TurnState::SteeringCheck && record.function_results.is_empty();
+    // A queue that gets every hand-over gets this one too.
+    let hands_over = session.cx.config().turn.wake_queue.is_some();
+    if !is_next || hands_over || !session.cx.bus().transport().is_exclusive() {
+        return outcome;
+    }
+    let hold = hold_pushes(session).await;
+    if first_waiting(session).await.is_some() {
+        return outcome;
+    }
+    session.cx.state().meters.transition(record.state);
+    let mut joined = outcome;
+    session.pass_through(record, &mut joined);
+    let end = end(record, Some(hold), session.cx.now_ms());
+    joined.before.extend(end.before);
+    joined.hold = end.hold;
+    joined
+}
+
 /// The first inbox that has items. One that cannot be read counts as empty; its items stay where they are.
 async fn first_waiting(session: &Session) -> Option<(&'static str, Vec<Value>)> {
     for name in INBOXES {

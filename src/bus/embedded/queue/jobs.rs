@@ -402,5 +402,6 @@ fn context_of(text: &str) -> CallContext {
         traceparent: member("traceparent"),
         metadata: None,
         cancel: None,
+        batch: None,
     }
 }

@@ -1,0 +1,124 @@
+//! Writes of one session that wait for the commit of a caller's batch ([`crate::bus::Batch`]).
+
+use std::sync::Arc;
+
+use tokio::sync::OwnedMutexGuard;
+
+use super::entry::SessionEntry;
+use super::meta::SessionMeta;
+use super::sessions::{Sessions, Slot};
+use super::storage;
+use crate::bus::{Batch, Cx, Part, Write};
+use crate::error::{Error, Result};
+use crate::model::SessionId;
+
+/// A session of which somebody is the only writer. With a batch its writes go there, and the session stays locked until
+/// the batch is settled, for readers too: so a caller must not ask anything of a session between this and its commit.
+pub(super) struct Staged {
+    cx: Cx<Sessions>,
+    slot: Arc<Slot>,
+    _writer: OwnedMutexGuard<()>,
+    meta: Option<SessionMeta>,
+    entry: Option<SessionEntry>,
+    writes: Vec<Write>,
+}
+
+impl Staged {
+    /// Waits for the session, or goes on with what this batch holds of it already.
+    pub(super) async fn open(cx: &Cx<Sessions>, session: &SessionId, slot: &Arc<Slot>) -> Box<Self> {
+        let begun = batch(cx).and_then(|batch| batch.take::<Self>(|part| Arc::ptr_eq(&part.slot, slot)));
+        if let Some(begun) = begun {
+            return begun;
+        }
+        let writer = slot.write().await;
+        tracing::trace!(%session, "the only writer");
+        Box::new(Self {
+            cx: cx.clone(),
+            slot: Arc::clone(slot),
+            _writer: writer,
+            meta: None,
+            entry: None,
+            writes: Vec::new(),
+        })
+    }
+
+    /// The row that is to be stored.
+    pub(super) fn meta(&self) -> Option<&SessionMeta> {
+        self.meta.as_ref()
+    }
+
+    /// Stores the first row of a session.
+    pub(super) async fn create(mut self: Box<Self>, meta: SessionMeta) -> Result<()> {
+        let Some(batch) = batch(&self.cx) else {
+            return self.slot.create(&self.cx, meta).await;
+        };
+        self.writes.push(storage::meta_write(&meta)?);
+        self.meta = Some(meta);
+        self.slot.set_staged(true);
+        batch.clone().add(self);
+        Ok(())
+    }
+
+    /// Stores an entry behind all others, and the row that goes with it.
+    pub(super) async fn append(
+        mut self: Box<Self>,
+        session: &SessionId,
+        entry: SessionEntry,
+        meta: Option<SessionMeta>,
+    ) -> Result<()> {
+        let Some(batch) = batch(&self.cx) else {
+            return self.slot.append(&self.cx, session, entry, meta).await;
+        };
+        if self.entry.is_some() {
+            return Err(Error::invalid("a batch takes one entry of a session"));
+        }
+        self.writes.clear();
+        self.writes.push(storage::entry_write(session, &entry));
+        if let Some(meta) = &meta {
+            self.writes.push(storage::meta_write(meta)?);
+        }
+        (self.entry, self.meta) = (Some(entry), meta);
+        self.slot.set_staged(true);
+        batch.clone().add(self);
+        Ok(())
+    }
+
+    /// Nothing is to be added; what the batch holds already stays.
+    pub(super) fn leave(self: Box<Self>) {
+        if let Some(batch) = batch(&self.cx).filter(|_| !self.writes.is_empty()) {
+            batch.clone().add(self);
+        }
+    }
+}
+
+impl Part for Staged {
+    fn writes(&self) -> &[Write] {
+        &self.writes
+    }
+
+    fn settle(mut self: Box<Self>, stored: bool) {
+        self.writes.clear();
+        self.slot.set_staged(false);
+        if stored {
+            self.slot.stored(&self.cx, self.entry.take(), self.meta.take());
+        } else {
+            self.slot.lost();
+        }
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.writes.is_empty() {
+            self.slot.set_staged(false);
+            self.slot.lost();
+        }
+    }
+}
+
+/// The batch of the caller, where a commit is all or nothing.
+fn batch(cx: &Cx<Sessions>) -> Option<&Batch> {
+    let batch = cx.context().batch.as_ref()?;
+    let is_whole = cx.bus().transport().is_exclusive() && !cx.state().in_memory(cx);
+    is_whole.then_some(batch)
+}
