@@ -168,8 +168,9 @@ async fn a_function_of_the_program_sees_the_context() {
             metadata,
             traceparent,
             cancel,
+            batch,
         } = context;
-        assert!(cancel.is_none());
+        assert!(cancel.is_none() && batch.is_none());
         let Baggage {
             session_id,
             message_id,

@@ -250,6 +250,7 @@ impl Session {
                     .filter(|text| !text.is_empty())
                     .map(Arc::from),
                 cancel: None,
+                batch: None,
             },
         };
         let Some(work) = self.begin(action, invocation) else {
