@@ -1,11 +1,13 @@
 //! Restart, concurrency, an unreliable store.
 
 use harness::bus::Write;
+use harness::scripted::{Reply, Request, Script};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{Rig, lines, of_type, run, said};
+use crate::model_rig::ModelRig;
 use crate::support::TestOptions;
 use crate::support::spy::{Op, Spy};
 use crate::support::stub::{calls, calls_then_ends, message, says};
@@ -304,48 +306,75 @@ async fn every_stored_state_of_a_run_can_be_continued() {
     }
 }
 
+/// Over real HTTP, with one scripted model server for all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_sessions_do_not_mix() {
-    let answer = |_: usize, request: &Value| {
-        let messages = request["messages"].as_array().unwrap();
-        let name = messages[0]["content"][0]["text"].as_str().unwrap();
-        match messages
-            .iter()
-            .find(|message| message["role"] == "function_result")
-        {
-            Some(result) => says(&[name, " got ", result["content"][0]["text"].as_str().unwrap()]),
-            None => calls(&[("A", "echo", json!({ "who": name }))]),
+    let answer = |request: &Request| match request.tool_results().as_slice() {
+        [(_, result), ..] => Reply::says(format!("{} got {result}", request.last_user_text()), 4),
+        [] => {
+            let who = request.last_user_text();
+            let arguments = json!({ "function": "free", "payload": { "who": who } }).to_string();
+            Reply::calls([("A", "agent_trigger", arguments.as_str())])
         }
     };
-    let rig = Rig::allowing(answer).await;
+    let rig = ModelRig::start(Script::answer(answer)).await;
     rig.t
-        .serve("echo", |payload| std::future::ready(Ok(payload["who"].clone())));
+        .serve("free", |payload| std::future::ready(Ok(payload["who"].clone())));
     let sessions: Vec<String> = (0..200).map(|n| format!("s{n}")).collect();
-    let runs = sessions.iter().map(async |session| {
-        let mut request = run(session);
-        request["messages"] = json!([super::user(session)]);
-        assert_eq!(rig.t.ok("run::start", request).await["started"], true);
-        rig.t.ended(session, 1).await
-    });
+    let runs = sessions
+        .iter()
+        .map(async |session| rig.run(session, session, 1).await);
     let all = futures::future::join_all(runs).await;
-    let expected = lines(&all[0]);
-    assert_eq!(expected.last().unwrap(), "agent_end");
     for (session, events) in sessions.iter().zip(&all) {
-        let own: Vec<String> = lines(events)
-            .iter()
-            .map(|line| line.replace(session.as_str(), "s0"))
-            .collect();
-        assert_eq!(own, expected, "{session}");
+        assert_eq!(
+            order(events),
+            [
+                "created provisioning".to_owned(),
+                "updated assistant_streaming".to_owned(),
+                "complete function_call".to_owned(),
+                "updated function_execute".to_owned(),
+                "start A".to_owned(),
+                "end A".to_owned(),
+                "turn_end 1".to_owned(),
+                "updated steering_check".to_owned(),
+                "updated assistant_streaming".to_owned(),
+                format!("streams {session} got {session}"),
+                "complete end".to_owned(),
+                "updated steering_check".to_owned(),
+                "turn_end 0".to_owned(),
+                "updated stopped".to_owned(),
+                "agent_end".to_owned(),
+            ],
+            "{session}"
+        );
         let transcript: Vec<String> = rig.transcript(session).await.iter().map(said).collect();
         assert_eq!(
             transcript,
             [
                 format!("user {session}"),
-                "assistant calls echo".to_owned(),
+                "assistant calls free".to_owned(),
                 format!("A {session}"),
                 format!("assistant {session} got {session}"),
             ]
         );
     }
+    assert_eq!(rig.server.requests().len(), 400);
+    assert_eq!(rig.server.violations(), Vec::<String>::new());
     rig.t.stop().await;
+}
+
+/// Events as lines; what is streamed as one line per text, however it was cut, and argument text left out.
+fn order(events: &[Value]) -> Vec<String> {
+    let mut order: Vec<String> = Vec::new();
+    for (event, line) in events.iter().zip(lines(events)) {
+        if event["type"] != "message_update" {
+            order.push(line);
+        } else if let Some(delta) = line.strip_prefix("text_delta ") {
+            match order.last_mut().filter(|last| last.starts_with("streams ")) {
+                Some(text) => text.push_str(delta),
+                None => order.push(format!("streams {delta}")),
+            }
+        }
+    }
+    order
 }
