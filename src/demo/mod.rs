@@ -144,10 +144,12 @@ async fn play(
         show(out, &event)?;
         seen.event(&event);
         for parked in parked(&event) {
+            let function = parked["function_id"].as_str().unwrap_or_default();
             writeln!(
                 out,
-                "approve?   {} {}\n           yes",
-                parked["function_id"], parked["args"]
+                "approve?   {function} {}
+           yes",
+                parked["args"]
             )?;
             let decision = json!({
                 "session_id": session, "function_call_id": parked["function_call_id"], "decision": "allow",
