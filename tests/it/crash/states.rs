@@ -12,11 +12,48 @@ fn has_result(record: &Value, call: &str) -> bool {
     record["work"]["executed"].get(call).is_some()
 }
 
+/// SIGKILL while the stored record is in a state that lasts only a moment: as soon as the program says that it has found
+/// the open session. Another copy is taken when it was faster than the signal.
+async fn killed_in(state: &str, place: &Place) -> Place {
+    for _ in 0..100 {
+        let copy = place.fork();
+        let life = copy.start();
+        life.says("sessions of an earlier run are open").await;
+        life.kill();
+        if copy.record()["state"] == state {
+            return copy;
+        }
+    }
+    panic!("the program was always faster than the signal");
+}
+
 #[tokio::test]
 async fn killed_in_provisioning() {
     let model = Model::new(&[("A", Does::Mark)]);
     let place = Place::new(&model, ALLOWING);
     place.accept("go").await;
+    let place = killed_in("provisioning", &place).await;
+    place.finish().await;
+    let outcome = outcome(&place, &model).await;
+    assert_eq!(
+        outcome.transcript,
+        ["user go", "assistant calls A", "result A ok", "assistant Done."]
+    );
+    assert_eq!(outcome.marks, ["A"]);
+}
+
+#[tokio::test]
+async fn killed_in_the_steering_check() {
+    let model = Model::new(&[("A", Does::Mark)]);
+    let place = Place::new(&model, ALLOWING);
+    let mut checked = false;
+    place
+        .die("go", move |op| {
+            checked |= saves(op, |record| record["state"] == "steering_check");
+            checked && saves(op, |record| record["state"] == "assistant_streaming")
+        })
+        .await;
+    let place = killed_in("steering_check", &place).await;
     place.finish().await;
     let outcome = outcome(&place, &model).await;
     assert_eq!(
