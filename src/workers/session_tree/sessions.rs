@@ -355,9 +355,12 @@ impl Slot {
         }
     }
 
-    /// Number of entries and summary line, when the entries are in memory.
+    /// Number of entries and summary line, when the entries are in memory. Not while a write waits for a commit: then
+    /// the stored row is the newest, once it is there.
     pub(super) fn counted(&self) -> Option<(usize, Option<String>)> {
-        self.held().current().map(|index| (index.len(), index.summary()))
+        let held = self.held();
+        let index = held.current().filter(|_| !held.staged);
+        index.map(|index| (index.len(), index.summary()))
     }
 
     /// What is known of the row.
