@@ -4,7 +4,7 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::{Rig, lines, of_type, said};
-use crate::support::stub::{Door, calls_then_ends, says};
+use crate::support::stub::{Door, calls, calls_then_ends, says};
 
 fn three() -> Vec<(&'static str, &'static str, Value)> {
     vec![
@@ -291,43 +291,43 @@ async fn field_lesson_a4_deciding_twice_runs_once() {
 
 #[tokio::test]
 async fn field_lesson_a1_a_decision_is_for_one_call_of_one_session() {
-    let rig = Rig::asking(calls_then_ends(vec![
-        ("A", "ask", json!({})),
-        ("B", "ask", json!({})),
-    ]))
+    let list = [("A", "ask", json!({})), ("B", "ask", json!({}))];
+    let rig = Rig::asking(move |_, request| {
+        let messages = request["messages"].as_array().unwrap();
+        let answered = messages
+            .iter()
+            .any(|message| message["role"] == "function_result");
+        if answered { says(&["done"]) } else { calls(&list) }
+    })
     .await;
     let asked = rig.t.record("ask", json!({}));
     for session in ["s1", "s2"] {
         rig.start(session).await;
+        rig.t.reaches(session, "function_awaiting_approval").await;
     }
-    // The stub answers the second run with a word: only one of the two sessions parks.
-    let parked = rig
-        .t
-        .eventually(async || {
-            for session in ["s1", "s2"] {
-                if rig.record(session).await["state"] == "function_awaiting_approval" {
-                    return Some(session);
-                }
-            }
-            None
-        })
-        .await;
-    let other = if parked == "s1" { "s2" } else { "s1" };
-    rig.decide(other, "A", "allow", None).await;
-    rig.decide(parked, "C", "allow", None).await;
-    rig.decide(parked, "B", "allow", None).await;
-    rig.t
-        .eventually(async || (asked.count() == 1).then_some(()))
-        .await;
-    let waiting = rig.t.reaches(parked, "function_awaiting_approval").await["awaiting_approval"].clone();
-    assert_eq!(
-        waiting
-            .as_array()
-            .unwrap()
+    let waiting = async |session: &str| {
+        let view = rig
+            .t
+            .ok("turn::get_state", json!({ "session_id": session }))
+            .await;
+        let calls = view["awaiting_approval"].as_array().cloned().unwrap_or_default();
+        calls
             .iter()
-            .map(|c| c["function_call_id"].clone())
-            .collect::<Vec<_>>(),
-        [json!("A")]
-    );
+            .map(|call| call["function_call_id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    // Neither a call that is not there nor a session that is not: nothing moves.
+    rig.decide("s1", "C", "allow", None).await;
+    rig.decide("s3", "A", "allow", None).await;
+    for (session, call, left) in [("s1", "B", vec!["A"]), ("s2", "A", vec!["B"])] {
+        let before = asked.count();
+        rig.decide(session, call, "allow", None).await;
+        rig.t
+            .eventually(async || (waiting(session).await == left).then_some(()))
+            .await;
+        assert_eq!(asked.count(), before + 1);
+    }
+    assert_eq!(waiting("s1").await, ["A"]);
+    assert_eq!(rig.record("s3").await, Value::Null);
     rig.t.stop().await;
 }
