@@ -16,7 +16,8 @@ use crate::admin::{self, EngineInfo, Readiness};
 use crate::bus::embedded::listener::ListenOptions;
 use crate::bus::embedded::store::Durability;
 use crate::bus::embedded::{Embedded, EmbeddedOptions};
-use crate::bus::{Bus, Ports, Transport, WorkerDef};
+use crate::bus::iii::{Iii, IiiOptions};
+use crate::bus::{Bus, Link, Ports, Transport, WorkerDef};
 use crate::clock::SystemClock;
 use crate::config::{self, Config, DEFAULT_ENGINE_URL, EngineChoice, Env, LoadInput, Loaded, Probe, Source};
 use crate::ids::RandomIds;
@@ -34,7 +35,7 @@ pub struct App {
     readiness: Readiness,
     metrics: Metrics,
     admin: Option<SocketAddr>,
-    listener: SocketAddr,
+    listener: Option<SocketAddr>,
     stop_admin: CancellationToken,
     reloading: Option<Watcher>,
 }
@@ -74,14 +75,10 @@ impl App {
         let stop_admin = CancellationToken::new();
         let admin = serve_admin(&config, &readiness, &metrics, &stop_admin).await?;
 
-        let (embedded, mut info) = open_engine(&config, engine)?;
-        tracing::info!(mode = info.mode, reason = info.reason, "engine chosen");
-        let socket = bind_listener(&config).await?;
-        info.listen = Some(socket.local_addr()?);
-        readiness.set_engine(info);
-        let engine = Arc::clone(&embedded);
-        readiness.ask("engine", move || engine.info().problem);
-        let token = config.engine.listen_token.clone();
+        let engine = Engine::open(&config, engine, &readiness).await?;
+        let transport = engine.transport();
+        let asked = Arc::clone(&transport);
+        readiness.ask("engine", move || asked.info().problem);
         let config = Arc::new(ArcSwap::from_pointee(config));
         let ports = Ports {
             clock: Arc::new(SystemClock),
@@ -90,7 +87,8 @@ impl App {
             config: Arc::clone(&config),
             metrics: metrics.clone(),
         };
-        let bus = Bus::new(ports, Arc::clone(&embedded) as Arc<dyn Transport>);
+        let bus = Bus::new(ports, transport);
+        bus.spawn(show_link(bus.clone(), metrics.clone()));
         bus.spawn(metrics.clone().keep_up(bus.shutdown_token().clone()));
         let problems = bus.host(workers).await?;
         for problem in &problems {
@@ -99,16 +97,7 @@ impl App {
         if !problems.is_empty() {
             readiness.set_problem("start", Some(problems.join("; ")));
         }
-        metrics.gauge(telemetry::name::BUS_CONNECTED, &[]).set(1.0);
-        // Now that everything is registered; who connected before has waited.
-        let listener = embedded.listen(
-            socket,
-            ListenOptions {
-                token,
-                ..ListenOptions::default()
-            },
-        )?;
-        tracing::info!(address = %listener, "listening for workers");
+        let listener = engine.serve()?;
         registrations.release();
         Ok(Self {
             bus,
@@ -141,8 +130,8 @@ impl App {
         self.admin
     }
 
-    /// Where outside workers connect.
-    pub fn listener(&self) -> SocketAddr {
+    /// Where outside workers connect; `None` when that is elsewhere.
+    pub fn listener(&self) -> Option<SocketAddr> {
         self.listener
     }
 
@@ -231,16 +220,81 @@ async fn probe() -> Probe {
     }
 }
 
-fn open_engine(config: &Config, choice: EngineChoice) -> Result<(Arc<Embedded>, EngineInfo)> {
-    let reason = match choice {
-        EngineChoice::Embedded { reason } => reason,
-        EngineChoice::Connect { url, reason } => bail!(
-            "engine {url} ({reason}): this release runs on its embedded engine only; set engine.mode to embedded"
-        ),
-        EngineChoice::Probe => bail!("the engine was not chosen"),
-    };
-    let engine = &config.engine;
-    let embedded = Embedded::open(EmbeddedOptions {
+/// The engine behind the bus.
+enum Engine {
+    /// In this process, with the socket for outside workers.
+    Embedded {
+        engine: Arc<Embedded>,
+        socket: TcpListener,
+        options: ListenOptions,
+    },
+    /// Elsewhere.
+    Connected(Arc<Iii>),
+}
+
+impl Engine {
+    async fn open(config: &Config, choice: EngineChoice, readiness: &Readiness) -> Result<Self> {
+        let (engine, mode, reason, listen) = match choice {
+            EngineChoice::Embedded { reason } => {
+                let embedded = open_embedded(&config.engine)?;
+                let socket = bind_listener(config).await?;
+                let listen = socket.local_addr()?;
+                let options = ListenOptions {
+                    token: config.engine.listen_token.clone(),
+                    ..ListenOptions::default()
+                };
+                let engine = Self::Embedded {
+                    engine: embedded,
+                    socket,
+                    options,
+                };
+                (engine, "embedded", reason, Some(listen))
+            }
+            EngineChoice::Connect { url, reason } => {
+                let options = IiiOptions {
+                    url,
+                    worker_name: config.engine.worker_name.clone(),
+                    result_holdback: Duration::from_millis(config.engine.result_holdback_ms),
+                    ..IiiOptions::default()
+                };
+                (Self::Connected(Iii::new(options)), "connect", reason, None)
+            }
+            EngineChoice::Probe => bail!("the engine was not chosen"),
+        };
+        tracing::info!(mode, reason, "engine chosen");
+        readiness.set_engine(EngineInfo {
+            mode: mode.into(),
+            reason,
+            listen,
+        });
+        Ok(engine)
+    }
+
+    fn transport(&self) -> Arc<dyn Transport> {
+        match self {
+            Self::Embedded { engine, .. } => Arc::clone(engine) as _,
+            Self::Connected(iii) => Arc::clone(iii) as _,
+        }
+    }
+
+    /// Lets outside workers in, now that everything is registered; who connected before has waited.
+    fn serve(self) -> Result<Option<SocketAddr>> {
+        let Self::Embedded {
+            engine,
+            socket,
+            options,
+        } = self
+        else {
+            return Ok(None);
+        };
+        let address = engine.listen(socket, options)?;
+        tracing::info!(%address, "listening for workers");
+        Ok(Some(address))
+    }
+}
+
+fn open_embedded(engine: &config::Engine) -> Result<Arc<Embedded>> {
+    let options = EmbeddedOptions {
         data_dir: Some(PathBuf::from(&engine.data_dir)),
         durability: match engine.durability {
             config::Durability::Full => Durability::Full,
@@ -249,15 +303,22 @@ fn open_engine(config: &Config, choice: EngineChoice) -> Result<(Arc<Embedded>, 
         stream_items_per_group: engine.stream_items_per_group as u64,
         trigger_timeout: Duration::from_millis(engine.trigger_timeout_ms),
         worker_name: engine.worker_name.clone(),
-    })?;
-    Ok((
-        embedded,
-        EngineInfo {
-            mode: "embedded".into(),
-            reason,
-            listen: None,
-        },
-    ))
+    };
+    Ok(Embedded::open(options)?)
+}
+
+/// Keeps the gauge at what the link is.
+async fn show_link(bus: Bus, metrics: Metrics) {
+    let gauge = metrics.gauge(telemetry::name::BUS_CONNECTED, &[]);
+    let mut link = bus.link();
+    loop {
+        let is_up = *link.borrow_and_update() != Link::Down;
+        gauge.set(if is_up { 1.0 } else { 0.0 });
+        let changed = bus.shutdown_token().run_until_cancelled(link.changed());
+        if !matches!(changed.await, Some(Ok(()))) {
+            return;
+        }
+    }
 }
 
 /// A taken port is an error: workers that look for this program would find somebody else.

@@ -37,6 +37,9 @@ pub enum Error {
     /// The callee or the process is going away.
     #[error("Invocation stopped")]
     Stopped,
+    /// The link to the engine is down, or went down before the answer came: the outcome is unknown.
+    #[error("engine disconnected")]
+    Disconnected,
     /// The handler panicked; the text says where.
     #[error("{function} panicked: {detail}")]
     Panicked {
@@ -112,6 +115,7 @@ impl Error {
             Self::FunctionNotFound(_) => "bus/function_not_found",
             Self::Timeout { .. } => "bus/timeout",
             Self::Stopped => "bus/stopped",
+            Self::Disconnected => "bus/engine_disconnected",
             Self::Panicked { .. } => "bus/panicked",
             Self::Store { .. } => "state/unreadable",
             Self::Unavailable(_) => "dependency/unavailable",
@@ -134,6 +138,7 @@ impl Error {
             Self::FunctionNotFound(_) => "function_not_found",
             Self::Timeout { .. } => "TIMEOUT",
             Self::Stopped => "invocation_stopped",
+            Self::Disconnected => "engine_disconnected",
             Self::Coded { code, .. } => code,
         }
     }
@@ -143,6 +148,7 @@ impl Error {
         match self {
             Self::Timeout { .. }
             | Self::Stopped
+            | Self::Disconnected
             | Self::Store { .. }
             | Self::Unavailable(_)
             | Self::Transient(_) => true,

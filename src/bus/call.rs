@@ -13,6 +13,7 @@ use serde_json::Value;
 use tracing::Instrument;
 
 use super::context::{CallContext, CallOptions};
+use super::decode::strip_engine_members;
 use super::function::Payload;
 use super::registry::Entry;
 use super::transport::Invocation;
@@ -76,7 +77,7 @@ pub(super) fn begin(
 ) -> BoxFuture<'static, Result<Value>> {
     let context = context.nested(&CallOptions::default());
     let Some(entry) = bus.0.registry.get(id) else {
-        return bus.0.transport.call(Invocation {
+        return bus.0.transport.notify(Invocation {
             function_id: id.into(),
             payload,
             context,
@@ -91,8 +92,10 @@ pub(super) fn begin(
     .boxed()
 }
 
-/// A call that came from outside: no deadline of our own, the caller has one.
-pub(super) async fn serve(bus: &Bus, id: &str, payload: Value, context: CallContext) -> Result<Value> {
+/// A call that came from outside: no deadline of our own, the caller has one. What an engine added to the payload is
+/// taken out, so that it is never stored or passed on.
+pub(super) async fn serve(bus: &Bus, id: &str, mut payload: Value, context: CallContext) -> Result<Value> {
+    strip_engine_members(&mut payload);
     let Some(entry) = bus.0.registry.get(id) else {
         return Err(Error::FunctionNotFound(id.to_owned()));
     };
@@ -129,7 +132,8 @@ async fn remote(
         context: context.nested(options),
     };
     let started = Instant::now();
-    let outcome = match tokio::time::timeout(limit, bus.0.transport.call(invocation)).await {
+    let call = bus.0.transport.call_within(invocation, limit);
+    let outcome = match tokio::time::timeout(limit, call).await {
         Ok(outcome) => outcome,
         Err(_) => Err(timed_out(id, limit)),
     };

@@ -40,7 +40,7 @@ pub fn decode<T: DeserializeOwned + 'static>(payload: Value, required: &[&str], 
             return Err(Error::invalid("payload must be a JSON object"));
         }
     };
-    object.remove(CALLER_MEMBER);
+    object.shift_remove(CALLER_MEMBER);
     for name in required {
         if object
             .get(*name)
@@ -51,6 +51,13 @@ pub fn decode<T: DeserializeOwned + 'static>(payload: Value, required: &[&str], 
         }
     }
     shape(Value::Object(object))
+}
+
+/// Takes out what an engine adds to the payloads of outside callers.
+pub fn strip_engine_members(payload: &mut Value) {
+    if let Value::Object(members) = payload {
+        members.shift_remove(CALLER_MEMBER);
+    }
 }
 
 fn shape<T: DeserializeOwned>(value: Value) -> Result<T> {

@@ -18,6 +18,7 @@ mod decode;
 pub mod embedded;
 mod function;
 mod hold;
+pub mod iii;
 mod registry;
 mod scope;
 mod state_tap;
@@ -33,6 +34,7 @@ use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -47,13 +49,13 @@ pub use batch::{Batch, Part};
 pub use channel::{ChannelOptions, ChannelPair, ChannelReader, ChannelWriter, Frame};
 pub use context::{Baggage, CallContext, CallOptions};
 pub use cx::Cx;
-pub use decode::{MAX_DEPTH, MAX_PAYLOAD_BYTES, decode, dismantle, plain, unwrap_body};
+pub use decode::{MAX_DEPTH, MAX_PAYLOAD_BYTES, decode, dismantle, plain, strip_engine_members, unwrap_body};
 pub use function::{Function, FunctionDef, FunctionInfo, Payload};
 pub use hold::Hold;
 pub use scope::Scope;
 pub use state_tap::StateTap;
 pub use stream::{StreamItem, StreamTap};
-pub use transport::{EngineInfo, Invocation, Transport, TriggerSpec, Write};
+pub use transport::{EngineInfo, Invocation, Link, Transport, TriggerSpec, Write};
 pub use worker::{Hook, Worker, WorkerDef};
 
 /// What the process gives its functions: time, ids, settings, the outside.
@@ -139,6 +141,10 @@ impl Bus {
                     problems.push(format!("trigger {}: {error}", trigger.id));
                 }
             }
+        }
+        match self.0.transport.settle().await {
+            Ok(refused) => problems.extend(refused),
+            Err(error) => problems.push(format!("registrations not confirmed: {error}")),
         }
         let mut background = Vec::new();
         for worker in workers {
@@ -234,12 +240,15 @@ impl Bus {
     /// # Errors
     /// [`Error::Registration`] for an empty or a taken id.
     pub fn register(&self, function: FunctionDef) -> Result<()> {
-        self.0.registry.add(function)
+        self.0.registry.add(function.clone())?;
+        self.0.transport.registered(&function);
+        Ok(())
     }
 
     /// Takes a function away.
     pub fn unregister(&self, id: &str) {
         self.0.registry.remove(id);
+        self.0.transport.unregistered(id);
     }
 
     /// Whether this process hosts the id.
@@ -260,6 +269,11 @@ impl Bus {
     /// The engine behind the bus.
     pub fn transport(&self) -> &Arc<dyn Transport> {
         &self.0.transport
+    }
+
+    /// Follows the connection to the engine.
+    pub fn link(&self) -> watch::Receiver<Link> {
+        self.0.transport.link()
     }
 
     /// A view of one state scope.

@@ -1,11 +1,16 @@
 //! The one seam to an engine.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::channel::{ChannelReader, ChannelWriter};
 use super::context::CallContext;
+use super::function::FunctionDef;
 use super::{Bus, CallFuture};
 use crate::error::Error;
 use crate::model::FunctionId;
@@ -94,6 +99,15 @@ pub struct EngineInfo {
     pub problem: Option<String>,
 }
 
+/// Whether the engine can be reached now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    /// No: not yet, not now, or not any more.
+    Down,
+    /// Yes. Each connection has a higher number than the one before it.
+    Up(u64),
+}
+
 /// An engine as the bus sees it.
 pub trait Transport: Send + Sync + 'static {
     /// Begins to deliver calls and events to the bus. Called once, after the functions are registered. Hold the bus
@@ -102,6 +116,32 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Calls a function that this process does not host.
     fn call(&self, invocation: Invocation) -> CallFuture;
+
+    /// Like [`call`](Self::call), for a caller that gives up after `limit`.
+    fn call_within(&self, invocation: Invocation, _limit: Duration) -> CallFuture {
+        self.call(invocation)
+    }
+
+    /// Calls a function without waiting for its answer; what is returned ends when the call is on its way.
+    fn notify(&self, invocation: Invocation) -> CallFuture {
+        self.call(invocation)
+    }
+
+    /// A function was added after the start.
+    fn registered(&self, _function: &FunctionDef) {}
+
+    /// A function was taken away.
+    fn unregistered(&self, _id: &str) {}
+
+    /// Waits until the engine has taken in what was registered and bound so far; answers what it did not take.
+    fn settle(&self) -> CallFuture<Vec<String>> {
+        ready(Ok(Vec::new())).boxed()
+    }
+
+    /// Follows the connection. An engine inside the process has one that never ends: its receiver is closed.
+    fn link(&self) -> watch::Receiver<Link> {
+        watch::channel(Link::Up(0)).1
+    }
 
     /// Puts a call on a named queue; answers `{messageReceiptId}` once it is stored.
     fn enqueue(&self, queue: &str, invocation: Invocation) -> CallFuture;
@@ -115,12 +155,12 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Opens the writing end of a channel that is not of this process.
     fn open_writer(&self, channel: &ChannelRef) -> CallFuture<ChannelWriter> {
-        Box::pin(futures::future::ready(Err(no_channel(channel))))
+        ready(Err(no_channel(channel))).boxed()
     }
 
     /// Opens the reading end of a channel that is not of this process.
     fn open_reader(&self, channel: &ChannelRef) -> CallFuture<ChannelReader> {
-        Box::pin(futures::future::ready(Err(no_channel(channel))))
+        ready(Err(no_channel(channel))).boxed()
     }
 
     /// Whether [`commit`](Self::commit) is all or nothing, and nobody but this process can write.
@@ -130,7 +170,7 @@ pub trait Transport: Send + Sync + 'static {
     fn info(&self) -> EngineInfo;
 
     /// Ends it; acknowledged work is on disk afterwards.
-    fn shutdown(&self) -> futures::future::BoxFuture<'static, ()>;
+    fn shutdown(&self) -> BoxFuture<'static, ()>;
 }
 
 fn no_channel(channel: &ChannelRef) -> Error {

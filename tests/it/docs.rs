@@ -236,6 +236,7 @@ fn errors() -> Vec<Error> {
             after_ms: 0,
         },
         Error::Stopped,
+        Error::Disconnected,
         Error::Panicked {
             function: text(),
             detail: text(),

@@ -15,6 +15,8 @@ mod cli;
 #[cfg(test)]
 mod config;
 #[cfg(test)]
+mod connect;
+#[cfg(test)]
 mod console;
 #[cfg(test)]
 mod crash;

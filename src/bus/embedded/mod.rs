@@ -41,7 +41,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 use super::{
-    Bus, CallContext, CallFuture, EngineInfo, Invocation, Transport, TriggerSpec, WeakBus,
+    Bus, CallContext, CallFuture, EngineInfo, FunctionDef, Invocation, Transport, TriggerSpec, WeakBus,
     Write as BatchWrite,
 };
 use crate::error::{Error, Result};
@@ -300,6 +300,14 @@ impl Transport for Embedded {
             Some(link) => link.call(invocation),
             None => failed(Error::FunctionNotFound(invocation.function_id.to_string())),
         }
+    }
+
+    fn registered(&self, _: &FunctionDef) {
+        engine::functions_changed(&self.0);
+    }
+
+    fn unregistered(&self, _: &str) {
+        engine::functions_changed(&self.0);
     }
 
     fn enqueue(&self, queue: &str, invocation: Invocation) -> CallFuture {

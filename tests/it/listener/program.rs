@@ -186,7 +186,7 @@ fn parts(dir: &std::path::Path, listen: &str) -> Parts {
 async fn the_program_listens_and_says_where() {
     let dir = tempfile::tempdir().unwrap();
     let app = App::start(parts(dir.path(), "127.0.0.1:0")).await.unwrap();
-    let mut worker = Ws::join(app.listener()).await;
+    let mut worker = Ws::join(app.listener().unwrap()).await;
     let listed = worker
         .ok("engine::workers::list", json!({"search": "harness"}))
         .await;

@@ -9,11 +9,8 @@ use super::jobs::{self, Kind, NewJob};
 use super::{MAX_DEPTH, line};
 use crate::bus::embedded::store::Doc;
 use crate::bus::embedded::{Core, carried, failed, with_code};
-use crate::bus::{CallFuture, Invocation};
+use crate::bus::{CallFuture, Invocation, strip_engine_members};
 use crate::error::{Error, Result};
-
-/// Added by an engine to the payloads of outside callers; not part of the job (contract 00 §2.4).
-const CALLER_MEMBER: &str = "_caller_worker_id";
 
 const CODE: &str = "enqueue_error";
 
@@ -43,9 +40,8 @@ fn submit(
         mut payload,
         context,
     } = invocation;
-    if let Some(members) = payload.as_object_mut() {
-        members.shift_remove(CALLER_MEMBER);
-    }
+    // Not part of the job (contract 00 §2.4).
+    strip_engine_members(&mut payload);
     let group = line.schedule().policy().group(queue, &payload)?;
     if line.depth() >= MAX_DEPTH {
         return Err(Error::coded(

@@ -1,0 +1,138 @@
+//! Calls that go out. One is on its way when [`call`] returns, so that the order of calls is the order of frames.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::ready;
+use iii_helpers::observability::extract_context;
+use iii_helpers::observability::opentelemetry::trace::FutureExt as _;
+use iii_sdk::protocol::{TriggerRequest, TriggerRequestWithMetadata};
+use iii_sdk::{Dispatch, TriggerAction};
+use tokio::sync::{Semaphore, oneshot};
+
+use super::{Core, error};
+use crate::bus::{CallFuture, Invocation, Link};
+use crate::error::{Error, Result};
+
+/// Limit of a call whose caller has none.
+pub(super) const DEFAULT_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a call that was not sent waits for the link: one attempt of the SDK to reconnect, and a little.
+const RECONNECT_WAIT: Duration = Duration::from_secs(3);
+
+/// Calls that may wait at a time; further ones fail at once.
+const MAX_WAITING: usize = 1_024;
+
+/// Waiting calls go out over this many milliseconds, not all in one burst at an engine that just came up.
+const SPREAD_MS: usize = 64;
+
+/// Room for calls that wait for the link.
+pub(super) struct Waiting(Semaphore);
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self(Semaphore::new(MAX_WAITING))
+    }
+}
+
+/// Makes a call.
+pub(super) fn call(
+    core: &Arc<Core>,
+    invocation: Invocation,
+    action: Option<TriggerAction>,
+    limit: Duration,
+) -> CallFuture {
+    match core.link.now() {
+        Link::Up(_) => send(core, invocation, action, limit),
+        Link::Down => {
+            let core = Arc::clone(core);
+            async move {
+                wait_for_link(&core).await?;
+                send(&core, invocation, action, limit).await
+            }
+            .boxed()
+        }
+    }
+}
+
+async fn wait_for_link(core: &Core) -> Result<()> {
+    if core.link.is_over() {
+        return Err(Error::Disconnected);
+    }
+    let _room = core.waiting.0.try_acquire().map_err(|_| Error::Disconnected)?;
+    let place = MAX_WAITING - core.waiting.0.available_permits();
+    if tokio::time::timeout(RECONNECT_WAIT, core.link.up())
+        .await
+        .is_err()
+    {
+        return Err(Error::Disconnected);
+    }
+    let turn = u64::try_from(place % SPREAD_MS).unwrap_or_default();
+    tokio::time::sleep(Duration::from_millis(turn)).await;
+    Ok(())
+}
+
+/// Sends now, whatever the state of the link; the answer comes with what is returned.
+pub(super) fn send(
+    core: &Arc<Core>,
+    invocation: Invocation,
+    action: Option<TriggerAction>,
+    limit: Duration,
+) -> CallFuture {
+    match try_send(core, invocation, action, limit) {
+        Ok(answer) => answer,
+        Err(error) => ready(Err(error)).boxed(),
+    }
+}
+
+fn try_send(
+    core: &Arc<Core>,
+    invocation: Invocation,
+    action: Option<TriggerAction>,
+    limit: Duration,
+) -> Result<CallFuture> {
+    let client = core.client()?.clone();
+    let Invocation {
+        function_id,
+        payload,
+        context,
+    } = invocation;
+    let baggage = context.baggage.render(&function_id);
+    let trace = extract_context(context.traceparent.as_deref(), baggage.as_deref());
+    let request = TriggerRequest {
+        function_id: function_id.to_string(),
+        payload,
+        action,
+        timeout_ms: Some(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+    };
+    let mut request = TriggerRequestWithMetadata::from(request).dispatch(Dispatch::Remote);
+    if let Some(metadata) = context.metadata {
+        request = request.metadata(Arc::unwrap_or_clone(metadata));
+    }
+    let mut call = async move {
+        let outcome = client.trigger(request).await;
+        outcome.map_err(|error| error::from_sdk(&function_id, limit, error))
+    }
+    .with_context(trace)
+    .boxed();
+    // The first poll sends.
+    if let Some(outcome) = (&mut call).now_or_never() {
+        return Ok(ready(outcome).boxed());
+    }
+    // The rest runs to its end or its limit whatever becomes of the caller: only then the SDK forgets the call.
+    let (answer, answered) = oneshot::channel();
+    core.calls.spawn(async move {
+        answer.send(call.await).ok();
+    });
+    let mut link = core.link.subscribe();
+    let sent_over = *link.borrow_and_update();
+    Ok(async move {
+        tokio::select! {
+            biased;
+            outcome = answered => outcome.unwrap_or(Err(Error::Stopped)),
+            _ = link.wait_for(|now| *now != sent_over) => Err(Error::Disconnected),
+        }
+    }
+    .boxed())
+}

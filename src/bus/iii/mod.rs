@@ -1,0 +1,232 @@
+//! The iii engine, over the official SDK (contract 00 §1, §14, §15).
+//!
+//! ```text
+//!  Bus ─► Iii (Transport) ─► call ─► SDK ═════════ one WebSocket ═════════ engine
+//!   ▲                                 │ its own thread
+//!   └──── serve, on our runtime ◄─────┘
+//! ```
+//!
+//! The SDK holds the socket, frames, replays registrations and reconnects. What it does not do is done here: calls fail
+//! at once when the link drops, handlers leave its thread, duplicate ids never reach it, results are held back for the
+//! race of contract 00 §2.7. `docs/ARCHITECTURE.md` has the whole list. Only this folder names the SDK.
+
+mod call;
+mod commit;
+mod error;
+mod link;
+mod probe;
+mod register;
+mod serve;
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use iii_helpers::observability::OtelConfig;
+use iii_sdk::runtime::WorkerMetadata;
+use iii_sdk::{IIIClient, InitOptions, TelemetryOptions, TriggerAction, WorkerIdentityMode, register_worker};
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Bus, CallFuture, EngineInfo, FunctionDef, Invocation, Link, Transport, TriggerSpec, WeakBus, Write,
+};
+use crate::error::{Error, Result};
+
+/// How the engine is joined (contract 12, section `engine`).
+#[derive(Debug, Clone)]
+pub struct IiiOptions {
+    /// Address, `ws://…` or `wss://…`.
+    pub url: String,
+    /// Name under which the program is listed as a worker.
+    pub worker_name: String,
+    /// One sentence about the program, listed with it.
+    pub description: String,
+    /// Earliest answer to an outside call after its arrival; zero answers at once (contract 00 §2.7).
+    pub result_holdback: Duration,
+    /// Further headers of the handshake, such as `authorization`.
+    pub headers: HashMap<String, String>,
+}
+
+impl Default for IiiOptions {
+    fn default() -> Self {
+        Self {
+            url: crate::config::DEFAULT_ENGINE_URL.to_owned(),
+            worker_name: "harness".to_owned(),
+            description: env!("CARGO_PKG_DESCRIPTION").to_owned(),
+            result_holdback: Duration::from_millis(2),
+            headers: HashMap::new(),
+        }
+    }
+}
+
+/// The connection to an iii engine.
+#[derive(Clone)]
+pub struct Iii(Arc<Core>);
+
+/// What the parts share.
+struct Core {
+    options: IiiOptions,
+    client: OnceLock<IIIClient>,
+    bus: OnceLock<WeakBus>,
+    link: link::Tracker,
+    registrations: register::Registrations,
+    findings: probe::Findings,
+    waiting: call::Waiting,
+    /// Calls whose callers may be gone; the SDK forgets a call only when it ends.
+    calls: TaskTracker,
+}
+
+impl Iii {
+    /// Nothing is connected yet; [`Transport::start`] does that.
+    pub fn new(options: IiiOptions) -> Arc<Self> {
+        Arc::new(Self(Arc::new(Core {
+            options,
+            client: OnceLock::new(),
+            bus: OnceLock::new(),
+            link: link::Tracker::default(),
+            registrations: register::Registrations::default(),
+            findings: probe::Findings::default(),
+            waiting: call::Waiting::default(),
+            calls: TaskTracker::new(),
+        })))
+    }
+}
+
+impl std::fmt::Debug for Iii {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Iii")
+            .field("url", &self.0.options.url)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    fn client(&self) -> Result<&IIIClient> {
+        self.client.get().ok_or(Error::Disconnected)
+    }
+
+    /// The bus, while it lives.
+    fn bus(&self) -> Result<Bus> {
+        self.bus.get().and_then(WeakBus::upgrade).ok_or(Error::Stopped)
+    }
+
+    /// Opens the connection; the SDK keeps it from now on.
+    fn connect(&self) -> IIIClient {
+        let IiiOptions {
+            url,
+            worker_name,
+            description,
+            headers,
+            ..
+        } = &self.options;
+        let metadata = WorkerMetadata {
+            runtime: "rust".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: worker_name.clone(),
+            os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            description: Some(description.clone()),
+            pid: Some(std::process::id()),
+            telemetry: Some(TelemetryOptions {
+                language: Some("rust".to_owned()),
+                project_name: Some(env!("CARGO_PKG_NAME").to_owned()),
+                framework: None,
+            }),
+            isolation: None,
+            namespace: None,
+        };
+        let options = InitOptions {
+            metadata: Some(metadata),
+            headers: (!headers.is_empty()).then(|| headers.clone()),
+            // The SDK's telemetry is one for the whole process and attaches whole payloads to spans.
+            otel: Some(OtelConfig {
+                enabled: Some(false),
+                ..OtelConfig::default()
+            }),
+            namespace: None,
+            identity: WorkerIdentityMode::Explicit,
+        };
+        register_worker(url, options)
+    }
+}
+
+impl Transport for Iii {
+    fn start(&self, bus: Bus) -> CallFuture<()> {
+        let core = Arc::clone(&self.0);
+        async move { link::start(core, bus).await }.boxed()
+    }
+
+    fn call(&self, invocation: Invocation) -> CallFuture {
+        self.call_within(invocation, call::DEFAULT_LIMIT)
+    }
+
+    fn call_within(&self, invocation: Invocation, limit: Duration) -> CallFuture {
+        call::call(&self.0, invocation, None, limit)
+    }
+
+    fn notify(&self, invocation: Invocation) -> CallFuture {
+        call::call(
+            &self.0,
+            invocation,
+            Some(TriggerAction::Void),
+            call::DEFAULT_LIMIT,
+        )
+    }
+
+    fn enqueue(&self, queue: &str, invocation: Invocation) -> CallFuture {
+        let action = TriggerAction::Enqueue {
+            queue: queue.to_owned(),
+        };
+        call::call(&self.0, invocation, Some(action), call::DEFAULT_LIMIT)
+    }
+
+    fn registered(&self, function: &FunctionDef) {
+        if let Ok(client) = self.0.client() {
+            register::function(&self.0, client, function);
+        }
+    }
+
+    fn unregistered(&self, id: &str) {
+        self.0.registrations.forget(id);
+    }
+
+    fn bind(&self, trigger: TriggerSpec) -> CallFuture<()> {
+        let bound = self
+            .0
+            .client()
+            .and_then(|client| self.0.registrations.bind(client, trigger));
+        futures::future::ready(bound).boxed()
+    }
+
+    fn settle(&self) -> CallFuture<Vec<String>> {
+        let core = Arc::clone(&self.0);
+        async move { probe::confirm(&core).await }.boxed()
+    }
+
+    fn commit(&self, writes: Vec<Write>) -> CallFuture<()> {
+        commit::commit(&self.0, writes)
+    }
+
+    fn is_exclusive(&self) -> bool {
+        false
+    }
+
+    fn info(&self) -> EngineInfo {
+        EngineInfo {
+            mode: "connect",
+            place: self.0.options.url.clone(),
+            problem: self.0.problem(),
+        }
+    }
+
+    fn link(&self) -> watch::Receiver<Link> {
+        self.0.link.subscribe()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'static, ()> {
+        let core = Arc::clone(&self.0);
+        async move { link::stop(&core).await }.boxed()
+    }
+}
