@@ -43,6 +43,9 @@ pub struct Report {
     pub ready: bool,
     /// Why not; empty when ready.
     pub reasons: Vec<String>,
+    /// Parts that the engine lacks; what needs them does not work, the rest does.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<&'static str>,
     /// Which engine is in use and why.
     pub engine: Option<EngineInfo>,
 }
@@ -54,11 +57,22 @@ struct Conditions {
     is_shutting_down: bool,
     engine: Option<EngineInfo>,
     probes: Probes,
+    missing: Missing,
 }
 
 /// Questions asked whenever the state of things is: each answers what is wrong now, if anything is.
 #[derive(Default)]
 struct Probes(Vec<(&'static str, Probe)>);
+
+/// The question after what the engine lacks.
+#[derive(Default)]
+struct Missing(Option<Box<dyn Fn() -> Vec<&'static str> + Send + Sync>>);
+
+impl std::fmt::Debug for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Missing").field(&self.0.is_some()).finish()
+    }
+}
 
 type Probe = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
@@ -87,6 +101,7 @@ impl Conditions {
         Report {
             ready: reasons.is_empty(),
             reasons,
+            missing: self.missing.0.as_ref().map(|ask| ask()).unwrap_or_default(),
             engine: self.engine.clone(),
         }
     }
@@ -134,6 +149,12 @@ impl Readiness {
     pub fn ask(&self, name: &'static str, probe: impl Fn() -> Option<String> + Send + Sync + 'static) {
         self.0
             .send_modify(|conditions| conditions.probes.0.push((name, Box::new(probe))));
+    }
+
+    /// Asks this whenever the state of things is asked for: it answers what the engine lacks.
+    pub fn ask_missing(&self, probe: impl Fn() -> Vec<&'static str> + Send + Sync + 'static) {
+        self.0
+            .send_modify(|conditions| conditions.missing = Missing(Some(Box::new(probe))));
     }
 
     /// States which engine is in use.
@@ -261,6 +282,7 @@ mod tests {
             Report {
                 ready: true,
                 reasons: vec![],
+                missing: Vec::new(),
                 engine: None
             }
         );

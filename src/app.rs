@@ -1,31 +1,26 @@
 //! The composition root: configuration → ports → engine → bus → workers → admin → wait → drain. Only this file builds
 //! things.
 
+mod engine;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, EngineInfo, Readiness};
-use crate::bus::embedded::listener::ListenOptions;
-use crate::bus::embedded::store::Durability;
-use crate::bus::embedded::{Embedded, EmbeddedOptions};
-use crate::bus::iii::{Iii, IiiOptions};
-use crate::bus::{Bus, Link, Ports, Transport, WorkerDef};
+use crate::admin::{self, Readiness};
+use crate::bus::{Bus, Link, Ports, WorkerDef};
 use crate::clock::SystemClock;
-use crate::config::{self, Config, DEFAULT_ENGINE_URL, EngineChoice, Env, LoadInput, Loaded, Probe, Source};
+use crate::config::{self, Config, EngineChoice, Env, LoadInput, Loaded, Source};
 use crate::ids::RandomIds;
 use crate::telemetry::{self, Masks, Metrics};
 use crate::watch::Watcher;
-
-/// One attempt at the default engine address.
-const PROBE: Duration = Duration::from_millis(500);
+use engine::Engine;
 
 /// A running program.
 #[derive(Debug)]
@@ -75,10 +70,12 @@ impl App {
         let stop_admin = CancellationToken::new();
         let admin = serve_admin(&config, &readiness, &metrics, &stop_admin).await?;
 
-        let engine = Engine::open(&config, engine, &readiness).await?;
+        let engine = Engine::open(&config, engine, env.as_ref(), &readiness).await?;
         let transport = engine.transport();
         let asked = Arc::clone(&transport);
         readiness.ask("engine", move || asked.info().problem);
+        let asked = Arc::clone(&transport);
+        readiness.ask_missing(move || asked.missing());
         let config = Arc::new(ArcSwap::from_pointee(config));
         let ports = Ports {
             clock: Arc::new(SystemClock),
@@ -159,7 +156,7 @@ pub async fn serve(loaded: Loaded, input: LoadInput, workers: Vec<WorkerDef>) ->
     telemetry::init(&loaded.config.log, masks)?;
     announce(&loaded);
     let mut signals = Signals::new()?;
-    let engine = choose_engine(&loaded).await?;
+    let engine = engine::choose(&loaded, input.env.as_ref()).await?;
     let parts = Parts {
         config: loaded.config,
         engine,
@@ -201,112 +198,6 @@ fn announce(loaded: &Loaded) {
     }
 }
 
-async fn choose_engine(loaded: &Loaded) -> Result<EngineChoice> {
-    match loaded.engine_choice() {
-        EngineChoice::Probe => {
-            let found = probe().await;
-            EngineChoice::after_probe(found, &loaded.config.engine.worker_name).map_err(anyhow::Error::msg)
-        }
-        choice => Ok(choice),
-    }
-}
-
-/// Whether something listens at the default engine address.
-async fn probe() -> Probe {
-    let address = DEFAULT_ENGINE_URL.trim_start_matches("ws://");
-    match tokio::time::timeout(PROBE, TcpStream::connect(address)).await {
-        Ok(Ok(_)) => Probe::Engine,
-        Ok(Err(_)) | Err(_) => Probe::NoAnswer,
-    }
-}
-
-/// The engine behind the bus.
-enum Engine {
-    /// In this process, with the socket for outside workers.
-    Embedded {
-        engine: Arc<Embedded>,
-        socket: TcpListener,
-        options: ListenOptions,
-    },
-    /// Elsewhere.
-    Connected(Arc<Iii>),
-}
-
-impl Engine {
-    async fn open(config: &Config, choice: EngineChoice, readiness: &Readiness) -> Result<Self> {
-        let (engine, mode, reason, listen) = match choice {
-            EngineChoice::Embedded { reason } => {
-                let embedded = open_embedded(&config.engine)?;
-                let socket = bind_listener(config).await?;
-                let listen = socket.local_addr()?;
-                let options = ListenOptions {
-                    token: config.engine.listen_token.clone(),
-                    ..ListenOptions::default()
-                };
-                let engine = Self::Embedded {
-                    engine: embedded,
-                    socket,
-                    options,
-                };
-                (engine, "embedded", reason, Some(listen))
-            }
-            EngineChoice::Connect { url, reason } => {
-                let options = IiiOptions {
-                    url,
-                    worker_name: config.engine.worker_name.clone(),
-                    result_holdback: Duration::from_millis(config.engine.result_holdback_ms),
-                    ..IiiOptions::default()
-                };
-                (Self::Connected(Iii::new(options)), "connect", reason, None)
-            }
-            EngineChoice::Probe => bail!("the engine was not chosen"),
-        };
-        tracing::info!(mode, reason, "engine chosen");
-        readiness.set_engine(EngineInfo {
-            mode: mode.into(),
-            reason,
-            listen,
-        });
-        Ok(engine)
-    }
-
-    fn transport(&self) -> Arc<dyn Transport> {
-        match self {
-            Self::Embedded { engine, .. } => Arc::clone(engine) as _,
-            Self::Connected(iii) => Arc::clone(iii) as _,
-        }
-    }
-
-    /// Lets outside workers in, now that everything is registered; who connected before has waited.
-    fn serve(self) -> Result<Option<SocketAddr>> {
-        let Self::Embedded {
-            engine,
-            socket,
-            options,
-        } = self
-        else {
-            return Ok(None);
-        };
-        let address = engine.listen(socket, options)?;
-        tracing::info!(%address, "listening for workers");
-        Ok(Some(address))
-    }
-}
-
-fn open_embedded(engine: &config::Engine) -> Result<Arc<Embedded>> {
-    let options = EmbeddedOptions {
-        data_dir: Some(PathBuf::from(&engine.data_dir)),
-        durability: match engine.durability {
-            config::Durability::Full => Durability::Full,
-            config::Durability::Normal => Durability::Normal,
-        },
-        stream_items_per_group: engine.stream_items_per_group as u64,
-        trigger_timeout: Duration::from_millis(engine.trigger_timeout_ms),
-        worker_name: engine.worker_name.clone(),
-    };
-    Ok(Embedded::open(options)?)
-}
-
 /// Keeps the gauge at what the link is.
 async fn show_link(bus: Bus, metrics: Metrics) {
     let gauge = metrics.gauge(telemetry::name::BUS_CONNECTED, &[]);
@@ -319,14 +210,6 @@ async fn show_link(bus: Bus, metrics: Metrics) {
             return;
         }
     }
-}
-
-/// A taken port is an error: workers that look for this program would find somebody else.
-async fn bind_listener(config: &Config) -> Result<TcpListener> {
-    let address = config.engine.listen.as_str();
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("worker listener: cannot listen on {address} (engine.listen)"))
 }
 
 async fn serve_admin(

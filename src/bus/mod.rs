@@ -21,6 +21,7 @@ mod hold;
 pub mod iii;
 mod registry;
 mod scope;
+mod socket;
 mod state_tap;
 mod stream;
 mod transport;
@@ -56,7 +57,7 @@ pub use scope::Scope;
 pub use state_tap::StateTap;
 pub use stream::{StreamItem, StreamTap};
 pub use transport::{EngineInfo, Invocation, Link, Transport, TriggerSpec, Write};
-pub use worker::{Hook, Worker, WorkerDef};
+pub use worker::{Hook, Repeated, Worker, WorkerDef};
 
 /// What the process gives its functions: time, ids, settings, the outside.
 #[derive(Clone)]
@@ -142,11 +143,11 @@ impl Bus {
                 }
             }
         }
-        match self.0.transport.settle().await {
-            Ok(refused) => problems.extend(refused),
-            Err(error) => problems.push(format!("registrations not confirmed: {error}")),
+        if let Err(error) = self.0.transport.settle().await {
+            tracing::warn!(%error, "registrations not confirmed");
         }
         let mut background = Vec::new();
+        let mut reconnected = Vec::new();
         for worker in workers {
             for prepare in worker.prepare {
                 if let Err(error) = prepare(self.clone()).await {
@@ -155,7 +156,9 @@ impl Bus {
                 }
             }
             background.extend(worker.background.into_iter().map(|hook| (worker.name, hook)));
+            reconnected.extend(worker.reconnected.into_iter().map(|hook| (worker.name, hook)));
         }
+        self.spawn(repeat_on_reconnect(self.clone(), reconnected));
         for (worker, hook) in background {
             let task = hook(self.clone());
             self.spawn(async move {
@@ -358,6 +361,24 @@ impl Bus {
 
     fn default_timeout(&self) -> Duration {
         Duration::from_millis(self.0.ports.config.load().engine.call_timeout_ms)
+    }
+}
+
+/// Runs the hooks after each connection but the first.
+async fn repeat_on_reconnect(bus: Bus, hooks: Vec<(&'static str, Repeated)>) {
+    let mut link = bus.link();
+    let mut last = *link.borrow_and_update();
+    while let Some(Ok(())) = bus.shutdown_token().run_until_cancelled(link.changed()).await {
+        let now = *link.borrow_and_update();
+        if now == Link::Down || now == last {
+            continue;
+        }
+        last = now;
+        for (worker, hook) in &hooks {
+            if let Err(error) = hook(bus.clone()).await {
+                tracing::warn!(worker, %error, "not done again after the reconnect");
+            }
+        }
     }
 }
 

@@ -133,9 +133,10 @@ pub trait Transport: Send + Sync + 'static {
     /// A function was taken away.
     fn unregistered(&self, _id: &str) {}
 
-    /// Waits until the engine has taken in what was registered and bound so far; answers what it did not take.
-    fn settle(&self) -> CallFuture<Vec<String>> {
-        ready(Ok(Vec::new())).boxed()
+    /// Waits until the engine has taken in what was registered and bound so far. What it refused is told by
+    /// [`info`](Self::info).
+    fn settle(&self) -> CallFuture<()> {
+        ready(Ok(())).boxed()
     }
 
     /// Follows the connection. An engine inside the process has one that never ends: its receiver is closed.
@@ -168,6 +169,11 @@ pub trait Transport: Send + Sync + 'static {
 
     /// What it is, and how it fares.
     fn info(&self) -> EngineInfo;
+
+    /// Parts that it lacks, of `state`, `stream`, `configuration`, `queue` and `cron`; the rest works.
+    fn missing(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
 
     /// Ends it; acknowledged work is on disk afterwards.
     fn shutdown(&self) -> BoxFuture<'static, ()>;

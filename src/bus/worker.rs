@@ -18,6 +18,9 @@ use crate::model::FunctionId;
 /// Work of a worker outside its functions.
 pub type Hook = Box<dyn FnOnce(Bus) -> CallFuture<()> + Send>;
 
+/// Work that is done again and again.
+pub type Repeated = Box<dyn Fn(Bus) -> CallFuture<()> + Send + Sync>;
+
 /// Collects what a worker registers; one line per function.
 pub struct Worker<S> {
     state: Arc<S>,
@@ -38,6 +41,8 @@ pub struct WorkerDef {
     pub prepare: Vec<Hook>,
     /// Started once the process is ready.
     pub background: Vec<Hook>,
+    /// Run in order after each reconnect to the engine.
+    pub reconnected: Vec<Repeated>,
 }
 
 impl<S: Send + Sync + 'static> Worker<S> {
@@ -50,6 +55,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
             triggers: Vec::new(),
             prepare: Vec::new(),
             background: Vec::new(),
+            reconnected: Vec::new(),
         };
         Self {
             state: Arc::new(state),
@@ -105,6 +111,19 @@ impl<S: Send + Sync + 'static> Worker<S> {
         R: Future<Output = Result<()>> + Send + 'static,
     {
         self.def.background.push(self.hook(hook));
+        self
+    }
+
+    /// Runs after each reconnect, for what an engine that was restarted has forgotten, or what was missed meanwhile.
+    /// Functions and triggers are back by themselves. Never runs on the embedded engine.
+    #[must_use]
+    pub fn reconnected<R>(mut self, hook: impl Fn(Cx<S>) -> R + Send + Sync + 'static) -> Self
+    where
+        R: Future<Output = Result<()>> + Send + 'static,
+    {
+        let state = Arc::clone(&self.state);
+        let hook = move |bus| hook(Cx::new(bus, Arc::clone(&state), CallContext::default())).boxed();
+        self.def.reconnected.push(Box::new(hook));
         self
     }
 

@@ -47,12 +47,14 @@ const ANY_WORKER: &str = "workers::*";
 
 /// Crates and modules with few places that may name them. `std::env::consts` is no environment.
 const DOORS: &[(&str, &[&str])] = &[
-    ("anyhow", &["app.rs", "cli.rs", "demo/"]),
+    ("anyhow", &["app.rs", "app/", "cli.rs", "demo/"]),
     ("axum", &["admin.rs", "scripted/"]),
     ("clap", &["cli.rs"]),
     ("croner", &["bus/embedded/cron/"]),
     ("eventsource_stream", &["workers/providers/sse.rs"]),
     ("fancy_regex", &["rules/pattern.rs"]),
+    ("iii_helpers", &["bus/iii/"]),
+    ("iii_sdk", &["bus/iii/"]),
     ("notify", &["watch.rs"]),
     ("reqwest", &["http.rs", "workers/providers/"]),
     (

@@ -93,6 +93,7 @@ impl Rig {
             triggers: vec![],
             prepare: vec![],
             background: vec![],
+            reconnected: vec![],
         };
         let test = TestBus::with(TestOptions {
             config: world.config,

@@ -27,6 +27,13 @@ const MAX_WAITING: usize = 1_024;
 /// Waiting calls go out over this many milliseconds, not all in one burst at an engine that just came up.
 const SPREAD_MS: usize = 64;
 
+/// How long after a connection the parts of an engine may be starting.
+const STARTING: Duration = Duration::from_secs(10);
+
+/// Pauses between attempts at a part that is not there yet.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// Room for calls that wait for the link.
 pub(super) struct Waiting(Semaphore);
 
@@ -44,6 +51,9 @@ pub(super) fn call(
     limit: Duration,
 ) -> CallFuture {
     match core.link.now() {
+        Link::Up(_) if may_be_starting(core, &invocation.function_id) => {
+            patiently(core, invocation, action, limit)
+        }
         Link::Up(_) => send(core, invocation, action, limit),
         Link::Down => {
             let core = Arc::clone(core);
@@ -54,6 +64,37 @@ pub(super) fn call(
             .boxed()
         }
     }
+}
+
+/// Whether a part of an engine that just came up may not have registered this id yet.
+fn may_be_starting(core: &Core, id: &str) -> bool {
+    let parts = ["configuration::", "state::", "stream::"];
+    core.link.age() < STARTING && parts.iter().any(|part| id.starts_with(part))
+}
+
+/// Sends now, and again while nobody answers to the id and the engine is young.
+fn patiently(
+    core: &Arc<Core>,
+    invocation: Invocation,
+    action: Option<TriggerAction>,
+    limit: Duration,
+) -> CallFuture {
+    let mut answer = send(core, invocation.clone(), action.clone(), limit);
+    let core = Arc::clone(core);
+    async move {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let outcome = answer.await;
+            let is_early = matches!(&outcome, Err(error) if error.is_function_not_found());
+            if !is_early || !may_be_starting(&core, &invocation.function_id) {
+                return outcome;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            answer = send(&core, invocation.clone(), action.clone(), limit);
+        }
+    }
+    .boxed()
 }
 
 async fn wait_for_link(core: &Core) -> Result<()> {

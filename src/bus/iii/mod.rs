@@ -11,8 +11,10 @@
 //! race of contract 00 §2.7. `docs/ARCHITECTURE.md` has the whole list. Only this folder names the SDK.
 
 mod call;
+mod channels;
 mod commit;
 mod error;
+mod greet;
 mod link;
 mod probe;
 mod register;
@@ -31,9 +33,13 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Bus, CallFuture, EngineInfo, FunctionDef, Invocation, Link, Transport, TriggerSpec, WeakBus, Write,
+    Bus, CallFuture, ChannelReader, ChannelWriter, EngineInfo, FunctionDef, Invocation, Link, Transport,
+    TriggerSpec, WeakBus, Write,
 };
 use crate::error::{Error, Result};
+use crate::model::api::provider::ChannelRef;
+
+pub use greet::{Greeting, bearer, greet};
 
 /// How the engine is joined (contract 12, section `engine`).
 #[derive(Debug, Clone)]
@@ -46,6 +52,9 @@ pub struct IiiOptions {
     pub description: String,
     /// Earliest answer to an outside call after its arrival; zero answers at once (contract 00 §2.7).
     pub result_holdback: Duration,
+    /// How often the engine must show that it is alive, and how long it may take for that. The SDK itself notices a
+    /// half-open socket after a minute.
+    pub heartbeat: Duration,
     /// Further headers of the handshake, such as `authorization`.
     pub headers: HashMap<String, String>,
 }
@@ -57,6 +66,7 @@ impl Default for IiiOptions {
             worker_name: "harness".to_owned(),
             description: env!("CARGO_PKG_DESCRIPTION").to_owned(),
             result_holdback: Duration::from_millis(2),
+            heartbeat: Duration::from_secs(15),
             headers: HashMap::new(),
         }
     }
@@ -200,13 +210,21 @@ impl Transport for Iii {
         futures::future::ready(bound).boxed()
     }
 
-    fn settle(&self) -> CallFuture<Vec<String>> {
+    fn settle(&self) -> CallFuture<()> {
         let core = Arc::clone(&self.0);
-        async move { probe::confirm(&core).await }.boxed()
+        async move { probe::take_stock(&core).await }.boxed()
     }
 
     fn commit(&self, writes: Vec<Write>) -> CallFuture<()> {
         commit::commit(&self.0, writes)
+    }
+
+    fn open_writer(&self, channel: &ChannelRef) -> CallFuture<ChannelWriter> {
+        channels::writer(&self.0, channel)
+    }
+
+    fn open_reader(&self, channel: &ChannelRef) -> CallFuture<ChannelReader> {
+        channels::reader(&self.0, channel)
     }
 
     fn is_exclusive(&self) -> bool {
@@ -219,6 +237,10 @@ impl Transport for Iii {
             place: self.0.options.url.clone(),
             problem: self.0.problem(),
         }
+    }
+
+    fn missing(&self) -> Vec<&'static str> {
+        self.0.missing()
     }
 
     fn link(&self) -> watch::Receiver<Link> {

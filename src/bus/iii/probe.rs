@@ -1,26 +1,59 @@
-//! What the engine says of itself and of us, asked once per connection.
+//! What the engine has of us, and what it has for us: asked once per connection, and again while something is wanting.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
+use super::greet::count_of;
 use super::{Core, call};
 use crate::bus::{CallContext, Invocation, Link};
 use crate::error::{Error, Result};
 
+/// Most time for one question.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long our own functions may take to show up after they were sent.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(3);
+
+/// Pauses between looks while functions are on their way, and while something is wanting.
+const SHORT_PAUSE: Duration = Duration::from_millis(50);
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Parts that an engine may lack, each with a function it has when the part is there.
+const PARTS: [(&str, &str); 4] = [
+    ("state", "state::set"),
+    ("stream", "stream::set"),
+    ("configuration", "configuration::register"),
+    ("queue", "engine::queue::enqueue"),
+];
+
+/// The part that is a trigger type.
+const CRON: &str = "cron";
+
+/// Without it there are no turns.
+const VITAL: &str = "state";
 
 /// What was found.
 #[derive(Default)]
 pub(super) struct Findings(Mutex<Found>);
 
-#[derive(Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Found {
     /// Ids of ours that the engine does not have from us.
     refused: Vec<String>,
+    /// Bindings of ours that it does not have.
+    unbound: Vec<String>,
+    /// Parts that it lacks.
+    missing: Vec<&'static str>,
+    /// Another worker has our name.
+    is_crowded: bool,
 }
 
 impl Findings {
@@ -32,14 +65,32 @@ impl Findings {
 impl Core {
     /// Why the engine is not fully usable now.
     pub(super) fn problem(&self) -> Option<String> {
+        let (url, worker_name) = (&self.options.url, &self.options.worker_name);
         if self.link.is_over() {
             return Some(self.refusal().to_string());
         }
         if self.link.now() == Link::Down {
-            return Some(format!("no connection to {}", self.options.url));
+            return Some(format!("no connection to {url}: {}", self.link.failure()));
         }
-        let refused = &self.findings.lock().refused;
-        (!refused.is_empty()).then(|| format!("not registered: {}", refused.join(", ")))
+        let found = self.findings.lock();
+        let problems = [
+            (!found.refused.is_empty()).then(|| format!("not registered: {}", found.refused.join(", "))),
+            (!found.unbound.is_empty()).then(|| format!("not bound: {}", found.unbound.join(", "))),
+            found
+                .missing
+                .contains(&VITAL)
+                .then(|| format!("the engine has no {VITAL} worker")),
+            found
+                .is_crowded
+                .then(|| format!("another worker named `{worker_name}` is connected")),
+        ];
+        let problems: Vec<String> = problems.into_iter().flatten().collect();
+        (!problems.is_empty()).then(|| problems.join("; "))
+    }
+
+    /// Parts that the engine lacks.
+    pub(super) fn missing(&self) -> Vec<&'static str> {
+        self.findings.lock().missing.clone()
     }
 
     /// Why there is no connection any more.
@@ -51,67 +102,191 @@ impl Core {
     }
 }
 
-#[derive(Deserialize)]
-struct Functions {
-    #[serde(default)]
-    functions: Vec<Row>,
+/// Asks until the engine has our functions, or for long enough; what it does not have then is a finding.
+///
+/// # Errors
+/// It did not answer.
+pub(super) async fn take_stock(core: &Arc<Core>) -> Result<()> {
+    let until = Instant::now() + CONFIRM_WITHIN;
+    loop {
+        let found = look(core).await?;
+        if found.refused.is_empty() || Instant::now() >= until {
+            conclude(core, found);
+            return Ok(());
+        }
+        sleep(SHORT_PAUSE).await;
+    }
+}
+
+/// Looks again while something is wanting, since it may only be late.
+pub(super) async fn keep_looking(core: &Arc<Core>) -> Infallible {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        if *core.findings.lock() == Found::default() {
+            pause = LONGEST_PAUSE;
+        } else if let Ok(found) = look(core).await {
+            conclude(core, found);
+        }
+    }
+}
+
+/// Resolves when the engine has left a question unanswered although the connection is there.
+pub(super) async fn silence(core: &Arc<Core>) {
+    let limit = core.options.heartbeat;
+    loop {
+        sleep(limit).await;
+        if let Err(Error::Timeout { .. }) = ping(core, limit).await {
+            return;
+        }
+    }
+}
+
+/// Something that any engine answers at once.
+pub(super) async fn ping(core: &Arc<Core>, limit: Duration) -> Result<Value> {
+    let nothing = json!({ "search": "-" });
+    ask(core, "engine::workers::list", nothing, limit).await
+}
+
+fn conclude(core: &Core, found: Found) {
+    let mut known = core.findings.lock();
+    if found.missing != known.missing {
+        if found.missing.is_empty() {
+            tracing::info!("the engine has all parts now");
+        } else {
+            let missing = found.missing.join(", ");
+            tracing::warn!(missing, "the engine lacks parts; what needs them does not work");
+        }
+    }
+    if found.refused != known.refused && !found.refused.is_empty() {
+        let functions = found.refused.join(", ");
+        tracing::error!(
+            functions,
+            "the engine has these functions from somebody else, or not at all"
+        );
+    }
+    if found.unbound != known.unbound && !found.unbound.is_empty() {
+        tracing::error!(
+            triggers = found.unbound.join(", "),
+            "the engine refused these bindings"
+        );
+    }
+    *known = found;
+}
+
+async fn look(core: &Arc<Core>) -> Result<Found> {
+    let all = || json!({ "include_internal": true });
+    let (functions, types, bindings, workers) = tokio::join!(
+        rows::<FunctionRow>(core, "engine::functions::list", "functions", all()),
+        rows::<TypeRow>(core, "engine::triggers::list", "triggers", all()),
+        rows::<BindingRow>(
+            core,
+            "engine::registered-triggers::list",
+            "registered_triggers",
+            all()
+        ),
+        ask(core, "engine::workers::list", json!({}), ANSWER_WITHIN),
+    );
+    let (functions, types, bindings) = (functions?, types?, bindings?);
+    let workers = known(workers)?;
+    let name = &core.options.worker_name;
+    let mut found = Found {
+        is_crowded: count_of(workers.as_ref(), name) > 1,
+        ..Found::default()
+    };
+    if let Some(functions) = functions {
+        let ids: BTreeSet<&str> = functions.iter().map(|row| row.function_id.as_str()).collect();
+        let lacks = |(_, id): &&(&str, &str)| !ids.contains(id);
+        found
+            .missing
+            .extend(PARTS.iter().filter(lacks).map(|(part, _)| part));
+        let is_ours = |row: &&FunctionRow| row.worker_name.as_ref().is_none_or(|worker| worker == name);
+        let ours: BTreeSet<&str> = functions
+            .iter()
+            .filter(is_ours)
+            .map(|row| row.function_id.as_str())
+            .collect();
+        let wanted = core.registrations.functions();
+        found.refused = wanted
+            .into_iter()
+            .filter(|id| !ours.contains(id.as_str()))
+            .map(|id| id.to_string())
+            .collect();
+    }
+    if let (Some(types), Some(bindings)) = (types, bindings) {
+        let types: BTreeSet<&str> = types.iter().map(|row| row.id.as_str()).collect();
+        if !types.contains(CRON) {
+            found.missing.push(CRON);
+        }
+        let bound: BTreeSet<(&str, &str)> = bindings
+            .iter()
+            .map(|row| (row.trigger_type.as_str(), row.function_id.as_str()))
+            .collect();
+        // One of a type that is not there waits in the engine and is listed nowhere.
+        let wanted = core.registrations.triggers();
+        found.unbound = wanted
+            .into_iter()
+            .filter(|(kind, function)| {
+                types.contains(kind.as_str()) && !bound.contains(&(kind.as_str(), function.as_str()))
+            })
+            .map(|(kind, function)| format!("{kind} for {function}"))
+            .collect();
+    }
+    Ok(found)
 }
 
 #[derive(Deserialize)]
-struct Row {
+struct FunctionRow {
     function_id: String,
     worker_name: Option<String>,
 }
 
-/// Asks what there is.
-pub(super) async fn look(core: &Arc<Core>) -> Result<()> {
-    let listed = ask(
-        core,
-        "engine::functions::list",
-        json!({ "include_internal": true }),
-    )
-    .await?;
-    let listed: Functions = serde_json::from_value(listed).map_err(|error| {
-        Error::Unavailable(format!("unexpected answer of engine::functions::list: {error}"))
-    })?;
-    let ours: BTreeSet<&str> = listed
-        .functions
-        .iter()
-        .filter(|row| {
-            row.worker_name
-                .as_deref()
-                .is_none_or(|name| name == core.options.worker_name)
-        })
-        .map(|row| row.function_id.as_str())
-        .collect();
-    let mut refused: Vec<String> = core
-        .registrations
-        .functions()
-        .into_iter()
-        .filter(|id| !ours.contains(id.as_str()))
-        .map(|id| id.to_string())
-        .collect();
-    refused.sort();
-    core.findings.lock().refused = refused;
-    Ok(())
+#[derive(Deserialize)]
+struct TypeRow {
+    id: String,
 }
 
-/// Waits until what was sent so far was taken in.
-pub(super) async fn confirm(core: &Arc<Core>) -> Result<Vec<String>> {
-    look(core).await?;
-    Ok(Vec::new())
+#[derive(Deserialize)]
+struct BindingRow {
+    trigger_type: String,
+    function_id: String,
 }
 
-/// Something that any engine answers at once.
-pub(super) async fn ping(core: &Arc<Core>) -> Result<Value> {
-    ask(core, "engine::workers::list", json!({ "search": "-" })).await
+/// The rows of a listing; `None` when the engine does not give them to us.
+async fn rows<T: DeserializeOwned>(
+    core: &Arc<Core>,
+    id: &str,
+    member: &str,
+    payload: Value,
+) -> Result<Option<Vec<T>>> {
+    let Some(mut answer) = known(ask(core, id, payload, ANSWER_WITHIN).await)? else {
+        return Ok(None);
+    };
+    let rows = answer.get_mut(member).map(Value::take).unwrap_or_default();
+    let rows: Vec<Value> = serde_json::from_value(rows).unwrap_or_default();
+    // What a newer engine lists in another shape is not ours.
+    Ok(Some(
+        rows.into_iter()
+            .filter_map(|row| serde_json::from_value(row).ok())
+            .collect(),
+    ))
 }
 
-async fn ask(core: &Arc<Core>, id: &str, payload: Value) -> Result<Value> {
+/// A refusal is an answer too: an old engine has no such listing, a guarded one keeps it to itself.
+fn known(outcome: Result<Value>) -> Result<Option<Value>> {
+    match outcome {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Error::Coded { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn ask(core: &Arc<Core>, id: &str, payload: Value, limit: Duration) -> Result<Value> {
     let invocation = Invocation {
         function_id: id.into(),
         payload,
         context: CallContext::default(),
     };
-    call::send(core, invocation, None, ANSWER_WITHIN).await
+    call::send(core, invocation, None, limit).await
 }

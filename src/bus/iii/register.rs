@@ -90,9 +90,22 @@ impl Registrations {
         Ok(())
     }
 
-    /// Ids of the functions.
+    /// Ids of the functions, sorted.
     pub(super) fn functions(&self) -> Vec<FunctionId> {
-        self.lock().functions.keys().cloned().collect()
+        let mut ids: Vec<FunctionId> = self.lock().functions.keys().cloned().collect();
+        ids.sort();
+        ids
+    }
+
+    /// Type and function of each binding, sorted.
+    pub(super) fn triggers(&self) -> Vec<(String, FunctionId)> {
+        let inner = self.lock();
+        let specs = inner.triggers.values().map(|(spec, _)| spec);
+        let mut bound: Vec<_> = specs
+            .map(|spec| (spec.trigger_type.clone(), spec.function_id.clone()))
+            .collect();
+        bound.sort();
+        bound
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

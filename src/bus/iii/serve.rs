@@ -26,7 +26,7 @@ pub(super) fn handler(
                 return Err(error::to_sdk(&Error::Stopped));
             };
             let bus = core.bus().map_err(|error| error::to_sdk(&error))?;
-            let connection = core.link.now();
+            let socket = core.link.socket();
             let context = context_of(metadata);
             let holdback = core.options.result_holdback;
             let (answer, answered) = oneshot::channel();
@@ -38,7 +38,7 @@ pub(super) fn handler(
                 }
             });
             let outcome = answered.await.unwrap_or(Err(Error::Stopped));
-            if core.link.now() != connection {
+            if core.link.socket() != socket {
                 // The engine has told the caller already; the SDK would keep the result for the next connection.
                 return Err(error::to_sdk(&Error::Stopped));
             }

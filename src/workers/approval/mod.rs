@@ -88,6 +88,11 @@ pub fn worker() -> WorkerDef {
     )
     .prepare(follow::first_read)
     .background(follow::run)
+    .reconnected(|cx| async move {
+        // Changes may have been missed meanwhile.
+        cx.state().changed.notify_one();
+        Ok(())
+    })
     .build()
 }
 

@@ -77,6 +77,7 @@ pub fn worker() -> WorkerDef {
     .prepare(policy_file::prepare)
     .prepare(prepare)
     .background(registry::keep_written)
+    .reconnected(registry::publish_again)
     .build()
 }
 

@@ -131,6 +131,17 @@ pub(super) async fn publish(cx: &Cx<Harness>) -> Result<()> {
     Ok(())
 }
 
+/// Writes it whatever was written before, for an engine that may have forgotten it.
+pub(super) async fn publish_again(cx: Cx<Harness>) -> Result<()> {
+    let registry = &cx.state().registry;
+    registry.rows().written = None;
+    let published = publish(&cx).await;
+    if published.is_err() {
+        registry.retry_later();
+    }
+    published
+}
+
 async fn write(cx: &Cx<Harness>, declared: &[Declaration]) -> Result<()> {
     // An initial value would replace what is stored, so nothing but a clear "there is none" leads to one.
     let stored = match read(cx, true).await {

@@ -45,5 +45,12 @@ pub fn worker() -> WorkerDef {
         storage::watch(&cx);
         Ok(())
     })
+    // An engine that was restarted may hold less than it acknowledged; what it holds is the truth.
+    .reconnected(|cx| async move {
+        if !cx.state().in_memory(&cx) {
+            cx.state().invalidate_all();
+        }
+        Ok(())
+    })
     .build()
 }

@@ -108,6 +108,14 @@ impl Sessions {
         }
     }
 
+    /// Forgets what the store holds too, of all sessions.
+    pub(super) fn invalidate_all(&self) {
+        let sessions: Vec<SessionId> = self.slots().by_id.keys().cloned().collect();
+        for session in sessions {
+            self.invalidate(&session);
+        }
+    }
+
     /// The slot of a session, made when there is none.
     pub(super) fn slot(&self, session: &SessionId) -> Arc<Slot> {
         let mut slots = self.slots();

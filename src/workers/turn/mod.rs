@@ -95,6 +95,7 @@ pub fn worker() -> WorkerDef {
     })
     .prepare(recovery::find)
     .background(recovery::run)
+    .reconnected(recovery::again)
     .build()
 }
 

@@ -44,6 +44,12 @@ pub(super) async fn run(cx: Cx<Turns>) -> Result<()> {
     }
 }
 
+/// Looks once more, now: a reconnected engine may have missed the end of a step.
+pub(super) async fn again(cx: Cx<Turns>) -> Result<()> {
+    resume(&cx, scan(&cx).await?).await;
+    Ok(())
+}
+
 /// Sessions whose run is not over, or whose end was not announced.
 async fn scan(cx: &Cx<Turns>) -> Result<Vec<SessionId>> {
     let rows = cx.scope(RECORDS).list().await?;

@@ -5,6 +5,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::socket::{self, CloseCode, Socket};
 use crate::bus::embedded::Core;
+use crate::bus::socket::{Inward, inward, outward};
 use crate::bus::{ChannelReader, ChannelWriter, Frame};
 
 /// From the socket into the channel, until either side ends. What was taken is delivered even after the socket is gone.
@@ -32,11 +33,10 @@ async fn next(core: &Core, socket: &mut Socket, writer: &ChannelWriter) -> Optio
             () = writer.closed() => return None,
             () = core.listener.stopping() => return None,
         };
-        match message? {
-            Ok(Message::Text(text)) => return Some(Frame::Text(text.as_str().to_owned())),
-            Ok(Message::Binary(bytes)) => return Some(Frame::Binary(bytes)),
-            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
-            Ok(Message::Close(_)) | Err(_) => return None,
+        match inward(message?) {
+            Inward::Frame(frame) => return Some(frame),
+            Inward::Nothing => {}
+            Inward::End => return None,
         }
     }
 }
@@ -44,18 +44,10 @@ async fn next(core: &Core, socket: &mut Socket, writer: &ChannelWriter) -> Optio
 /// From the channel to the socket; a Close after the last frame.
 pub(super) async fn read(core: &Core, socket: Socket, mut reader: ChannelReader) {
     let (mut sink, mut stream) = socket.split();
-    let outward = async {
+    let sending = async {
         while let Some(frame) = reader.next().await {
-            let message = match frame {
-                Frame::Text(text) => Message::text(text),
-                Frame::Binary(bytes) => Message::Binary(bytes),
-                Frame::Event(event) => match serde_json::to_string(&event) {
-                    Ok(text) => Message::text(text),
-                    Err(error) => {
-                        tracing::error!(%error, "an event could not be written as JSON");
-                        return;
-                    }
-                },
+            let Some(message) = outward(frame) else {
+                return;
             };
             if socket::send(&mut sink, message).await.is_err() {
                 return;
@@ -63,7 +55,7 @@ pub(super) async fn read(core: &Core, socket: Socket, mut reader: ChannelReader)
         }
     };
     // Reading answers pings and shows at once that the other side has gone.
-    let inward = async {
+    let watching = async {
         while let Some(Ok(message)) = stream.next().await {
             if message.is_close() {
                 return;
@@ -72,8 +64,8 @@ pub(super) async fn read(core: &Core, socket: Socket, mut reader: ChannelReader)
     };
     tokio::select! {
         biased;
-        () = outward => {}
-        () = inward => {}
+        () = sending => {}
+        () = watching => {}
         () = core.listener.stopping() => {}
     }
     // The writer learns now that nobody reads any more.

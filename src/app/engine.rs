@@ -1,0 +1,158 @@
+//! The engine that the program runs on: which one, and how it is opened.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::net::TcpListener;
+
+use crate::admin::{EngineInfo, Readiness};
+use crate::bus::Transport;
+use crate::bus::embedded::listener::ListenOptions;
+use crate::bus::embedded::store::Durability;
+use crate::bus::embedded::{Embedded, EmbeddedOptions};
+use crate::bus::iii::{self, Greeting, Iii, IiiOptions};
+use crate::config::{self, Config, DEFAULT_ENGINE_URL, EngineChoice, Env, Loaded, Probe};
+use crate::ids::RandomIds;
+
+/// Limit of the visit to the default engine address.
+const PROBE: Duration = Duration::from_millis(500);
+
+/// Which engine, after a visit to the default address when nothing else says it.
+pub(super) async fn choose(loaded: &Loaded, env: &dyn Env) -> Result<EngineChoice> {
+    match loaded.engine_choice() {
+        EngineChoice::Probe => {
+            let name = &loaded.config.engine.worker_name;
+            let found = probe(name, &engine_headers(env)).await;
+            EngineChoice::after_probe(found, name).map_err(anyhow::Error::msg)
+        }
+        choice => Ok(choice),
+    }
+}
+
+/// One visit to the default engine address.
+async fn probe(worker_name: &str, headers: &HashMap<String, String>) -> Probe {
+    let visit = iii::greet(DEFAULT_ENGINE_URL, headers, worker_name, &RandomIds);
+    match tokio::time::timeout(PROBE, visit).await {
+        Ok(Ok(Greeting::Free)) => Probe::Engine,
+        Ok(Ok(Greeting::NameTaken)) => Probe::NameTaken,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "no engine at the default address");
+            Probe::NoAnswer
+        }
+        Err(_) => Probe::NoAnswer,
+    }
+}
+
+/// What an engine behind a token asks for; the variable is the SDKs'.
+fn engine_headers(env: &dyn Env) -> HashMap<String, String> {
+    env.var("III_TOKEN")
+        .map(|token| iii::bearer(token.trim()))
+        .unwrap_or_default()
+}
+
+/// The engine behind the bus.
+pub(super) enum Engine {
+    /// In this process, with the socket for outside workers.
+    Embedded {
+        engine: Arc<Embedded>,
+        socket: TcpListener,
+        options: ListenOptions,
+    },
+    /// Elsewhere.
+    Connected(Arc<Iii>),
+}
+
+impl Engine {
+    /// Opens it, and says in `/readyz` which one it is.
+    pub(super) async fn open(
+        config: &Config,
+        choice: EngineChoice,
+        env: &dyn Env,
+        readiness: &Readiness,
+    ) -> Result<Self> {
+        let (engine, mode, reason, listen) = match choice {
+            EngineChoice::Embedded { reason } => {
+                let embedded = open_embedded(&config.engine)?;
+                let socket = bind_listener(config).await?;
+                let listen = socket.local_addr()?;
+                let options = ListenOptions {
+                    token: config.engine.listen_token.clone(),
+                    ..ListenOptions::default()
+                };
+                let engine = Self::Embedded {
+                    engine: embedded,
+                    socket,
+                    options,
+                };
+                (engine, "embedded", reason, Some(listen))
+            }
+            EngineChoice::Connect { url, reason } => {
+                let options = IiiOptions {
+                    url,
+                    worker_name: config.engine.worker_name.clone(),
+                    result_holdback: Duration::from_millis(config.engine.result_holdback_ms),
+                    headers: engine_headers(env),
+                    ..IiiOptions::default()
+                };
+                (Self::Connected(Iii::new(options)), "connect", reason, None)
+            }
+            EngineChoice::Probe => bail!("the engine was not chosen"),
+        };
+        tracing::info!(mode, reason, "engine chosen");
+        readiness.set_engine(EngineInfo {
+            mode: mode.into(),
+            reason,
+            listen,
+        });
+        Ok(engine)
+    }
+
+    /// What the bus runs on.
+    pub(super) fn transport(&self) -> Arc<dyn Transport> {
+        match self {
+            Self::Embedded { engine, .. } => Arc::clone(engine) as _,
+            Self::Connected(iii) => Arc::clone(iii) as _,
+        }
+    }
+
+    /// Lets outside workers in, now that everything is registered; who connected before has waited.
+    pub(super) fn serve(self) -> Result<Option<SocketAddr>> {
+        let Self::Embedded {
+            engine,
+            socket,
+            options,
+        } = self
+        else {
+            return Ok(None);
+        };
+        let address = engine.listen(socket, options)?;
+        tracing::info!(%address, "listening for workers");
+        Ok(Some(address))
+    }
+}
+
+fn open_embedded(engine: &config::Engine) -> Result<Arc<Embedded>> {
+    let options = EmbeddedOptions {
+        data_dir: Some(PathBuf::from(&engine.data_dir)),
+        durability: match engine.durability {
+            config::Durability::Full => Durability::Full,
+            config::Durability::Normal => Durability::Normal,
+        },
+        stream_items_per_group: engine.stream_items_per_group as u64,
+        trigger_timeout: Duration::from_millis(engine.trigger_timeout_ms),
+        worker_name: engine.worker_name.clone(),
+    };
+    Ok(Embedded::open(options)?)
+}
+
+/// A taken port is an error: workers that look for this program would find somebody else.
+async fn bind_listener(config: &Config) -> Result<TcpListener> {
+    let address = config.engine.listen.as_str();
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("worker listener: cannot listen on {address} (engine.listen)"))
+}
