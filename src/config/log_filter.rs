@@ -5,7 +5,8 @@ use tracing_subscriber::EnvFilter;
 const LEVELS: &[&str] = &["off", "error", "warn", "info", "debug", "trace"];
 
 /// The filter of a level or of filter directives. A bare level is for our own lines; those of dependencies stay at
-/// `warn`, because their traces may hold request headers.
+/// `warn`, because their traces may hold request headers, and those of the engine's SDK at `error`, because it repeats
+/// itself every two seconds while there is no engine, and what it warns of is said by us.
 pub fn log_filter(level: &str) -> Result<EnvFilter, String> {
     let level = level.trim();
     if level.is_empty() {
@@ -25,7 +26,7 @@ fn directives(level: &str) -> Result<String, String> {
     let word = level.to_ascii_lowercase();
     match word.as_str() {
         "off" | "error" => Ok(word),
-        known if LEVELS.contains(&known) => Ok(format!("warn,harness={known}")),
+        known if LEVELS.contains(&known) => Ok(format!("warn,iii_sdk=error,harness={known}")),
         _ => Err(format!("`{level}` is not a level")),
     }
 }
@@ -39,8 +40,8 @@ mod tests {
     #[test]
     fn levels_and_filters() {
         for (level, directives) in [
-            ("info", Some("harness=info,warn")),
-            (" DEBUG ", Some("harness=debug,warn")),
+            ("info", Some("iii_sdk=error,harness=info,warn")),
+            (" DEBUG ", Some("iii_sdk=error,harness=debug,warn")),
             ("off", Some("off")),
             ("error", Some("error")),
             ("info,harness::bus=trace", Some("harness::bus=trace,info")),

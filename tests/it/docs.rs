@@ -328,11 +328,46 @@ fn no_banned_crate_is_locked() {
         .collect();
     assert_eq!(banned.contains(&"openssl"), true, "{banned:?}");
     let lock = read("Cargo.lock");
-    let locked: Vec<&str> = banned
-        .into_iter()
-        .filter(|name| lock.contains(&format!("\nname = \"{name}\"\n")))
-        .collect();
-    assert_eq!(locked, Vec::<&str>::new());
+    let mut found = Vec::new();
+    for name in banned {
+        let wrappers = wrappers_of(&rules, name);
+        found.extend(
+            users_of(&lock, name)
+                .into_iter()
+                .filter(|user| !wrappers.contains(user))
+                .map(|user| format!("{name} for {user}")),
+        );
+    }
+    assert_eq!(found, Vec::<String>::new());
+}
+
+/// The crates that may use a banned one.
+fn wrappers_of<'a>(rules: &'a str, name: &str) -> Vec<&'a str> {
+    let rule = rules
+        .lines()
+        .find(|line| line.contains(&format!("{{ crate = \"{name}\"")));
+    let list = rule.and_then(|rule| rule.split_once("wrappers = [")?.1.split(']').next());
+    list.unwrap_or_default().split('"').skip(1).step_by(2).collect()
+}
+
+/// The locked crates that use a crate; its own name when nothing does.
+fn users_of<'a>(lock: &'a str, name: &str) -> Vec<&'a str> {
+    let crates: Vec<&str> = lock.split("[[package]]").skip(1).collect();
+    let name_of = |text: &'a str| text.split('"').nth(1).unwrap();
+    let is_locked = crates.iter().any(|text| name_of(text) == name);
+    let uses = |text: &&&'a str| {
+        let mut needs = text.lines().filter_map(|line| line.trim().strip_prefix('"'));
+        needs.any(|line| line.split(['"', ' ']).next() == Some(name))
+    };
+    let users: Vec<&str> = crates.iter().filter(uses).map(|text| name_of(text)).collect();
+    match (is_locked, users.is_empty()) {
+        (true, true) => crates
+            .iter()
+            .map(|text| name_of(text))
+            .filter(|locked| *locked == name)
+            .collect(),
+        _ => users,
+    }
 }
 
 #[test]

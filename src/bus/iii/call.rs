@@ -163,7 +163,7 @@ fn try_send(
     }
     // The rest runs to its end or its limit whatever becomes of the caller: only then the SDK forgets the call.
     let (answer, answered) = oneshot::channel();
-    core.calls.spawn(async move {
+    core.tasks.spawn(async move {
         answer.send(call.await).ok();
     });
     let mut link = core.link.subscribe();

@@ -20,6 +20,10 @@ pub(super) fn commit(core: &Arc<Core>, mut writes: Vec<Write>) -> CallFuture<()>
         let Some(last) = writes.pop() else {
             return Ok(());
         };
+        if !writes.is_empty() {
+            core.count_round_trip();
+        }
+        core.count_round_trip();
         let rows = by_row(writes).into_iter().map(|row| in_turn(&core, row));
         try_join_all(rows).await?;
         in_turn(&core, vec![last]).await

@@ -15,6 +15,7 @@ use super::greet::{Greeting, greet};
 use super::{Core, probe, register};
 use crate::bus::{Bus, Link};
 use crate::error::{Error, Result};
+use crate::telemetry::name;
 
 /// The SDK tells nobody when its state changes, so it is looked at this often. A lost connection stays visible for the
 /// two seconds that the SDK waits before the next attempt.
@@ -99,11 +100,15 @@ impl Tracker {
 
     /// True when the reason is a new one.
     fn fall(&self, why: &str) -> bool {
-        self.state.send_replace(Link::Down);
+        let is_new = {
+            let mut failure = lock(&self.failure);
+            let is_new = *failure != why;
+            why.clone_into(&mut failure);
+            is_new
+        };
         *lock(&self.up_since) = None;
-        let mut failure = lock(&self.failure);
-        let is_new = *failure != why;
-        why.clone_into(&mut failure);
+        // Last: who sees it may ask for the reason.
+        self.state.send_replace(Link::Down);
         is_new
     }
 }
@@ -117,12 +122,15 @@ pub(super) async fn start(core: Arc<Core>, bus: Bus) -> Result<()> {
     if core.bus.set(bus.downgrade()).is_err() {
         return Err(Error::Unavailable("the connection was started before".into()));
     }
+    core.round_trips
+        .get_or_init(|| bus.ports().metrics.counter(name::ENGINE_ROUND_TRIPS_TOTAL, &[]));
     visit(&core, &bus).await?;
     let client = core.client.get_or_init(|| core.connect()).clone();
     for function in bus.functions() {
         register::function(&core, &client, &function);
     }
-    bus.spawn(follow(Arc::clone(&core), client, bus.shutdown_token().clone()));
+    // Not a task of the bus: work that is drained at the end still needs the link.
+    core.tasks.spawn(follow(Arc::clone(&core), client));
     tokio::select! {
         () = core.link.up() => Ok(()),
         () = core.link.over.cancelled() => Err(core.refusal()),
@@ -169,9 +177,10 @@ async fn visit(core: &Core, bus: &Bus) -> Result<()> {
 }
 
 /// Publishes what becomes of the connection, as long as there is one.
-async fn follow(core: Arc<Core>, client: IIIClient, stop: CancellationToken) {
+async fn follow(core: Arc<Core>, client: IIIClient) {
+    let stop = &core.link.over;
     let is_connected = || client.get_connection_state() == IIIConnectionState::Connected;
-    while until(&client, &stop, is_connected).await {
+    while until(&client, stop, is_connected).await {
         // An answer proves that what was sent before it, the registrations, was taken in.
         if let Err(error) = probe::take_stock(&core).await {
             core.link.fall(&format!("the engine does not answer: {error}"));
@@ -181,7 +190,7 @@ async fn follow(core: Arc<Core>, client: IIIClient, stop: CancellationToken) {
         let number = core.link.rise();
         tracing::info!(url = core.options.url, number, "connected to the engine");
         let why = tokio::select! {
-            _ = until(&client, &stop, || !is_connected()) => {
+            _ = until(&client, stop, || !is_connected()) => {
                 core.link.losses.fetch_add(1, Ordering::AcqRel);
                 "the connection was lost"
             }

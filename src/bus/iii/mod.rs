@@ -29,6 +29,7 @@ use futures::future::BoxFuture;
 use iii_helpers::observability::OtelConfig;
 use iii_sdk::runtime::WorkerMetadata;
 use iii_sdk::{IIIClient, InitOptions, TelemetryOptions, TriggerAction, WorkerIdentityMode, register_worker};
+use metrics::Counter;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -85,8 +86,10 @@ struct Core {
     registrations: register::Registrations,
     findings: probe::Findings,
     waiting: call::Waiting,
-    /// Calls whose callers may be gone; the SDK forgets a call only when it ends.
-    calls: TaskTracker,
+    /// Round trips to the engine that somebody waited for.
+    round_trips: OnceLock<Counter>,
+    /// What runs beside the tasks of the bus, such as calls whose callers are gone: the SDK forgets one when it ends.
+    tasks: TaskTracker,
 }
 
 impl Iii {
@@ -100,7 +103,8 @@ impl Iii {
             registrations: register::Registrations::default(),
             findings: probe::Findings::default(),
             waiting: call::Waiting::default(),
-            calls: TaskTracker::new(),
+            round_trips: OnceLock::new(),
+            tasks: TaskTracker::new(),
         })))
     }
 }
@@ -121,6 +125,13 @@ impl Core {
     /// The bus, while it lives.
     fn bus(&self) -> Result<Bus> {
         self.bus.get().and_then(WeakBus::upgrade).ok_or(Error::Stopped)
+    }
+
+    /// Somebody waits for the engine once more.
+    fn count_round_trip(&self) {
+        if let Some(counter) = self.round_trips.get() {
+            counter.increment(1);
+        }
     }
 
     /// Opens the connection; the SDK keeps it from now on.
@@ -173,6 +184,7 @@ impl Transport for Iii {
     }
 
     fn call_within(&self, invocation: Invocation, limit: Duration) -> CallFuture {
+        self.0.count_round_trip();
         call::call(&self.0, invocation, None, limit)
     }
 
@@ -189,6 +201,7 @@ impl Transport for Iii {
         let action = TriggerAction::Enqueue {
             queue: queue.to_owned(),
         };
+        self.0.count_round_trip();
         call::call(&self.0, invocation, Some(action), call::DEFAULT_LIMIT)
     }
 

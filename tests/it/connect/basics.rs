@@ -2,29 +2,20 @@
 
 use std::time::Duration;
 
-use harness::bus::{CallContext, CallOptions, FunctionDef, TriggerSpec, Write};
+use harness::bus::{CallContext, FunctionDef, TriggerSpec, Write};
 use harness::error::Error;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use super::{Served, join};
+use super::{Served, call, echo, join};
 use crate::support::engine::within;
-
-async fn call(bus: &harness::bus::Bus, id: &str, payload: Value) -> Result<Value, Error> {
-    bus.invoke(&CallContext::default(), id, payload, CallOptions::default())
-        .await
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_go_both_ways() {
     let engine = Served::start().await;
     let program = join(engine.options(), Vec::new()).await;
-    program
-        .register(FunctionDef::ad_hoc("test::echo", |payload, _| async move {
-            Ok(payload)
-        }))
-        .unwrap();
+    program.register(echo("test::echo")).unwrap();
     program.transport().settle().await.unwrap();
     let echoed = call(&engine.bus, "test::echo", json!({"a": [1, null]})).await;
     assert_eq!(echoed, Ok(json!({"a": [1, null]})));
@@ -117,4 +108,65 @@ async fn jobs_come_back() {
         .unwrap();
     assert!(receipt["messageReceiptId"].is_string(), "{receipt}");
     assert_eq!(within(jobs.recv()).await, Some(json!({"n": 1})));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn functions_come_and_go_after_the_start() {
+    let engine = Served::start().await;
+    let program = join(engine.options(), Vec::new()).await;
+    for _ in 0..3 {
+        program.register(echo("test::echo")).unwrap();
+        assert_eq!(
+            program.register(echo("test::echo")).unwrap_err().to_string(),
+            "cannot register test::echo: the id is already registered"
+        );
+        program.transport().settle().await.unwrap();
+        assert_eq!(call(&engine.bus, "test::echo", json!(1)).await, Ok(json!(1)));
+        program.unregister("test::echo");
+        program.transport().settle().await.unwrap();
+        assert_eq!(
+            call(&engine.bus, "test::echo", json!(1)).await,
+            Err(Error::FunctionNotFound("test::echo".into()))
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_whole_program_registers_before_it_is_started() {
+    let engine = Served::start().await;
+    let program = join(engine.options(), harness::workers::all()).await;
+    let info = call(&engine.bus, "engine::workers::info", json!({"name": "harness"}))
+        .await
+        .unwrap();
+    let listed = info["functions"].as_array().unwrap().len();
+    assert_eq!(listed, program.functions().len());
+    assert_eq!(info["worker"]["runtime"], "rust");
+    assert_eq!(info["worker"]["version"], env!("CARGO_PKG_VERSION"));
+    for function in program.catalog() {
+        let shown = call(
+            &engine.bus,
+            "engine::functions::info",
+            json!({"function_id": function.id}),
+        )
+        .await
+        .unwrap();
+        let description = shown.get("description").and_then(Value::as_str);
+        assert_eq!(description.unwrap_or_default(), function.description);
+        assert_eq!(shown["request_schema"], json!(function.request_schema));
+        assert_eq!(shown["response_schema"], json!(function.response_schema));
+        assert_eq!(shown.get("metadata").cloned(), function.metadata);
+        assert_eq!(shown["worker_name"], "harness");
+    }
+    let bindings = json!({"worker": "harness"});
+    let bound = call(&engine.bus, "engine::registered-triggers::list", bindings)
+        .await
+        .unwrap();
+    let bound = bound["registered_triggers"].as_array().unwrap().len();
+    let wanted: usize = harness::workers::all()
+        .iter()
+        .map(|worker| worker.triggers.len())
+        .sum();
+    assert_eq!(bound, wanted);
+    let transport = program.transport();
+    assert_eq!((transport.info().problem, transport.missing()), (None, vec![]));
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod bus;
 pub(crate) mod engine;
+pub(crate) mod fake_engine;
 pub(crate) mod spy;
 pub(crate) mod stub;
 pub(crate) mod timed;

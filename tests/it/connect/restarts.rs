@@ -1,0 +1,116 @@
+//! An engine that is restarted under a program at work.
+
+use std::sync::Arc;
+
+use harness::bus::iii::Iii;
+use harness::bus::{Link, Transport};
+use harness::error::Error;
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+
+use super::{Served, call, call_within, echo, eventually, join};
+use crate::support::engine::within;
+use crate::support::stub::{Door, Out, Stub, says};
+use crate::support::{TestBus, TestOptions};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c00_case_37_serving_again_after_a_restart() {
+    let engine = Served::start().await;
+    let address = engine.address;
+    let program = join(engine.options(), Vec::new()).await;
+    program.register(echo("test::echo")).unwrap();
+    let spec = harness::bus::TriggerSpec::new("state", "test::echo", json!({ "scope": "s" }));
+    program.transport().bind(spec).await.unwrap();
+    program.transport().settle().await.unwrap();
+    let door = Door::closed();
+    let waits = door.clone();
+    let hangs = move |_, _| {
+        let door = waits.clone();
+        async move {
+            door.pass().await;
+            Ok(Value::Null)
+        }
+    };
+    engine
+        .bus
+        .register(harness::bus::FunctionDef::ad_hoc("test::hangs", hangs))
+        .unwrap();
+    let pending = call_within(&program, "test::hangs", json!({}), 600_000);
+    let stopping = async {
+        // The engine's own wait for its handler ends when the door opens.
+        tokio::task::yield_now().await;
+        let stopped = engine.bus.shutdown(std::time::Duration::ZERO).await;
+        door.open();
+        stopped
+    };
+    let (outcome, _) = within(futures::future::join(pending, stopping)).await;
+    assert_eq!(outcome.unwrap_err(), Error::Disconnected);
+    drop(engine);
+
+    let engine = Served::at(address, None).await;
+    eventually(|| matches!(*program.link().borrow(), Link::Up(2))).await;
+    assert_eq!(call(&engine.bus, "test::echo", json!(2)).await, Ok(json!(2)));
+    let bound = call(
+        &engine.bus,
+        "engine::registered-triggers::list",
+        json!({ "worker": "harness" }),
+    )
+    .await
+    .unwrap();
+    assert_eq!(bound["registered_triggers"].as_array().unwrap().len(), 1);
+}
+
+/// The model's answer is cut by the restart of the engine; the turn is finished all the same, and ends once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_open_turn_survives_a_restart_of_the_engine() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let engine = Served::at("127.0.0.1:0".parse().unwrap(), Some(data.clone())).await;
+    let address = engine.address;
+    let options = engine.options();
+    let t = TestBus::with(TestOptions {
+        wrap: Box::new(move |_| Iii::new(options) as Arc<dyn Transport>),
+        ..TestOptions::default()
+    })
+    .await;
+    let door = Door::closed();
+    let held = door.clone();
+    let stub = Stub::register(&t, move |_, _| {
+        let mut out = says(&["hello"]);
+        out.insert(1, Out::Wait(held.clone()));
+        out
+    });
+    t.ok(
+        "run::start",
+        json!({
+            "session_id": "s", "provider": "stub", "model": "m",
+            "messages": [{ "role": "user", "content": [{ "type": "text", "text": "hi" }], "timestamp": 1 }],
+        }),
+    )
+    .await;
+    eventually(|| stub.requests().len() == 1).await;
+    engine.stop().await;
+    eventually(|| *t.bus().link().borrow() == Link::Down).await;
+    door.open();
+    let engine = Served::at(address, Some(data)).await;
+    let events = t.ended("s", 1).await;
+    let ends = events.iter().filter(|event| event["type"] == "agent_end").count();
+    assert_eq!(ends, 1, "{events:#?}");
+    let entries = call(
+        &engine.bus,
+        "session-tree::messages",
+        json!({ "session_id": "s" }),
+    )
+    .await
+    .unwrap();
+    let roles: Vec<&str> = entries["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["message"]["role"].as_str().unwrap())
+        .collect();
+    assert_eq!(roles, ["user", "assistant"]);
+    // The configuration entry is known to the new engine too.
+    let entry = call(&engine.bus, "configuration::get", json!({ "id": "harness" })).await;
+    assert!(entry.is_ok(), "{entry:?}");
+}
