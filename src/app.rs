@@ -153,6 +153,9 @@ pub async fn serve(loaded: Loaded, input: LoadInput, workers: Vec<WorkerDef>) ->
     if let Some(token) = &loaded.config.engine.listen_token {
         masks.add(token.expose());
     }
+    if let Some(token) = engine::engine_token(input.env.as_ref()) {
+        masks.add(token.expose());
+    }
     telemetry::init(&loaded.config.log, masks)?;
     announce(&loaded);
     let mut signals = Signals::new()?;

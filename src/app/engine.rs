@@ -1,6 +1,5 @@
 //! The engine that the program runs on: which one, and how it is opened.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use crate::bus::embedded::listener::ListenOptions;
 use crate::bus::embedded::store::Durability;
 use crate::bus::embedded::{Embedded, EmbeddedOptions};
 use crate::bus::iii::{self, Greeting, Iii, IiiOptions};
-use crate::config::{self, Config, DEFAULT_ENGINE_URL, EngineChoice, Env, Loaded, Probe};
+use crate::config::{self, Config, DEFAULT_ENGINE_URL, EngineChoice, Env, Loaded, Probe, Secret};
 use crate::ids::RandomIds;
 
 /// Limit of the visit to the default engine address.
@@ -26,7 +25,7 @@ pub(super) async fn choose(loaded: &Loaded, env: &dyn Env) -> Result<EngineChoic
     match loaded.engine_choice() {
         EngineChoice::Probe => {
             let name = &loaded.config.engine.worker_name;
-            let found = probe(name, &engine_headers(env)).await;
+            let found = probe(name, engine_token(env).as_ref()).await;
             EngineChoice::after_probe(found, name).map_err(anyhow::Error::msg)
         }
         choice => Ok(choice),
@@ -34,8 +33,8 @@ pub(super) async fn choose(loaded: &Loaded, env: &dyn Env) -> Result<EngineChoic
 }
 
 /// One visit to the default engine address.
-async fn probe(worker_name: &str, headers: &HashMap<String, String>) -> Probe {
-    let visit = iii::greet(DEFAULT_ENGINE_URL, headers, worker_name, &RandomIds);
+async fn probe(worker_name: &str, token: Option<&Secret>) -> Probe {
+    let visit = iii::greet(DEFAULT_ENGINE_URL, token, worker_name, &RandomIds);
     match tokio::time::timeout(PROBE, visit).await {
         Ok(Ok(Greeting::Free)) => Probe::Engine,
         Ok(Ok(Greeting::NameTaken)) => Probe::NameTaken,
@@ -48,10 +47,10 @@ async fn probe(worker_name: &str, headers: &HashMap<String, String>) -> Probe {
 }
 
 /// What an engine behind a token asks for; the variable is the SDKs'.
-fn engine_headers(env: &dyn Env) -> HashMap<String, String> {
-    env.var("III_TOKEN")
-        .map(|token| iii::bearer(token.trim()))
-        .unwrap_or_default()
+pub(super) fn engine_token(env: &dyn Env) -> Option<Secret> {
+    let token = env.var("III_TOKEN")?;
+    let token = token.trim();
+    (!token.is_empty()).then(|| Secret::from(token.to_owned()))
 }
 
 /// The engine behind the bus.
@@ -95,7 +94,7 @@ impl Engine {
                     url,
                     worker_name: config.engine.worker_name.clone(),
                     result_holdback: Duration::from_millis(config.engine.result_holdback_ms),
-                    headers: engine_headers(env),
+                    token: engine_token(env),
                     ..IiiOptions::default()
                 };
                 (Self::Connected(Iii::new(options)), "connect", reason, None)

@@ -244,7 +244,7 @@ impl Bus {
     /// [`Error::Registration`] for an empty or a taken id.
     pub fn register(&self, function: FunctionDef) -> Result<()> {
         self.0.registry.add(function.clone())?;
-        self.0.transport.registered(&function);
+        self.0.transport.registered(function);
         Ok(())
     }
 

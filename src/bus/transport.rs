@@ -128,7 +128,7 @@ pub trait Transport: Send + Sync + 'static {
     }
 
     /// A function was added after the start.
-    fn registered(&self, _function: &FunctionDef) {}
+    fn registered(&self, _function: FunctionDef) {}
 
     /// A function was taken away.
     fn unregistered(&self, _id: &str) {}
@@ -151,7 +151,7 @@ pub trait Transport: Send + Sync + 'static {
     fn bind(&self, trigger: TriggerSpec) -> CallFuture<()>;
 
     /// Writes a batch, in order. Embedded: one transaction, queued in the order of the calls to this method, not of the polls
-    /// of what it returns. Engine: one write after the other, so put the write that decides behind those it rests on.
+    /// of what it returns. Engine: the last one when all others are stored, so put the write that decides there.
     fn commit(&self, writes: Vec<Write>) -> CallFuture<()>;
 
     /// Opens the writing end of a channel that is not of this process.

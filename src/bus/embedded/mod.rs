@@ -302,7 +302,7 @@ impl Transport for Embedded {
         }
     }
 
-    fn registered(&self, _: &FunctionDef) {
+    fn registered(&self, _: FunctionDef) {
         engine::functions_changed(&self.0);
     }
 

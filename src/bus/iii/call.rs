@@ -9,7 +9,7 @@ use iii_helpers::observability::extract_context;
 use iii_helpers::observability::opentelemetry::trace::FutureExt as _;
 use iii_sdk::protocol::{TriggerRequest, TriggerRequestWithMetadata};
 use iii_sdk::{Dispatch, TriggerAction};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{Core, error};
 use crate::bus::{CallFuture, Invocation, Link};
@@ -34,12 +34,23 @@ const STARTING: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Room for calls that wait for the link.
-pub(super) struct Waiting(Semaphore);
+/// Calls that the engine may have to answer at a time; further ones wait here and not in the SDK, whose queue has no end.
+const MAX_OPEN: usize = 4_096;
 
-impl Default for Waiting {
+/// Room for calls.
+pub(super) struct Room {
+    /// For those that wait for the link.
+    waiting: Semaphore,
+    /// For those that are sent.
+    open: Arc<Semaphore>,
+}
+
+impl Default for Room {
     fn default() -> Self {
-        Self(Semaphore::new(MAX_WAITING))
+        Self {
+            waiting: Semaphore::new(MAX_WAITING),
+            open: Arc::new(Semaphore::new(MAX_OPEN)),
+        }
     }
 }
 
@@ -101,8 +112,9 @@ async fn wait_for_link(core: &Core) -> Result<()> {
     if core.link.is_over() {
         return Err(Error::Disconnected);
     }
-    let _room = core.waiting.0.try_acquire().map_err(|_| Error::Disconnected)?;
-    let place = MAX_WAITING - core.waiting.0.available_permits();
+    let waiting = &core.room.waiting;
+    let _room = waiting.try_acquire().map_err(|_| Error::Disconnected)?;
+    let place = MAX_WAITING - waiting.available_permits();
     if tokio::time::timeout(RECONNECT_WAIT, core.link.up())
         .await
         .is_err()
@@ -114,26 +126,36 @@ async fn wait_for_link(core: &Core) -> Result<()> {
     Ok(())
 }
 
-/// Sends now, whatever the state of the link; the answer comes with what is returned.
+/// Sends now, whatever the state of the link, or as soon as there is room; the answer comes with what is returned.
 pub(super) fn send(
     core: &Arc<Core>,
     invocation: Invocation,
     action: Option<TriggerAction>,
     limit: Duration,
 ) -> CallFuture {
-    match try_send(core, invocation, action, limit) {
-        Ok(answer) => answer,
-        Err(error) => ready(Err(error)).boxed(),
+    if let Ok(room) = Arc::clone(&core.room.open).try_acquire_owned() {
+        return begin(core, invocation, action, limit, room);
     }
+    let core = Arc::clone(core);
+    async move {
+        let room = Arc::clone(&core.room.open).acquire_owned().await;
+        let room = room.map_err(|_| Error::Stopped)?;
+        begin(&core, invocation, action, limit, room).await
+    }
+    .boxed()
 }
 
-fn try_send(
+fn begin(
     core: &Arc<Core>,
     invocation: Invocation,
     action: Option<TriggerAction>,
     limit: Duration,
-) -> Result<CallFuture> {
-    let client = core.client()?.clone();
+    room: OwnedSemaphorePermit,
+) -> CallFuture {
+    let client = match core.client() {
+        Ok(client) => client.clone(),
+        Err(error) => return ready(Err(error)).boxed(),
+    };
     let Invocation {
         function_id,
         payload,
@@ -157,23 +179,29 @@ fn try_send(
     }
     .with_context(trace)
     .boxed();
+    let mut link = core.link.subscribe();
+    let sent_over = *link.borrow_and_update();
     // The first poll sends.
     if let Some(outcome) = (&mut call).now_or_never() {
-        return Ok(ready(outcome).boxed());
+        return ready(outcome).boxed();
     }
     // The rest runs to its end or its limit whatever becomes of the caller: only then the SDK forgets the call.
     let (answer, answered) = oneshot::channel();
     core.tasks.spawn(async move {
-        answer.send(call.await).ok();
-    });
-    let mut link = core.link.subscribe();
-    let sent_over = *link.borrow_and_update();
-    Ok(async move {
         tokio::select! {
             biased;
-            outcome = answered => outcome.unwrap_or(Err(Error::Stopped)),
-            _ = link.wait_for(|now| *now != sent_over) => Err(Error::Disconnected),
+            outcome = &mut call => {
+                answer.send(outcome).ok();
+                return;
+            }
+            // What the probe sends goes out before the link is up.
+            _ = link.wait_for(|now| sent_over != Link::Down && *now != sent_over) => {
+                answer.send(Err(Error::Disconnected)).ok();
+            }
         }
-    }
-    .boxed())
+        drop(room);
+        // Nobody waits for it any more.
+        call.await.ok();
+    });
+    async move { answered.await.unwrap_or(Err(Error::Stopped)) }.boxed()
 }

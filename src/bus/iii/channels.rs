@@ -55,9 +55,9 @@ pub(super) fn reader(core: &Arc<Core>, channel: &ChannelRef) -> CallFuture<Chann
 /// Address of one end. What the engine's own address asks for, such as a token, is kept.
 fn address(options: &IiiOptions, channel: &ChannelRef, direction: &str) -> Result<Url> {
     let mut url = Url::parse(&options.url)
-        .map_err(|error| Error::Unavailable(format!("engine address {}: {error}", options.url)))?;
+        .map_err(|error| Error::Unavailable(format!("engine address {}: {error}", options.shown_url())))?;
     url.path_segments_mut()
-        .map_err(|()| Error::Unavailable(format!("engine address {} has no path", options.url)))?
+        .map_err(|()| Error::Unavailable(format!("engine address {} has no path", options.shown_url())))?
         .pop_if_empty()
         .extend(["ws", "channels", channel.channel_id.as_str()]);
     url.query_pairs_mut()
@@ -67,7 +67,7 @@ fn address(options: &IiiOptions, channel: &ChannelRef, direction: &str) -> Resul
 }
 
 async fn open(core: &Core, url: &Url) -> Result<Socket> {
-    let opening = greet::open(url.as_str(), &core.options.headers);
+    let opening = greet::open(url.as_str(), core.options.token.as_ref());
     match tokio::time::timeout(OPEN_WITHIN, opening).await {
         Ok(Ok(socket)) => Ok(socket),
         Ok(Err(SocketError::Http(response))) if response.status() == 404 => Err(Error::coded(

@@ -1,18 +1,18 @@
 //! A short visit before the program joins an engine: is there one, and is our name free? It is made on a socket of its own,
 //! which registers nothing, because the SDK takes the name as soon as it connects and does not say who had it.
 
-use std::collections::HashMap;
-
 use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use super::super::socket;
+use crate::config::Secret;
 use crate::error::{Error, Result};
 use crate::ids::Ids;
 use crate::model::text::clip;
@@ -29,29 +29,23 @@ pub enum Greeting {
     NameTaken,
 }
 
-/// Headers that show the token of the engine.
-pub fn bearer(token: &str) -> HashMap<String, String> {
-    HashMap::from([("authorization".to_owned(), format!("Bearer {token}"))])
+/// How a token is shown.
+pub(super) fn bearer(token: &Secret) -> String {
+    format!("Bearer {}", token.expose())
 }
 
 /// Visits the engine. Has no limit of its own.
 ///
 /// # Errors
 /// [`Error::Unavailable`]: there is no engine, or none that lets us in; the text says what was found instead.
-pub async fn greet(
-    url: &str,
-    headers: &HashMap<String, String>,
-    worker_name: &str,
-    ids: &dyn Ids,
-) -> Result<Greeting> {
-    let mut socket = open(url, headers)
+pub async fn greet(url: &str, token: Option<&Secret>, worker_name: &str, ids: &dyn Ids) -> Result<Greeting> {
+    let mut socket = open(url, token)
         .await
         .map_err(|error| Error::Unavailable(refusal_of(&error)))?;
     let question = ids.uuid();
     loop {
-        let frame = match next(&mut socket).await? {
-            Some(frame) => frame,
-            None => return Err(Error::Unavailable("the connection was closed".into())),
+        let Some(frame) = next(&mut socket).await? else {
+            return Err(Error::Unavailable("the connection was closed".into()));
         };
         match frame.kind.as_str() {
             "workerregistered" => {
@@ -118,17 +112,15 @@ async fn next(socket: &mut Socket) -> Result<Option<Incoming>> {
 }
 
 /// Opens a socket of the engine.
-pub(super) async fn open(url: &str, headers: &HashMap<String, String>) -> Result<Socket, SocketError> {
+pub(super) async fn open(url: &str, token: Option<&Secret>) -> Result<Socket, SocketError> {
     let mut request = url.into_client_request()?;
-    for (name, value) in headers {
-        if let (Ok(name), Ok(value)) = (
-            HeaderName::from_bytes(name.as_bytes()),
-            HeaderValue::from_str(value),
-        ) {
-            request.headers_mut().insert(name, value);
-        }
+    if let Some(token) = token {
+        let value =
+            HeaderValue::from_str(&bearer(token)).map_err(|error| SocketError::HttpFormat(error.into()))?;
+        request.headers_mut().insert(AUTHORIZATION, value);
     }
-    let (socket, _) = connect_async_with_config(request, None, true).await?;
+    // Boxed: it is large, and inside everything that waits for it.
+    let (socket, _) = Box::pin(connect_async_with_config(request, None, true)).await?;
     Ok(socket)
 }
 

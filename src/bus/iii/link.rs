@@ -152,7 +152,7 @@ async fn visit(core: &Core, bus: &Bus) -> Result<()> {
     loop {
         let visit = greet(
             &options.url,
-            &options.headers,
+            options.token.as_ref(),
             &options.worker_name,
             bus.ports().ids.as_ref(),
         );
@@ -162,14 +162,15 @@ async fn visit(core: &Core, bus: &Bus) -> Result<()> {
             Ok(Ok(Greeting::NameTaken)) => {
                 return Err(Error::Unavailable(format!(
                     "the engine at {} already has a worker named `{}`; stop it, or set engine.worker_name",
-                    options.url, options.worker_name
+                    options.shown_url(),
+                    options.worker_name
                 )));
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer".to_owned(),
         };
         if core.link.fall(&why) {
-            tracing::warn!(url = options.url, why, "waiting for the engine");
+            tracing::warn!(url = options.shown_url(), why, "waiting for the engine");
         }
         let pause = sleep(pauses.next().unwrap_or(LONGEST_PAUSE));
         stop.run_until_cancelled(pause).await.ok_or(Error::Stopped)?;
@@ -188,7 +189,7 @@ async fn follow(core: Arc<Core>, client: IIIClient) {
             continue;
         }
         let number = core.link.rise();
-        tracing::info!(url = core.options.url, number, "connected to the engine");
+        tracing::info!(url = core.options.shown_url(), number, "connected to the engine");
         let why = tokio::select! {
             _ = until(&client, stop, || !is_connected()) => {
                 core.link.losses.fetch_add(1, Ordering::AcqRel);
@@ -201,7 +202,7 @@ async fn follow(core: Arc<Core>, client: IIIClient) {
             return;
         }
         core.link.fall(why);
-        tracing::warn!(url = core.options.url, why, "engine disconnected");
+        tracing::warn!(url = core.options.shown_url(), why, "engine disconnected");
     }
     if !stop.is_cancelled() {
         tracing::error!(error = %core.refusal(), "the engine refuses this worker");

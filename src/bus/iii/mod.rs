@@ -37,10 +37,11 @@ use super::{
     Bus, CallFuture, ChannelReader, ChannelWriter, EngineInfo, FunctionDef, Invocation, Link, Transport,
     TriggerSpec, WeakBus, Write,
 };
+use crate::config::Secret;
 use crate::error::{Error, Result};
 use crate::model::api::provider::ChannelRef;
 
-pub use greet::{Greeting, bearer, greet};
+pub use greet::{Greeting, greet};
 
 /// How the engine is joined (contract 12, section `engine`).
 #[derive(Debug, Clone)]
@@ -56,8 +57,8 @@ pub struct IiiOptions {
     /// How often the engine must show that it is alive, and how long it may take for that. The SDK itself notices a
     /// half-open socket after a minute.
     pub heartbeat: Duration,
-    /// Further headers of the handshake, such as `authorization`.
-    pub headers: HashMap<String, String>,
+    /// Shown to the engine as `authorization: Bearer <token>`.
+    pub token: Option<Secret>,
 }
 
 impl Default for IiiOptions {
@@ -68,8 +69,15 @@ impl Default for IiiOptions {
             description: env!("CARGO_PKG_DESCRIPTION").to_owned(),
             result_holdback: Duration::from_millis(2),
             heartbeat: Duration::from_secs(15),
-            headers: HashMap::new(),
+            token: None,
         }
+    }
+}
+
+impl IiiOptions {
+    /// The address for people: without its query, which may hold a token.
+    fn shown_url(&self) -> &str {
+        self.url.split('?').next().unwrap_or_default()
     }
 }
 
@@ -85,7 +93,7 @@ struct Core {
     link: link::Tracker,
     registrations: register::Registrations,
     findings: probe::Findings,
-    waiting: call::Waiting,
+    room: call::Room,
     /// Round trips to the engine that somebody waited for.
     round_trips: OnceLock<Counter>,
     /// What runs beside the tasks of the bus, such as calls whose callers are gone: the SDK forgets one when it ends.
@@ -102,7 +110,7 @@ impl Iii {
             link: link::Tracker::default(),
             registrations: register::Registrations::default(),
             findings: probe::Findings::default(),
-            waiting: call::Waiting::default(),
+            room: call::Room::default(),
             round_trips: OnceLock::new(),
             tasks: TaskTracker::new(),
         })))
@@ -112,7 +120,7 @@ impl Iii {
 impl std::fmt::Debug for Iii {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Iii")
-            .field("url", &self.0.options.url)
+            .field("url", &self.0.options.shown_url())
             .finish_non_exhaustive()
     }
 }
@@ -140,7 +148,7 @@ impl Core {
             url,
             worker_name,
             description,
-            headers,
+            token,
             ..
         } = &self.options;
         let metadata = WorkerMetadata {
@@ -160,7 +168,9 @@ impl Core {
         };
         let options = InitOptions {
             metadata: Some(metadata),
-            headers: (!headers.is_empty()).then(|| headers.clone()),
+            headers: token
+                .as_ref()
+                .map(|token| HashMap::from([("authorization".to_owned(), greet::bearer(token))])),
             // The SDK's telemetry is one for the whole process and attaches whole payloads to spans.
             otel: Some(OtelConfig {
                 enabled: Some(false),
@@ -205,9 +215,9 @@ impl Transport for Iii {
         call::call(&self.0, invocation, Some(action), call::DEFAULT_LIMIT)
     }
 
-    fn registered(&self, function: &FunctionDef) {
+    fn registered(&self, function: FunctionDef) {
         if let Ok(client) = self.0.client() {
-            register::function(&self.0, client, function);
+            register::function(&self.0, client, &function);
         }
     }
 
@@ -247,7 +257,7 @@ impl Transport for Iii {
     fn info(&self) -> EngineInfo {
         EngineInfo {
             mode: "connect",
-            place: self.0.options.url.clone(),
+            place: self.0.options.shown_url().to_owned(),
             problem: self.0.problem(),
         }
     }

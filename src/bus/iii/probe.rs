@@ -65,7 +65,7 @@ impl Findings {
 impl Core {
     /// Why the engine is not fully usable now.
     pub(super) fn problem(&self) -> Option<String> {
-        let (url, worker_name) = (&self.options.url, &self.options.worker_name);
+        let (url, worker_name) = (self.options.shown_url(), &self.options.worker_name);
         if self.link.is_over() {
             return Some(self.refusal().to_string());
         }
@@ -96,7 +96,7 @@ impl Core {
     /// Why there is no connection any more.
     pub(super) fn refusal(&self) -> Error {
         match self.client().ok().and_then(iii_sdk::IIIClient::fatal_error) {
-            Some(error) => Error::Unavailable(format!("{}: {error}", self.options.url)),
+            Some(error) => Error::Unavailable(format!("{}: {error}", self.options.shown_url())),
             None => Error::Disconnected,
         }
     }

@@ -39,7 +39,7 @@ async fn c00_case_36_no_result_is_too_early() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_holding_back_results_are_lost() {
-    let engine = FakeEngine::start(losing(Duration::from_secs(60))).await;
+    let engine = FakeEngine::start(losing(Duration::from_mins(1))).await;
     let options = IiiOptions {
         result_holdback: Duration::ZERO,
         ..options(engine.address)

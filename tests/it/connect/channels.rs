@@ -55,7 +55,7 @@ async fn c00_case_25_a_slow_reader_holds_the_writer_up() {
     let mut reader = program.open_reader(&reader_ref).await.unwrap();
     let (sent, mut progress) = tokio::sync::watch::channel(0);
     let line = "x".repeat(64 * 1024);
-    let writing = tokio::task::spawn(async move {
+    program.spawn(async move {
         for number in 0..FRAMES {
             writer.send(text(&format!("{number} {line}"))).await.unwrap();
             sent.send_replace(number + 1);
@@ -81,7 +81,6 @@ async fn c00_case_25_a_slow_reader_holds_the_writer_up() {
         assert_eq!(frame.split(' ').next(), Some(&*number.to_string()));
     }
     assert_eq!(within(reader.next()).await, None);
-    writing.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

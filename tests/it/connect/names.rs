@@ -108,11 +108,8 @@ async fn another_worker_of_our_name_shows() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_visit_finds_what_is_there() {
     let engine = FakeEngine::start(Script::default()).await;
-    let headers = std::collections::HashMap::new();
-    let visit = |name: &'static str, url: String| {
-        let headers = headers.clone();
-        async move { within(greet(&url, &headers, name, &RandomIds)).await }
-    };
+    let visit =
+        |name: &'static str, url: String| async move { within(greet(&url, None, name, &RandomIds)).await };
     assert_eq!(visit("harness", engine.url()).await, Ok(Greeting::Free));
     assert_eq!(visit("iii-state", engine.url()).await, Ok(Greeting::NameTaken));
     // Something that is no engine.

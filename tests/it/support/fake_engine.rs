@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::engine::within;
@@ -71,6 +72,7 @@ pub(crate) struct FakeEngine {
 }
 
 struct Shared {
+    tasks: TaskTracker,
     script: Mutex<Script>,
     state: Mutex<State>,
 }
@@ -125,12 +127,15 @@ impl FakeEngine {
         .await;
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
+            tasks: TaskTracker::new(),
             script: Mutex::new(script),
             state: Mutex::default(),
         });
         let stop = CancellationToken::new();
         let accepting = accept(listener, Arc::clone(&shared), stop.clone());
-        tokio::task::spawn(stop.clone().run_until_cancelled_owned(accepting));
+        shared
+            .tasks
+            .spawn(stop.clone().run_until_cancelled_owned(accepting));
         Self {
             address,
             shared,
@@ -233,7 +238,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTo
     while let Ok((stream, _)) = listener.accept().await {
         stream.set_nodelay(true).unwrap();
         let serving = serve(stream, Arc::clone(&shared));
-        tokio::task::spawn(stop.clone().run_until_cancelled_owned(serving));
+        shared
+            .tasks
+            .spawn(stop.clone().run_until_cancelled_owned(serving));
     }
 }
 
@@ -351,7 +358,7 @@ fn take(shared: &Arc<Shared>, id: u64, out: &mpsc::Sender<Value>, frame: Value) 
         "invokefunction" => {
             let answer = answer(&state, &script, &frame);
             let out = out.clone();
-            tokio::task::spawn(async move {
+            shared.tasks.spawn(async move {
                 tokio::time::sleep(script.delay).await;
                 if !frame["invocation_id"].is_null() && !answer.is_null() {
                     out.send(answer).await.ok();
