@@ -3,9 +3,12 @@
 mod channels;
 mod functions;
 mod limits;
+mod negotiation;
 mod program;
 mod protocol;
+mod streams;
 mod triggers;
+mod web;
 
 use std::net::SocketAddr;
 
