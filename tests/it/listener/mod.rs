@@ -1,6 +1,7 @@
 //! The listener of the embedded engine, with raw WebSocket frames (contract 00 §1, §2, §3, §8).
 
 mod channels;
+mod data;
 mod functions;
 mod limits;
 mod negotiation;
