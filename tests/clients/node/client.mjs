@@ -1,7 +1,7 @@
 // A worker on the official Node SDK. Plays the story of tests/it/clients against an engine and prints what it saw as one
 // line of JSON.
 //
-//   node client.mjs <engine url> <name> <size of a large value, in bytes>
+//   node client.mjs <engine url> <name> <size of a large value, in bytes> <url of a web server with a list of models>
 
 import { registerWorker, TriggerAction } from 'iii-sdk'
 import { createChannel } from 'iii-sdk/helpers'
@@ -9,7 +9,7 @@ import { createChannel } from 'iii-sdk/helpers'
 // The last line of stdout is for the test.
 console.log = console.debug = console.info = console.error
 
-const [url, name, largeBytes] = process.argv.slice(2)
+const [url, name, largeBytes, models] = process.argv.slice(2)
 const browser = `console-${name}`
 const session = `console-chat-${name}`
 const worker = registerWorker(url, { workerName: name, workerDescription: 'A test client' })
@@ -144,6 +144,27 @@ async function main() {
   const large = 'x'.repeat(Number(largeBytes))
   seen.large = await call(`demo::note::${name}`, { text: large })
   seen.large_came = (await notes.take())[0].text === large
+
+  // A function that is a URL, and a trigger type of its own.
+  worker.registerFunction(`demo::models::${name}`, { url: models, method: 'GET' })
+  seen.models = (await call(`demo::models::${name}`, {})).data.map(({ id }) => id)
+  const [bound, unbound] = [new Inbox(), new Inbox()]
+  worker.registerTriggerType(
+    { id: `demo::timer::${name}`, description: 'Fires now and then' },
+    { registerTrigger: async (binding) => bound.put(binding), unregisterTrigger: async ({ id }) => unbound.put(id) },
+  )
+  const binding = worker.registerTrigger({
+    type: `demo::timer::${name}`,
+    function_id: `demo::note::${name}`,
+    config: { every: 5 },
+    metadata: { by: 'timer' },
+  })
+  const { id, function_id, config, metadata } = await bound.take()
+  seen.bound = { function_id, config, metadata }
+  const type = await call('engine::triggers::info', { id: `demo::timer::${name}` })
+  seen.offered = { worker_name: type.worker_name, description: type.description, instance_count: type.instance_count }
+  binding.unregister()
+  seen.unbound = (await unbound.take()) === id
 
   // Errors.
   seen.errors = {

@@ -1,7 +1,7 @@
 """A worker on the official Python SDK. Plays the story of tests/it/clients against an engine and prints what it saw as
 one line of JSON.
 
-    python client.py <engine url> <name> <size of a large value, in bytes>
+    python client.py <engine url> <name> <size of a large value, in bytes> <url of a web server with a list of models>
 """
 
 import asyncio
@@ -12,12 +12,14 @@ import warnings
 
 from iii import InitOptions, InvocationError, TriggerAction, register_worker
 from iii.helpers import create_channel_async
+from iii.trigger import TriggerConfig, TriggerHandler
+from iii_helpers.http import HttpInvocationConfig
 
 # `register_trigger` is what today's engines know.
 warnings.simplefilter("ignore", DeprecationWarning)
 logging.basicConfig(stream=sys.stderr)
 
-url, name, large_bytes = sys.argv[1], sys.argv[2], int(sys.argv[3])
+url, name, large_bytes, models = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
 browser = f"console-{name}"
 session = f"console-chat-{name}"
 worker = register_worker(url, InitOptions(worker_name=name, worker_description="A test client"))
@@ -52,6 +54,19 @@ class Inbox:
         while not taken or not wanted(taken[-1]):
             taken.append(await self.take())
         return taken
+
+
+class Timer(TriggerHandler):
+    """A trigger type that never fires."""
+
+    def __init__(self):
+        self.bound, self.unbound = Inbox(), Inbox()
+
+    async def register_trigger(self, config: TriggerConfig):
+        self.bound.put(config)
+
+    async def unregister_trigger(self, config: TriggerConfig):
+        self.unbound.put(config.id)
 
 
 def is_parked(event):
@@ -176,6 +191,22 @@ async def main():
     large = "x" * large_bytes
     seen["large"] = await call(note, {"text": large})
     seen["large_came"] = (await notes.take())[0]["text"] == large
+
+    # A function that is a URL, and a trigger type of its own.
+    worker.register_function(f"demo::models::{name}", HttpInvocationConfig(url=models, method="GET"))
+    listing = await call(f"demo::models::{name}", {})
+    seen["models"] = [row["id"] for row in listing["data"]]
+    timer = Timer()
+    worker.register_trigger_type({"id": f"demo::timer::{name}", "description": "Fires now and then"}, timer)
+    binding = worker.register_trigger(
+        {"type": f"demo::timer::{name}", "function_id": note, "config": {"every": 5}, "metadata": {"by": "timer"}}
+    )
+    bound = await timer.bound.take()
+    seen["bound"] = {"function_id": bound.function_id, "config": bound.config, "metadata": bound.metadata}
+    info = await call("engine::triggers::info", {"id": f"demo::timer::{name}"})
+    seen["offered"] = {member: info[member] for member in ("worker_name", "description", "instance_count")}
+    binding.unregister()
+    seen["unbound"] = await timer.unbound.take() == bound.id
 
     # Errors.
     seen["errors"] = {

@@ -9,7 +9,7 @@ use iii_sdk::{RegisterFunction, helpers};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
-use super::rust::{Worker, failure};
+use super::worker::{Worker, bytes, failure};
 use crate::listener::Open;
 use crate::support::engine::within;
 
@@ -155,7 +155,7 @@ async fn c00_case_23_24_channels() {
         .reader
         .on_message(move |text| sender.try_send(text).unwrap())
         .await;
-    let next = async || within(channel.reader.next_binary()).await.unwrap();
+    let next = async || bytes(&channel.reader).await.unwrap();
     assert_eq!(next().await, Some(vec![1]));
     assert_eq!(texts.try_recv().as_deref(), Ok("a"));
     assert_eq!(next().await, None);
@@ -163,13 +163,13 @@ async fn c00_case_23_24_channels() {
     // Who takes an end that somebody has is let in and closed at once.
     let channel = within(helpers::create_channel(&worker.sdk, None)).await.unwrap();
     channel.writer.write(&[2]).await.unwrap();
-    assert_eq!(within(channel.reader.next_binary()).await.unwrap(), Some(vec![2]));
+    assert_eq!(bytes(&channel.reader).await.unwrap(), Some(vec![2]));
     let late = ChannelReader::new(worker.sdk.address(), &channel.reader_ref);
-    assert_eq!(within(late.next_binary()).await.unwrap(), None);
+    assert_eq!(bytes(&late).await.unwrap(), None);
     let mut wrong = channel.reader_ref.clone();
     wrong.access_key = "wrong".to_owned();
     let stranger = ChannelReader::new(worker.sdk.address(), &wrong);
-    let refused = within(stranger.next_binary()).await.unwrap_err().to_string();
+    let refused = bytes(&stranger).await.unwrap_err().to_string();
     assert!(refused.contains("404"), "{refused}");
     worker.leave().await;
 }
@@ -196,10 +196,10 @@ async fn c00_case_25_a_full_channel_holds_its_writer() {
     let reading = async {
         within(written.wait_for(|written| *written > 2)).await.unwrap();
         for n in 0..CHUNKS {
-            let chunk = within(channel.reader.next_binary()).await.unwrap().unwrap();
+            let chunk = bytes(&channel.reader).await.unwrap().unwrap();
             assert_eq!(chunk[..8], n.to_be_bytes());
         }
-        assert_eq!(within(channel.reader.next_binary()).await.unwrap(), None);
+        assert_eq!(bytes(&channel.reader).await.unwrap(), None);
     };
     tokio::join!(writing, reading);
     worker.leave().await;

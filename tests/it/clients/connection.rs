@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::rust::Worker;
+use super::worker::Worker;
 use crate::listener::{Open, eventually};
 use crate::support::engine::within;
 

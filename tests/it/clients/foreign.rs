@@ -46,15 +46,19 @@ impl Language {
         false
     }
 
-    async fn plays(&self, client: &Client) {
+    async fn plays(&self, client: impl FnOnce(&Program) -> Client) {
         if !self.is_there() {
             return;
         }
         let program = Program::start().await;
+        let client = &client(&program);
         let mut command = Command::new(&self.program);
-        command
-            .arg(&self.script)
-            .args([&program.url(), client.name, &client.large.to_string()]);
+        command.arg(&self.script).args([
+            &program.url(),
+            client.name,
+            &client.large.to_string(),
+            &client.models,
+        ]);
         let mut process = Process::start(command, &program.dir, client.name);
         let output = process.output().await;
         let told: Value = serde_json::from_str(output.lines().last().unwrap()).unwrap();
@@ -72,14 +76,15 @@ async fn the_node_sdk() {
         needs: clients().join("node/node_modules/iii-sdk"),
         install: "npm ci --prefix tests/clients/node --ignore-scripts",
     };
-    let client = Client {
+    let client = |program: &Program| Client {
         name: "node-client",
         runtime: "node",
         // It sends any message as one frame; beyond 16 MiB that is refused.
         large: 12 * 1024 * 1024,
+        models: program.models(),
         failed: "on purpose",
     };
-    node.plays(&client).await;
+    node.plays(client).await;
 }
 
 #[tokio::test]
@@ -91,11 +96,12 @@ async fn the_python_sdk() {
         install: "python3 -m venv tests/clients/python/.venv && \
                   tests/clients/python/.venv/bin/pip install -r tests/clients/python/requirements.txt",
     };
-    let client = Client {
+    let client = |program: &Program| Client {
         name: "python-client",
         runtime: "python",
         large: 20 * 1024 * 1024,
+        models: program.models(),
         failed: "on purpose",
     };
-    python.plays(&client).await;
+    python.plays(client).await;
 }

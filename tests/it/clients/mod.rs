@@ -7,3 +7,4 @@ mod foreign;
 mod process;
 mod rust;
 mod story;
+mod worker;

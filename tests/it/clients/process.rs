@@ -61,10 +61,8 @@ impl Process {
                 tokio::time::sleep(POLL).await;
             }
         };
-        match tokio::time::timeout(PATIENCE, polling).await {
-            Ok(found) => found,
-            Err(_) => panic!("no {what} in time\n{}", self.errors()),
-        }
+        let found = tokio::time::timeout(PATIENCE, polling).await;
+        found.unwrap_or_else(|_| panic!("no {what} in time\n{}", self.errors()))
     }
 }
 
@@ -81,7 +79,7 @@ pub(super) struct Program {
     pub(super) address: SocketAddr,
     pub(super) dir: TempDir,
     _process: Process,
-    _model: Server,
+    model: Server,
 }
 
 impl Program {
@@ -119,12 +117,17 @@ impl Program {
             address,
             dir,
             _process: process,
-            _model: model,
+            model,
         }
     }
 
     pub(super) fn url(&self) -> String {
         format!("ws://{}", self.address)
+    }
+
+    /// A web server that lists models.
+    pub(super) fn models(&self) -> String {
+        self.model.url().replace("/chat/completions", "/models")
     }
 
     pub(super) async fn join(&self) -> Ws {

@@ -1,4 +1,4 @@
-//! The official Rust SDK.
+//! The story with the official Rust SDK.
 
 use std::time::Duration;
 
@@ -6,133 +6,16 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use iii_sdk::errors::Error;
 use iii_sdk::protocol::{RegisterTriggerInput, TriggerAction, TriggerRequest};
-use iii_sdk::runtime::WorkerMetadata;
-use iii_sdk::{IIIClient, InitOptions, RegisterFunction, helpers, register_worker};
+use iii_sdk::trigger::{TriggerConfig, TriggerHandler};
+use iii_sdk::{RegisterFunction, RegisterTriggerType, helpers};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::process::Program;
 use super::story::{self, Client};
+use super::worker::{Worker, bytes, failure};
 use crate::support::engine::within;
-
-/// A worker that tells its values to a test.
-pub(super) struct Worker {
-    pub(super) sdk: IIIClient,
-}
-
-/// Values that come from a handler.
-pub(super) struct Inbox(mpsc::Receiver<Value>);
-
-impl Worker {
-    pub(super) fn join(url: &str, name: &str) -> Self {
-        Self::with(url, name, |_| {})
-    }
-
-    pub(super) fn with(url: &str, name: &str, change: impl FnOnce(&mut InitOptions)) -> Self {
-        let mut options = InitOptions {
-            metadata: Some(WorkerMetadata {
-                name: name.to_owned(),
-                description: Some("A test client".to_owned()),
-                ..WorkerMetadata::default()
-            }),
-            otel: Some(Default::default()),
-            ..InitOptions::default()
-        };
-        if let Some(otel) = &mut options.otel {
-            // It is global to the process, which is that of all tests.
-            otel.enabled = Some(false);
-        }
-        change(&mut options);
-        Self {
-            sdk: register_worker(url, options),
-        }
-    }
-
-    /// Registers a function that shows its calls, each as `[request, metadata]`.
-    pub(super) fn serve(
-        &self,
-        id: &str,
-        change: impl FnOnce(RegisterFunction) -> RegisterFunction,
-        answer: impl Fn(&Value) -> Result<Value, Error> + Send + Sync + 'static,
-    ) -> (iii_sdk::runtime::FunctionRef, Inbox) {
-        let (sender, receiver) = mpsc::channel(1024);
-        let handler =
-            move |request: Value, metadata: Option<Value>| -> BoxFuture<'static, Result<Value, Error>> {
-                let answer = answer(&request);
-                let told = sender.try_send(json!([request, metadata]));
-                async move {
-                    told.map_err(|error| Error::Runtime(error.to_string()))?;
-                    answer
-                }
-                .boxed()
-            };
-        let function = self
-            .sdk
-            .register_function(id, change(RegisterFunction::new_async(handler)));
-        (function, Inbox(receiver))
-    }
-
-    /// A function that answers null.
-    pub(super) fn record(&self, id: &str) -> Inbox {
-        self.serve(id, |function| function, |_| Ok(Value::Null)).1
-    }
-
-    #[expect(
-        deprecated,
-        reason = "what replaces it needs a feature that engines of today do not have"
-    )]
-    pub(super) fn bind(&self, trigger_type: &str, function_id: &str, config: Value) {
-        let binding = RegisterTriggerInput::new(trigger_type, function_id, config);
-        self.sdk.register_trigger(binding).unwrap();
-    }
-
-    pub(super) async fn call(&self, id: &str, payload: Value) -> Result<Value, Error> {
-        within(self.sdk.trigger(TriggerRequest::new(id, payload))).await
-    }
-
-    pub(super) async fn ok(&self, id: &str, payload: Value) -> Value {
-        self.call(id, payload).await.unwrap()
-    }
-
-    /// Code and message of a call that must fail.
-    pub(super) async fn error(&self, id: &str, payload: Value) -> Value {
-        failure(self.call(id, payload).await)
-    }
-
-    /// Leaves, and waits for the end of the connection.
-    pub(super) async fn leave(self) {
-        tokio::task::spawn_blocking(move || self.sdk.shutdown())
-            .await
-            .unwrap();
-    }
-}
-
-impl Inbox {
-    /// The request and the metadata of the next call.
-    pub(super) async fn call(&mut self) -> Value {
-        within(self.0.recv()).await.unwrap()
-    }
-
-    pub(super) async fn next(&mut self) -> Value {
-        self.call().await[0].take()
-    }
-
-    async fn until(&mut self, take: impl Fn(Value) -> Value, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
-        let mut taken = Vec::new();
-        while !taken.last().is_some_and(&wanted) {
-            taken.push(take(self.next().await));
-        }
-        taken
-    }
-}
-
-pub(super) fn failure(outcome: Result<Value, Error>) -> Value {
-    match outcome {
-        Err(Error::Remote { code, message, .. }) => json!({ "code": code, "message": message }),
-        other => json!({ "unexpected": format!("{other:?}") }),
-    }
-}
 
 fn types(events: &[Value]) -> Value {
     let mut types: Vec<&Value> = events.iter().map(|event| &event["type"]).collect();
@@ -275,6 +158,9 @@ async fn play(worker: &Worker, client: &Client) -> Value {
     seen["large"] = within(worker.sdk.trigger(with(&large, None))).await.unwrap();
     seen["large_came"] = json!(notes.next().await["text"] == large);
 
+    web(worker, client, &mut seen).await;
+    timer(worker, client, &mut seen).await;
+
     // Errors.
     let queue = "nowhere".to_owned();
     let job = TriggerRequest {
@@ -295,6 +181,76 @@ async fn play(worker: &Worker, client: &Client) -> Value {
     seen
 }
 
+/// A function that is a URL.
+async fn web(worker: &Worker, client: &Client, seen: &mut Value) {
+    let id = format!("demo::models::{}", client.name);
+    let place = serde_json::from_value(json!({ "url": client.models, "method": "GET" })).unwrap();
+    worker
+        .sdk
+        .register_function(id.clone(), RegisterFunction::http(place));
+    let listing = worker.ok(&id, json!({})).await;
+    let rows = listing["data"].as_array().unwrap().iter();
+    seen["models"] = rows.map(|row| row["id"].clone()).collect();
+}
+
+/// A trigger type that never fires.
+struct Timer {
+    bound: mpsc::Sender<TriggerConfig>,
+    unbound: mpsc::Sender<String>,
+}
+
+impl TriggerHandler for Timer {
+    fn register_trigger<'a, 'b>(&'a self, config: TriggerConfig) -> BoxFuture<'b, Result<(), Error>>
+    where
+        'a: 'b,
+    {
+        let told = self.bound.try_send(config);
+        std::future::ready(told.map_err(|error| Error::Runtime(error.to_string()))).boxed()
+    }
+
+    fn unregister_trigger<'a, 'b>(&'a self, config: TriggerConfig) -> BoxFuture<'b, Result<(), Error>>
+    where
+        'a: 'b,
+    {
+        let told = self.unbound.try_send(config.id);
+        std::future::ready(told.map_err(|error| Error::Runtime(error.to_string()))).boxed()
+    }
+}
+
+/// A trigger type of its own.
+#[expect(
+    deprecated,
+    reason = "what replaces it needs a feature that engines of today do not have"
+)]
+async fn timer(worker: &Worker, client: &Client, seen: &mut Value) {
+    let id = format!("demo::timer::{}", client.name);
+    let ((bound, mut bindings), (unbound, mut removals)) = (mpsc::channel(4), mpsc::channel(4));
+    let timer = RegisterTriggerType::new(id.clone(), "Fires now and then", Timer { bound, unbound });
+    worker.sdk.register_trigger_type(timer);
+    let mut binding = RegisterTriggerInput::new(
+        id.clone(),
+        format!("demo::note::{}", client.name),
+        json!({ "every": 5 }),
+    );
+    binding.metadata = Some(json!({ "by": "timer" }));
+    let binding = worker.sdk.register_trigger(binding).unwrap();
+    let TriggerConfig {
+        id: binding_id,
+        function_id,
+        config,
+        metadata,
+        ..
+    } = within(bindings.recv()).await.unwrap();
+    seen["bound"] = json!({ "function_id": function_id, "config": config, "metadata": metadata });
+    let info = worker.ok("engine::triggers::info", json!({ "id": id })).await;
+    seen["offered"] = json!({
+        "worker_name": info["worker_name"], "description": info["description"],
+        "instance_count": info["instance_count"],
+    });
+    binding.unregister();
+    seen["unbound"] = json!(within(removals.recv()).await.unwrap() == binding_id);
+}
+
 /// What goes in at one end of a channel comes out at the other.
 async fn channel(worker: &Worker) -> Value {
     let channel = within(helpers::create_channel(&worker.sdk, None)).await.unwrap();
@@ -305,18 +261,18 @@ async fn channel(worker: &Worker) -> Value {
         .on_message(move |text| texts.try_send(json!(text)).unwrap())
         .await;
     let reading = async move {
-        while let Some(bytes) = channel.reader.next_binary().await.unwrap() {
-            sender.try_send(json!(bytes)).unwrap();
+        while let Some(chunk) = bytes(&channel.reader).await.unwrap() {
+            sender.try_send(json!(chunk)).unwrap();
         }
     };
     let writer = channel.writer;
     let writing = async move {
-        writer.send_message("first").await.unwrap();
-        writer.write(&[1, 2, 255]).await.unwrap();
-        writer.send_message("last").await.unwrap();
+        writer.send_message("first").boxed().await.unwrap();
+        writer.write(&[1, 2, 255]).boxed().await.unwrap();
+        writer.send_message("last").boxed().await.unwrap();
         writer.close().await.unwrap();
     };
-    within(async { tokio::join!(reading, writing) }).await;
+    tokio::join!(reading, writing);
     let mut seen = Vec::new();
     while let Ok(frame) = frames.try_recv() {
         seen.push(frame);
@@ -331,6 +287,7 @@ async fn the_rust_sdk() {
         name: "rust-client",
         runtime: "rust",
         large: 20 * 1024 * 1024,
+        models: program.models(),
         failed: "handler error: on purpose",
     };
     let worker = Worker::join(&program.url(), client.name);

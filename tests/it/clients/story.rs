@@ -12,6 +12,8 @@ pub(super) struct Client {
     pub(super) runtime: &'static str,
     /// Of one large value, in bytes.
     pub(super) large: usize,
+    /// Where models are listed.
+    pub(super) models: String,
     /// What its SDK makes of the message of a failed handler.
     pub(super) failed: &'static str,
 }
@@ -22,6 +24,7 @@ pub(super) fn told(client: &Client) -> Value {
         name,
         runtime,
         large,
+        models: _,
         failed,
     } = client;
     let weather = format!("demo::weather::{name}");
@@ -77,6 +80,12 @@ pub(super) fn told(client: &Client) -> Value {
         "receipt": ["messageReceiptId"],
         "job": { "text": "job" },
         "large": { "length": large }, "large_came": true,
+        "models": ["gpt-5"],
+        "bound": {
+            "function_id": format!("demo::note::{name}"), "config": { "every": 5 }, "metadata": { "by": "timer" },
+        },
+        "offered": { "worker_name": name, "description": "Fires now and then", "instance_count": 1 },
+        "unbound": true,
         "errors": {
             "own": { "code": "invocation_failed", "message": failed },
             "unknown": not_found("no::such"),
