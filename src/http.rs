@@ -1,13 +1,14 @@
 //! Outbound HTTP: clients with limits, and how answers of strangers are read.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::fmt::rfc2822;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Client, redirect};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Method, redirect};
 use url::{Host, Url};
 
 use crate::error::{Error, Result};
@@ -59,6 +60,93 @@ impl Built {
             connect_timeout,
             proxied: builder().build().map_err(failed)?,
             direct: builder().no_proxy().build().map_err(failed)?,
+        })
+    }
+}
+
+/// Where JSON of ours is sent, as somebody else said.
+#[derive(Debug, Clone)]
+pub struct Target {
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+}
+
+/// What came back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: u16,
+    /// Whether that is 2xx.
+    pub is_success: bool,
+    /// All of it.
+    pub body: Vec<u8>,
+}
+
+impl Target {
+    /// To connect, whatever the caller's own limit.
+    const CONNECT: Duration = Duration::from_secs(10);
+
+    /// Checks a method, a URL and headers. A `content-type` among them replaces that of JSON.
+    ///
+    /// # Errors
+    /// What is wrong with them; no value of a header is shown.
+    pub fn new(method: &str, url: &str, headers: &BTreeMap<String, String>) -> Result<Self, String> {
+        let method = Method::from_bytes(method.to_ascii_uppercase().as_bytes())
+            .map_err(|_| "no HTTP method".to_owned())?;
+        let url = Url::parse(url).map_err(|error| format!("url: {error}"))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(format!("url: scheme {} is not http or https", url.scheme()));
+        }
+        let mut checked = HeaderMap::new();
+        checked.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        for (name, value) in headers {
+            let header = HeaderName::try_from(name).map_err(|_| format!("header {name}: no header name"))?;
+            let value = HeaderValue::try_from(value).map_err(|_| format!("header {name}: bad value"))?;
+            checked.insert(header, value);
+        }
+        Ok(Self {
+            method,
+            url,
+            headers: checked,
+        })
+    }
+
+    /// Sends a body and reads the answer, which may have `most_bytes`. `beside` are more headers; one whose value cannot be
+    /// one is left out. There is no time limit but that for connecting.
+    ///
+    /// # Errors
+    /// No connection, a broken one, or too long an answer.
+    pub async fn exchange(
+        &self,
+        clients: &Clients,
+        body: Vec<u8>,
+        beside: &[(&'static str, Option<&str>)],
+        most_bytes: usize,
+    ) -> Result<Answer, String> {
+        let client = clients
+            .for_url(&self.url, Self::CONNECT)
+            .map_err(|error| error.to_string())?;
+        let mut headers = self.headers.clone();
+        for (name, value) in beside {
+            if let Some(Ok(value)) = value.map(HeaderValue::try_from) {
+                headers.insert(*name, value);
+            }
+        }
+        let request = client.request(self.method.clone(), self.url.clone());
+        let sent = request.headers(headers).body(body).send().await;
+        let mut response = sent.map_err(explain)?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(explain)? {
+            if body.len() + chunk.len() > most_bytes {
+                return Err(format!("the answer exceeds the limit of {most_bytes} bytes"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer {
+            status: response.status().as_u16(),
+            is_success: response.status().is_success(),
+            body,
         })
     }
 }

@@ -99,6 +99,7 @@ pub(super) async fn serve(bus: &Bus, id: &str, mut payload: Value, context: Call
     let Some(entry) = bus.0.registry.get(id) else {
         return Err(Error::FunctionNotFound(id.to_owned()));
     };
+    let _serving = bus.0.registry.serving();
     start(bus, &entry, Payload::Json(payload), context)
         .await?
         .into_json()

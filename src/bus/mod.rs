@@ -210,6 +210,11 @@ impl Bus {
         call::serve(self, id, payload, context).await
     }
 
+    /// Calls of [`serve`](Self::serve) that are not over.
+    pub fn served_now(&self) -> usize {
+        self.0.registry.served_now()
+    }
+
     /// Fire and forget: nothing is answered, a missing function included. Writes to the engine keep the order of these
     /// calls.
     pub fn notify(&self, context: &CallContext, id: &str, payload: Value) {

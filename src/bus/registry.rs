@@ -1,6 +1,7 @@
 //! The functions this process hosts, with their counters.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,16 @@ pub(super) struct Registry {
     writing: Mutex<()>,
     metrics: Metrics,
     engine_calls: Calls,
+    served: AtomicUsize,
+}
+
+/// A call from outside, while it runs.
+pub(super) struct Served<'a>(&'a AtomicUsize);
+
+impl Drop for Served<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 pub(super) struct Entry {
@@ -65,6 +76,7 @@ impl Registry {
             writing: Mutex::new(()),
             metrics,
             engine_calls,
+            served: AtomicUsize::new(0),
         }
     }
 
@@ -107,6 +119,16 @@ impl Registry {
             .collect();
         all.sort_by(|a, b| a.id().cmp(b.id()));
         all
+    }
+
+    /// Counts a call from outside until it is dropped.
+    pub(super) fn serving(&self) -> Served<'_> {
+        self.served.fetch_add(1, Ordering::Relaxed);
+        Served(&self.served)
+    }
+
+    pub(super) fn served_now(&self) -> usize {
+        self.served.load(Ordering::Relaxed)
     }
 
     pub(super) fn engine_calls(&self) -> &Calls {

@@ -349,6 +349,24 @@ async fn changed_functions_are_announced_once() {
 }
 
 #[tokio::test]
+async fn changed_functions_are_announced_soon_but_not_often() {
+    let engine = Engine::memory().await;
+    let mut watched = engine
+        .watch("watch", "engine::functions-available", json!({}))
+        .await;
+    let peer = engine.embedded.connect(Arc::new(Echo("w")));
+    tokio::time::pause();
+    let start = tokio::time::Instant::now();
+    let mut passed = Vec::new();
+    for id in ["w::one", "w::two", "w::three"] {
+        peer.register_function(function(id, "", None));
+        assert!(ids(&watched.next().await).contains(&id.to_owned()), "{id}");
+        passed.push(start.elapsed().as_millis() / 100);
+    }
+    assert_eq!(passed, [1, 51, 101]);
+}
+
+#[tokio::test]
 async fn logs_are_taken() {
     let engine = Engine::memory().await;
     for level in ["trace", "debug", "info", "warn", "error"] {

@@ -1,12 +1,13 @@
 //! `engine::*` functions that do something: channels, bindings, the worker's own entry, logs (contract 00 §1.5, §3.1, §8, §10).
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::trigger::{Event, Owner};
 use super::{Builtin, Core, answer, failed, input, introspect, peer};
@@ -18,6 +19,9 @@ const PART: &str = "iii-engine";
 
 /// `engine::functions-available` fires at most this often.
 const FUNCTIONS_CHANGED_EVERY: Duration = Duration::from_secs(5);
+
+/// A worker that connects registers its functions one by one; they make one event.
+const REGISTRATIONS_SETTLE: Duration = Duration::from_millis(100);
 
 /// How long the maker of a binding waits for an outside provider, which counts as accepted then (contract 00 §1.8).
 const PROVIDER_ANSWERS_WITHIN: Duration = Duration::from_secs(10);
@@ -175,7 +179,31 @@ fn register_worker(core: &Core, call: Invocation) -> Result<Value> {
     Ok(json!({ "success": true }))
 }
 
-/// Fires `engine::functions-available` once the current interval is over; several changes give one event.
+/// The state of the trigger type `engine::functions-available`.
+#[derive(Debug, Default)]
+pub(super) struct FunctionsEvent {
+    /// One is on its way.
+    is_pending: AtomicBool,
+    last: Mutex<Option<Instant>>,
+}
+
+impl FunctionsEvent {
+    /// How long the next one has to wait.
+    fn pause(&self) -> Duration {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = last.map_or(FUNCTIONS_CHANGED_EVERY, |last| last.elapsed());
+        FUNCTIONS_CHANGED_EVERY
+            .saturating_sub(passed)
+            .max(REGISTRATIONS_SETTLE)
+    }
+
+    fn fires(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.is_pending.store(false, Ordering::Release);
+    }
+}
+
+/// Fires `engine::functions-available` soon, but not more often than it may; several changes give one event.
 pub(super) fn functions_changed(core: &Arc<Core>) {
     core.queues.targets_changed();
     let Ok(bus) = core.bus() else { return };
@@ -183,21 +211,19 @@ pub(super) fn functions_changed(core: &Arc<Core>) {
         .triggers
         .bindings_of("engine::functions-available")
         .is_empty()
-        || core.functions_event_pending.swap(true, Ordering::AcqRel)
+        || core.functions_event.is_pending.swap(true, Ordering::AcqRel)
     {
         return;
     }
+    let pause = core.functions_event.pause();
     let core = Arc::downgrade(core);
     let stop = bus.shutdown_token().clone();
     bus.spawn(async move {
-        if tokio::time::timeout(FUNCTIONS_CHANGED_EVERY, stop.cancelled())
-            .await
-            .is_ok()
-        {
+        if tokio::time::timeout(pause, stop.cancelled()).await.is_ok() {
             return;
         }
         let Some(core) = core.upgrade() else { return };
-        core.functions_event_pending.store(false, Ordering::Release);
+        core.functions_event.fires();
         let payload = json!({ "event": "functions_changed", "functions": introspect::all_rows(&core) });
         let event = Event::new(CallContext::default(), move || Ok(payload.clone()));
         core.triggers.broadcast("engine::functions-available", &event);

@@ -24,13 +24,13 @@ mod run;
 mod state;
 pub mod store;
 mod stream;
+mod stream_keeper;
 pub mod trigger;
 mod write;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -94,8 +94,8 @@ pub(in crate::bus::embedded) struct Core {
     pub(in crate::bus::embedded) listener: listener::Hub,
     functions: HashMap<&'static str, &'static Builtin>,
     bus: OnceLock<WeakBus>,
-    /// Set while an `engine::functions-available` event waits for its interval.
-    functions_event_pending: AtomicBool,
+    /// When `engine::functions-available` fires.
+    functions_event: engine::FunctionsEvent,
 }
 
 /// A function of the engine itself.
@@ -217,7 +217,7 @@ impl Core {
             listener: listener::Hub::default(),
             functions: builtins().map(|builtin| (builtin.id, builtin)).collect(),
             bus: OnceLock::new(),
-            functions_event_pending: AtomicBool::new(false),
+            functions_event: engine::FunctionsEvent::default(),
         }
     }
 

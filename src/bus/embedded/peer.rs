@@ -16,6 +16,11 @@ pub trait Link: Send + Sync + 'static {
     /// Calls a function of the worker. Fails with [`crate::error::Error::Stopped`] when the worker goes away meanwhile.
     fn call(&self, invocation: Invocation) -> CallFuture;
 
+    /// Calls that the worker has yet to answer.
+    fn active(&self) -> usize {
+        0
+    }
+
     /// The provider of the type refused a binding that this worker made (contract 00 §3.1).
     fn binding_refused(&self, _binding: &TriggerSpec, _why: &str) {}
 }
@@ -52,6 +57,8 @@ pub struct PeerView {
     pub connected_at_ms: i64,
     /// What it hosts, sorted by id.
     pub functions: Vec<FunctionInfo>,
+    /// Calls that it has yet to answer.
+    pub active: usize,
 }
 
 /// All connected workers, and the program's own entry.
@@ -72,7 +79,13 @@ pub(super) struct Program {
 struct Inner {
     peers: BTreeMap<Arc<str>, Peer>,
     /// The last to register an id hosts it.
-    hosts: HashMap<FunctionId, Arc<str>>,
+    hosts: HashMap<FunctionId, Host>,
+}
+
+/// Who hosts a function, and the way to it.
+struct Host {
+    peer: Arc<str>,
+    link: Arc<dyn Link>,
 }
 
 struct Peer {
@@ -98,13 +111,13 @@ impl Peers {
     /// The way to the worker that hosts this id.
     pub(super) fn host_of(&self, id: &str) -> Option<Arc<dyn Link>> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        if inner.hosts.is_empty() {
-            return None;
-        }
-        inner
-            .peers
-            .get(inner.hosts.get(id)?)
-            .map(|peer| Arc::clone(&peer.link))
+        inner.hosts.get(id).map(|host| Arc::clone(&host.link))
+    }
+
+    /// Whether no outside worker hosts anything.
+    pub(super) fn host_nothing(&self) -> bool {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        inner.hosts.is_empty()
     }
 
     /// The connected workers, in order of their connection ids. A function is shown with the worker that is called.
@@ -117,9 +130,10 @@ impl Peers {
             functions: peer
                 .functions
                 .values()
-                .filter(|f| inner.hosts.get(&f.id) == Some(id))
+                .filter(|function| inner.is_host(id, &function.id))
                 .cloned()
                 .collect(),
+            active: peer.link.active(),
         };
         inner.peers.iter().map(view).collect()
     }
@@ -138,6 +152,12 @@ impl Peers {
 
     fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
         change(&mut self.inner.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Inner {
+    fn is_host(&self, peer: &Arc<str>, function: &str) -> bool {
+        self.hosts.get(function).is_some_and(|host| host.peer == *peer)
     }
 }
 
@@ -195,15 +215,29 @@ impl PeerHandle {
 
     /// Hosts a function from now on; the last one to register an id is called.
     pub fn register_function(&self, function: FunctionInfo) {
+        self.host(function, None);
+    }
+
+    /// Hosts a function that is called some other way than over the connection.
+    pub fn register_function_via(&self, link: Arc<dyn Link>, function: FunctionInfo) {
+        self.host(function, Some(link));
+    }
+
+    fn host(&self, function: FunctionInfo, link: Option<Arc<dyn Link>>) {
         self.core.peers.change(|inner| {
+            let Some(peer) = inner.peers.get_mut(&self.id) else {
+                return;
+            };
             let id = function.id.clone();
-            if let Some(other) = inner.hosts.insert(id.clone(), Arc::clone(&self.id))
-                && other != self.id
+            let host = Host {
+                peer: Arc::clone(&self.id),
+                link: link.unwrap_or_else(|| Arc::clone(&peer.link)),
+            };
+            peer.functions.insert(id.clone(), function);
+            if let Some(earlier) = inner.hosts.insert(id.clone(), host)
+                && earlier.peer != self.id
             {
                 tracing::warn!(function = %id, "another worker takes over this id");
-            }
-            if let Some(peer) = inner.peers.get_mut(&self.id) {
-                peer.functions.insert(id, function);
             }
         });
         super::engine::functions_changed(&self.core);
@@ -215,7 +249,7 @@ impl PeerHandle {
             if let Some(peer) = inner.peers.get_mut(&self.id) {
                 peer.functions.remove(id);
             }
-            if inner.hosts.get(id).is_some_and(|host| *host == self.id) {
+            if inner.is_host(&self.id, id) {
                 inner.hosts.remove(id);
             }
         });
@@ -295,7 +329,7 @@ impl PeerHandle {
                 peer.functions.clear();
             }
             // An earlier host is not restored, but the program's own functions come back by themselves.
-            inner.hosts.retain(|_, host| *host != self.id);
+            inner.hosts.retain(|_, host| host.peer != self.id);
         });
     }
 

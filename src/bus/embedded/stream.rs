@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::state::{parse_ops, reply};
 use super::store::{Address, Change, Doc, Place, Write};
+use super::stream_keeper::kept;
 use super::{Builtin, Core, failed, input, input_and, with_code, write};
 use crate::bus::{CallFuture, Invocation};
 
@@ -22,37 +23,37 @@ pub(super) const FUNCTIONS: &[Builtin] = &[
         id: "stream::set",
         description: "Set an item of a stream",
         part: PART,
-        handler: set,
+        handler: |core, call| kept(core, call).unwrap_or_else(|call| set(core, call)),
     },
     Builtin {
         id: "stream::get",
         description: "Get an item of a stream",
         part: PART,
-        handler: get,
+        handler: |core, call| kept(core, call).unwrap_or_else(|call| get(core, call)),
     },
     Builtin {
         id: "stream::delete",
         description: "Delete an item of a stream",
         part: PART,
-        handler: delete,
+        handler: |core, call| kept(core, call).unwrap_or_else(|call| delete(core, call)),
     },
     Builtin {
         id: "stream::update",
         description: "Apply update operations to an item of a stream",
         part: PART,
-        handler: update,
+        handler: |core, call| kept(core, call).unwrap_or_else(|call| update(core, call)),
     },
     Builtin {
         id: "stream::list",
         description: "List the items of a group",
         part: PART,
-        handler: list,
+        handler: |core, call| kept(core, call).unwrap_or_else(|call| list(core, call)),
     },
     Builtin {
         id: "stream::list_groups",
         description: "List the groups of a stream",
         part: PART,
-        handler: list_groups,
+        handler: |core, call| kept(core, call).unwrap_or_else(|call| list_groups(core, call)),
     },
     Builtin {
         id: "stream::list_all",
@@ -238,7 +239,7 @@ fn send(core: &Arc<Core>, call: Invocation) -> CallFuture {
         Ok(decoded) => decoded,
         Err(error) => return failed(error),
     };
-    let event = json!({ "type": send.event_type, "data": data });
+    let event = json!({ "type": "event", "event": { "type": send.event_type, "data": data } });
     let sent = write::send(
         core,
         (send.stream_name, send.group_id, send.id),

@@ -87,7 +87,7 @@ fn taps_of(core: &Core, place: &Place) -> Vec<StateTap> {
     }
 }
 
-/// An event that stores nothing, in order with the writes of its group.
+/// An event of a stream group for which nothing is stored here, in order with the writes of that group.
 pub(super) fn send(
     core: &Arc<Core>,
     address: (String, String, Option<String>),
@@ -104,7 +104,6 @@ pub(super) fn send(
         let key = lane_key(&stream, &group);
         let timestamp = now_ms(&hook_core);
         let event = Event::new(context, move || {
-            let event = json!({ "type": "event", "event": event });
             Ok(stream_payload(timestamp, &stream, &group, id.as_deref(), &event))
         });
         deliver(&hook_core, &watchers, &key, &event);

@@ -182,6 +182,46 @@ async fn a_worker_says_who_it_is() {
 }
 
 #[tokio::test]
+async fn calls_under_way_are_counted_with_who_runs_them() {
+    let open = Open::start().await;
+    let let_go = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    let gate = std::sync::Arc::clone(&let_go);
+    open.engine.serve("p::waits", move |_, _| {
+        let gate = std::sync::Arc::clone(&gate);
+        async move {
+            gate.acquire().await.unwrap().forget();
+            Ok(Value::Null)
+        }
+    });
+    let (mut host, mut caller) = (open.join().await, open.join().await);
+    host.void("engine::workers::register", json!({"name": "host", "pid": 1}))
+        .await;
+    host.host(&["w::f"]).await;
+    let (first, second) = (
+        caller.begin("w::f", json!({})).await,
+        caller.begin("p::waits", json!({})).await,
+    );
+    let call = host.called("w::f").await;
+    assert_eq!(active(&mut caller).await, [json!(1), json!(1)]);
+    host.answer(&call, Value::Null).await;
+    caller.result(&first).await;
+    assert_eq!(active(&mut caller).await, [json!(1), json!(0)]);
+    let_go.add_permits(1);
+    caller.result(&second).await;
+    assert_eq!(active(&mut caller).await, [json!(0), json!(0)]);
+}
+
+/// Of the program and of the worker `host`.
+async fn active(worker: &mut crate::support::ws::Ws) -> [Value; 2] {
+    let list = worker.ok("engine::workers::list", json!({})).await;
+    let rows = list["workers"].as_array().unwrap();
+    ["harness", "host"].map(|name| {
+        let row = rows.iter().find(|row| row["name"] == name).unwrap();
+        row["active_invocations"].clone()
+    })
+}
+
+#[tokio::test]
 async fn reattach_replaces_the_earlier_connection_before_anything_else() {
     let open = Open::start().await;
     let mut earlier = open.join().await;

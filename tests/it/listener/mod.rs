@@ -1,11 +1,15 @@
 //! The listener of the embedded engine, with raw WebSocket frames (contract 00 §1, §2, §3, §8).
 
 mod channels;
+mod data;
 mod functions;
 mod limits;
+mod negotiation;
 mod program;
 mod protocol;
+mod streams;
 mod triggers;
+mod web;
 
 use std::net::SocketAddr;
 

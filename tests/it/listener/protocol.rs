@@ -114,7 +114,7 @@ async fn c00_case_05_06_no_value_and_bad_input() {
 }
 
 #[tokio::test]
-async fn metadata_and_trace_context_go_both_ways() {
+async fn c00_case_40_metadata_and_trace_context_go_both_ways() {
     let open = Open::start().await;
     let (mut host, mut caller) = (open.join().await, open.join().await);
     host.host(&["w::f"]).await;

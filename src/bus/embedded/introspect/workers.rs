@@ -71,7 +71,8 @@ pub(super) fn worker_rows(core: &Core) -> Vec<Value> {
         "id": core.peers.program().map(|program| program.id.to_string()),
         "runtime": "rust", "os": std::env::consts::OS, "status": "available",
         "function_count": counts.get(name).copied().unwrap_or_default(),
-        "connected_at_ms": started, "active_invocations": 0, "isolation": "in-process", "ip_address": null,
+        "connected_at_ms": started, "active_invocations": core.bus().map_or(0, |bus| bus.served_now()),
+        "isolation": "in-process", "ip_address": null,
     }));
     for peer in core
         .peers
@@ -84,7 +85,7 @@ pub(super) fn worker_rows(core: &Core) -> Vec<Value> {
             "name": facts.name, "description": facts.description, "version": facts.version, "id": &*peer.id,
             "runtime": facts.runtime, "os": facts.os, "status": "available",
             "function_count": peer.functions.len(), "connected_at_ms": peer.connected_at_ms,
-            "active_invocations": 0, "isolation": facts.isolation, "ip_address": facts.ip_address,
+            "active_invocations": peer.active, "isolation": facts.isolation, "ip_address": facts.ip_address,
         }));
     }
     rows.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));

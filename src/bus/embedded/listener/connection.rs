@@ -9,11 +9,11 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::error::CapacityError;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
-use super::frame::Outgoing;
 use super::limits::Limits;
+use super::outgoing::Outgoing;
 use super::session::Session;
 use super::socket::{self, CloseCode, Socket};
-use super::wire::{Outbox, Wire};
+use super::wire::{Cut, Outbox, Wire};
 use crate::bus::embedded::Core;
 
 /// Binary frames with these beginnings are telemetry, which is not kept.
@@ -28,7 +28,7 @@ enum Ending {
     /// The worker left.
     Left,
     /// A rule was broken, or we stop.
-    Cut(CloseCode, &'static str),
+    Cut(Cut),
     /// The socket is not usable.
     Failed(String),
 }
@@ -51,7 +51,7 @@ pub(super) async fn run(core: &Arc<Core>, socket: Socket, limits: &Arc<Limits>, 
     let ending = tokio::select! {
         biased;
         () = wire.over() => of(&wire),
-        () = core.listener.stopping() => Ending::Cut(CloseCode::Away, "the engine stops"),
+        () = core.listener.stopping() => cut(CloseCode::Away, "the engine stops"),
         ending = write(&mut sink, outbox, limits.stall) => ending,
         ending = read(&session, &mut stream) => ending,
     };
@@ -63,9 +63,9 @@ pub(super) async fn run(core: &Arc<Core>, socket: Socket, limits: &Arc<Limits>, 
             tokio::time::timeout(socket::FAREWELL, sink.close()).await.ok();
         }
         Ending::Failed(error) => tracing::debug!(worker = %session.id, error, "worker lost"),
-        Ending::Cut(code, reason) => {
-            tracing::info!(worker = %session.id, reason, "worker cut off");
-            farewell(&mut sink, code, reason).await;
+        Ending::Cut(cut) => {
+            tracing::info!(worker = %session.id, reason = cut.reason, "worker cut off");
+            farewell(&mut sink, cut).await;
         }
     }
 }
@@ -81,9 +81,14 @@ impl Drop for End {
 
 fn of(wire: &Wire) -> Ending {
     match wire.cut() {
-        Some(cut) => Ending::Cut(cut.code, cut.reason),
+        Some(cut) => Ending::Cut(cut.clone()),
         None => Ending::Left,
     }
+}
+
+fn cut(code: CloseCode, reason: &'static str) -> Ending {
+    let last = None;
+    Ending::Cut(Cut { code, reason, last })
 }
 
 async fn read(session: &Arc<Session>, stream: &mut SplitStream<Socket>) -> Ending {
@@ -113,10 +118,10 @@ async fn read(session: &Arc<Session>, stream: &mut SplitStream<Socket>) -> Endin
 fn broken(error: &SocketError) -> Ending {
     match error {
         SocketError::Capacity(CapacityError::MessageTooLong { .. }) => {
-            Ending::Cut(CloseCode::Size, "message too large")
+            cut(CloseCode::Size, "message too large")
         }
-        SocketError::Utf8(_) => Ending::Cut(CloseCode::Invalid, "text that is no UTF-8"),
-        SocketError::Protocol(_) => Ending::Cut(CloseCode::Protocol, "not the WebSocket protocol"),
+        SocketError::Utf8(_) => cut(CloseCode::Invalid, "text that is no UTF-8"),
+        SocketError::Protocol(_) => cut(CloseCode::Protocol, "not the WebSocket protocol"),
         other => Ending::Failed(other.to_string()),
     }
 }
@@ -132,7 +137,7 @@ async fn write(sink: &mut SplitSink<Socket, Message>, mut outbox: Outbox, stall:
         match tokio::time::timeout(stall, batch(sink, first, &mut outbox)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Ending::Failed(error.to_string()),
-            Err(_) => return Ending::Cut(CloseCode::Policy, "nothing was read"),
+            Err(_) => return cut(CloseCode::Policy, "nothing was read"),
         }
     }
 }
@@ -162,8 +167,14 @@ fn waiting(queue: &mut mpsc::Receiver<Message>) -> Option<Message> {
     queue.try_recv().ok()
 }
 
-async fn farewell(sink: &mut SplitSink<Socket, Message>, code: CloseCode, reason: &'static str) {
-    let said = socket::send(sink, socket::close(code, reason));
+async fn farewell(sink: &mut SplitSink<Socket, Message>, cut: Cut) {
+    let Cut { code, reason, last } = cut;
+    let said = async {
+        if let Some(last) = last {
+            socket::feed(sink, last).await?;
+        }
+        socket::send(sink, socket::close(code, reason)).await
+    };
     if !matches!(tokio::time::timeout(socket::FAREWELL, said).await, Ok(Ok(()))) {
         tracing::debug!(reason, "a worker was left without a farewell");
     }

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::frame::Namespace;
 use crate::bus::embedded::input;
 use crate::bus::embedded::peer::WorkerFacts;
 use crate::error::Result;
@@ -31,15 +32,23 @@ struct Facts {
     pid: Option<u32>,
     #[serde(default, deserialize_with = "lenient::optional")]
     isolation: Option<String>,
+    #[serde(default)]
+    namespace: Namespace,
+}
+
+/// What a worker says of itself, and where it wants to be.
+pub(super) struct Said {
+    pub(super) facts: WorkerFacts,
+    pub(super) namespace: Namespace,
 }
 
 /// Reads the request of a worker that connects from this address.
 ///
 /// # Errors
 /// [`crate::error::Error::Undecodable`] for what is no object.
-pub(super) fn read(payload: Value, ip_address: &str) -> Result<WorkerFacts> {
+pub(super) fn read(payload: Value, ip_address: &str) -> Result<Said> {
     let said: Facts = input(REGISTER, payload)?;
-    Ok(WorkerFacts {
+    let facts = WorkerFacts {
         name: said.name.as_deref().and_then(clean),
         description: said.description.as_deref().and_then(clean),
         version: said.version,
@@ -48,6 +57,10 @@ pub(super) fn read(payload: Value, ip_address: &str) -> Result<WorkerFacts> {
         pid: said.pid,
         isolation: said.isolation,
         ip_address: Some(ip_address.to_owned()),
+    };
+    Ok(Said {
+        facts,
+        namespace: said.namespace,
     })
 }
 

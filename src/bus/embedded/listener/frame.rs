@@ -1,4 +1,4 @@
-//! The messages of the worker protocol (contract 00 §1.3), each a JSON object told apart by its `type`.
+//! The messages of a worker (contract 00 §1.3), each a JSON object told apart by its `type`.
 //!
 //! The type is read first and the message then from the same text, so that a large `data` is parsed once, straight to
 //! where it goes. Members that are not named here are ignored: newer clients send more.
@@ -58,9 +58,22 @@ pub(super) struct RegisterFunction {
     pub(super) response_format: Option<Value>,
     #[serde(default)]
     pub(super) metadata: Option<Value>,
-    /// The engine is to call a URL; not offered here.
+    /// The engine is to call a URL instead of the worker.
     #[serde(default)]
     pub(super) invocation: Option<Value>,
+}
+
+/// The `namespace` that newer clients send. This engine has one, `default`; a member that is absent, null, empty or no
+/// string means that one too.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+pub(super) struct Namespace(#[serde(deserialize_with = "lenient::optional")] Option<String>);
+
+impl Namespace {
+    /// Its name, when it is one that this engine does not have.
+    pub(super) fn foreign(&self) -> Option<&str> {
+        let name = self.0.as_deref()?;
+        (!name.is_empty() && name != "default").then_some(name)
+    }
 }
 
 /// A message that only names something.
@@ -79,6 +92,8 @@ pub(super) struct RegisterTriggerType {
     pub(super) trigger_request_format: Option<Value>,
     #[serde(default)]
     pub(super) call_request_format: Option<Value>,
+    #[serde(default)]
+    pub(super) namespace: Namespace,
 }
 
 /// `registertrigger`, in both directions.
@@ -91,6 +106,12 @@ pub(super) struct RegisterTrigger {
     pub(super) config: Value,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) metadata: Option<Value>,
+    /// Where the function is.
+    #[serde(default, skip_serializing)]
+    pub(super) namespace: Namespace,
+    /// Where the type is.
+    #[serde(default, skip_serializing)]
+    pub(super) trigger_namespace: Namespace,
 }
 
 /// `triggerregistrationresult`, in both directions; without `error` the binding is accepted.
@@ -118,6 +139,8 @@ pub(super) struct InvokeFunction {
     pub(super) action: Option<Action>,
     #[serde(default)]
     pub(super) metadata: Option<Value>,
+    #[serde(default)]
+    pub(super) namespace: Namespace,
 }
 
 /// How a call is made that is not awaited.
@@ -160,45 +183,6 @@ pub(super) struct ErrorBody {
 
 fn failed() -> String {
     "invocation_failed".to_owned()
-}
-
-/// What the engine sends.
-#[derive(Debug, Serialize)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub(super) enum Outgoing<'a> {
-    WorkerRegistered {
-        worker_id: &'a str,
-        reattach_token: &'a str,
-    },
-    RegisterTrigger(RegisterTrigger),
-    TriggerRegistrationResult(TriggerRegistrationResult),
-    UnregisterTrigger {
-        id: &'a str,
-        trigger_type: &'a str,
-    },
-    InvokeFunction {
-        invocation_id: String,
-        function_id: &'a str,
-        data: &'a Value,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        traceparent: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        baggage: Option<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        metadata: Option<&'a Value>,
-    },
-    InvocationResult(InvocationResult),
-    Pong,
-}
-
-impl Outgoing<'_> {
-    /// The text of the frame.
-    ///
-    /// # Errors
-    /// Never for these shapes; the writer reports it all the same.
-    pub(super) fn text(&self) -> serde_json::Result<String> {
-        serde_json::to_string(self)
-    }
 }
 
 /// Reads a message.
@@ -284,6 +268,7 @@ mod tests {
                 baggage: Some("k=v".into()),
                 action: Some(Action::Enqueue { queue: "q".into() }),
                 metadata: Some(json!({"m": 1})),
+                namespace: Namespace(Some("default".into())),
             }))
         );
     }
@@ -298,6 +283,7 @@ mod tests {
             baggage: None,
             action: Some(Action::Void),
             metadata: None,
+            namespace: Namespace::default(),
         };
         let void = r#"{"type":"invokefunction","invocation_id":null,"function_id":"f","data":null,"action":{"type":"void"}}"#;
         assert_eq!(read(void), Ok(Incoming::InvokeFunction(bare)));
@@ -358,31 +344,16 @@ mod tests {
     }
 
     #[test]
-    fn absent_is_preferred_over_null() {
-        let result = Outgoing::InvocationResult(InvocationResult {
-            invocation_id: id(),
-            function_id: "f".into(),
-            result: None,
-            error: None,
-            traceparent: None,
-            baggage: None,
-        });
-        assert_eq!(
-            result.text().unwrap(),
-            format!(r#"{{"type":"invocationresult","invocation_id":"{ID}","function_id":"f"}}"#)
-        );
-        let call = Outgoing::InvokeFunction {
-            invocation_id: ID.into(),
-            function_id: "f",
-            data: &json!(null),
-            traceparent: None,
-            baggage: None,
-            metadata: None,
-        };
-        assert_eq!(
-            call.text().unwrap(),
-            format!(r#"{{"type":"invokefunction","invocation_id":"{ID}","function_id":"f","data":null}}"#)
-        );
-        assert_eq!(Outgoing::Pong.text().unwrap(), r#"{"type":"pong"}"#);
+    fn there_is_one_namespace() {
+        for (given, foreign) in [
+            (json!(null), None),
+            (json!(""), None),
+            (json!("default"), None),
+            (json!(7), None),
+            (json!("other"), Some("other")),
+        ] {
+            let namespace: Namespace = serde_json::from_value(given).unwrap();
+            assert_eq!(namespace.foreign(), foreign);
+        }
     }
 }

@@ -16,8 +16,11 @@ mod facts;
 mod frame;
 mod handshake;
 mod limits;
+mod outgoing;
+mod register;
 mod session;
 mod socket;
+mod web;
 mod wire;
 
 use std::collections::HashMap;
@@ -36,6 +39,7 @@ use tokio_util::task::TaskTracker;
 use super::Core;
 use crate::config::Secret;
 use crate::error::{Error, Result};
+use crate::http;
 use handshake::Purpose;
 use session::Session;
 use socket::Socket;
@@ -66,6 +70,8 @@ pub(in crate::bus::embedded) struct Hub {
     tasks: TaskTracker,
     stop: CancellationToken,
     sessions: Mutex<HashMap<Arc<str>, Weak<Session>>>,
+    /// For functions that are URLs.
+    http: Arc<http::Clients>,
 }
 
 impl Hub {
@@ -81,6 +87,10 @@ impl Hub {
         if tokio::time::timeout(STOP, self.tasks.wait()).await.is_err() {
             tracing::warn!(left = self.tasks.len(), "connections of workers are cut");
         }
+    }
+
+    fn http(&self) -> Arc<http::Clients> {
+        Arc::clone(&self.http)
     }
 
     async fn stopping(&self) {

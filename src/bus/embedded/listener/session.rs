@@ -12,16 +12,14 @@ use uuid::Uuid;
 
 use super::Hub;
 use super::facts::{self, REGISTER};
-use super::frame::{
-    self, Action, ErrorBody, Incoming, InvocationResult, InvokeFunction, Outgoing, Reattach,
-    RegisterFunction, RegisterTrigger, RegisterTriggerType,
-};
+use super::frame::{self, Action, ErrorBody, Incoming, InvocationResult, InvokeFunction, Reattach};
 use super::limits::Limits;
+use super::outgoing::Outgoing;
 use super::socket::CloseCode;
-use super::wire::{Wire, WorkerLink, WorkerType, refused};
-use crate::bus::embedded::peer::{OfferedType, PeerHandle};
-use crate::bus::embedded::{Core, answer};
-use crate::bus::{Baggage, CallContext, CallFuture, FunctionInfo, Invocation, TriggerSpec};
+use super::wire::{Wire, WorkerLink};
+use crate::bus::embedded::peer::PeerHandle;
+use crate::bus::embedded::{Core, answer, failed};
+use crate::bus::{Baggage, CallContext, CallFuture, Invocation};
 use crate::error::{Error, Result};
 
 /// Sizes of calls are counted in units of this many bytes.
@@ -33,7 +31,7 @@ pub(super) struct Session {
     pub(super) reattach_token: String,
     pub(super) wire: Arc<Wire>,
     core: Arc<Core>,
-    limits: Arc<Limits>,
+    pub(super) limits: Arc<Limits>,
     ip_address: String,
     /// Gone once the connection has ended.
     peer: Mutex<Option<PeerHandle>>,
@@ -127,14 +125,14 @@ impl Session {
     }
 
     /// With the worker's place on the bus, while it has one.
-    fn with(&self, change: impl FnOnce(&PeerHandle)) {
+    pub(super) fn with(&self, change: impl FnOnce(&PeerHandle)) {
         let peer = self.peer.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(peer) = peer.as_ref() {
             change(peer);
         }
     }
 
-    fn hub(&self) -> &Hub {
+    pub(super) fn hub(&self) -> &Hub {
         &self.core.listener
     }
 
@@ -153,76 +151,6 @@ impl Session {
         earlier.end();
     }
 
-    fn register_function(&self, function: RegisterFunction) {
-        let RegisterFunction {
-            id,
-            description,
-            request_format,
-            response_format,
-            metadata,
-            invocation,
-        } = function;
-        if id.is_empty() || invocation.is_some_and(|invocation| !invocation.is_null()) {
-            tracing::warn!(worker = %self.id, function = id, "not registered: no id, or called over HTTP");
-            return;
-        }
-        self.with(|peer| {
-            if peer.function_count() >= self.limits.functions {
-                tracing::warn!(worker = %self.id, function = id, "not registered: the worker has too many functions");
-                return;
-            }
-            peer.register_function(FunctionInfo {
-                id: id.into(),
-                description: description.unwrap_or_default(),
-                request_schema: present(request_format),
-                response_schema: present(response_format),
-                metadata: present(metadata),
-            });
-        });
-    }
-
-    fn register_type(&self, offered: RegisterTriggerType) {
-        self.with(|peer| {
-            if peer.type_count() >= self.limits.trigger_types {
-                tracing::warn!(worker = %self.id, trigger_type = offered.id, "not offered: the worker has too many types");
-                return;
-            }
-            let provider = Arc::new(WorkerType(Arc::clone(&self.wire)));
-            let type_of_worker = OfferedType {
-                description: offered.description.unwrap_or_default(),
-                configuration_schema: present(offered.trigger_request_format),
-                request_schema: present(offered.call_request_format),
-                provider,
-            };
-            if !peer.offer_type(&offered.id, type_of_worker) {
-                tracing::warn!(worker = %self.id, trigger_type = offered.id, "not offered: the type is the engine's own");
-            }
-        });
-    }
-
-    fn register_trigger(&self, trigger: RegisterTrigger) {
-        let spec = TriggerSpec {
-            id: trigger.id,
-            trigger_type: trigger.trigger_type,
-            function_id: trigger.function_id.into(),
-            config: trigger.config,
-            metadata: present(trigger.metadata),
-        };
-        self.with(|peer| {
-            let outcome = if peer.binding_count() >= self.limits.triggers {
-                let why = format!("the worker has {} bindings already", self.limits.triggers);
-                Err(Error::coded("trigger_registration_failed", why))
-            } else {
-                peer.bind(spec.clone())
-            };
-            if let Err(error) = outcome {
-                tracing::warn!(worker = %self.id, trigger = spec.id, %error, "binding refused");
-                self.wire
-                    .notify(&refused(&spec, error.wire_code(), &error.to_string()));
-            }
-        });
-    }
-
     async fn invoke(self: &Arc<Self>, call: InvokeFunction, bytes: usize) {
         let Some(room) = self.room(bytes).await else {
             self.wire.cut_off(CloseCode::Policy, "too many open calls");
@@ -236,6 +164,7 @@ impl Session {
             baggage,
             action,
             metadata,
+            namespace,
         } = call;
         let is_ours = self.core.peers.host_of(&function_id).is_none();
         let invocation_id = invocation_id.filter(|_| action != Some(Action::Void));
@@ -253,9 +182,14 @@ impl Session {
                 batch: None,
             },
         };
-        let Some(work) = self.begin(action, invocation) else {
-            return;
+        let begun = match namespace.foreign() {
+            Some(name) => {
+                let why = format!("Function {function_id} not found in namespace {name}");
+                Some(failed(Error::coded("function_not_found", why)))
+            }
+            None => self.begin(action, invocation),
         };
+        let Some(work) = begun else { return };
         let session = Arc::clone(self);
         let finish = async move {
             match invocation_id {
@@ -308,8 +242,21 @@ impl Session {
         work
     }
 
+    /// A worker of another namespace is told that there is none, and goes.
     fn describe(&self, peer: &PeerHandle, payload: Value) -> Result<Value> {
-        peer.describe(facts::read(payload, &self.ip_address)?);
+        let said = facts::read(payload, &self.ip_address)?;
+        if let Some(namespace) = said.namespace.foreign() {
+            let owner = self.core.peers.program().ok_or(Error::Stopped)?;
+            let rejection = Outgoing::RegistrationRejected {
+                code: "NAMESPACE_NOT_FOUND",
+                namespace,
+                worker_name: said.facts.name.as_deref(),
+                owner_worker_id: &owner.id,
+            };
+            self.wire.reject("no such namespace", &rejection);
+            return Err(Error::Stopped);
+        }
+        peer.describe(said.facts);
         Ok(json!({ "success": true }))
     }
 
@@ -341,7 +288,7 @@ impl Session {
 }
 
 /// `null` counts as absent.
-fn present(value: Option<Value>) -> Option<Value> {
+pub(super) fn present(value: Option<Value>) -> Option<Value> {
     value.filter(|value| !value.is_null())
 }
 

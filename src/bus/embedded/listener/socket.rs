@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
-use tokio_tungstenite::tungstenite::http::StatusCode;
+use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 
 use super::{Limits, handshake};
@@ -17,6 +17,9 @@ pub(super) use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCod
 
 /// A connection after its upgrade.
 pub(super) type Socket = WebSocketStream<TcpStream>;
+
+/// What this end can do, for clients that look. They set no-delay on their end only if it is set on ours too.
+const CAPABILITIES: &str = "x-iii-capabilities";
 
 /// Pongs for a client that reads nothing pile up here, in bytes; beyond it the connection fails.
 const MAX_UNSENT: usize = 4 * 1024 * 1024;
@@ -37,9 +40,13 @@ pub(super) async fn upgrade(
     limits: &Limits,
     admit: impl FnOnce(&Request) -> Result<(), StatusCode> + Unpin,
 ) -> Result<Socket, String> {
-    let callback = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
+    let callback = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
         match admit(request) {
-            Ok(()) => Ok(response),
+            Ok(()) => {
+                let headers = response.headers_mut();
+                headers.insert(CAPABILITIES, HeaderValue::from_static("tcp-nodelay"));
+                Ok(response)
+            }
             Err(status) => Err(handshake::refusal(status)),
         }
     };

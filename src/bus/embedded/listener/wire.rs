@@ -10,8 +10,9 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::frame::{ErrorBody, InvocationResult, Outgoing, RegisterTrigger, TriggerRegistrationResult};
+use super::frame::{ErrorBody, InvocationResult, Namespace, RegisterTrigger, TriggerRegistrationResult};
 use super::limits::Limits;
+use super::outgoing::Outgoing;
 use super::socket::CloseCode;
 use crate::bus::embedded::peer::Link;
 use crate::bus::embedded::trigger::{Binding, Provider};
@@ -19,10 +20,12 @@ use crate::bus::{CallFuture, Invocation, TriggerSpec, WeakBus};
 use crate::error::{Error, Result};
 
 /// Why a connection ends on our side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cut {
     pub(super) code: CloseCode,
     pub(super) reason: &'static str,
+    /// A message that goes before the Close.
+    pub(super) last: Option<Message>,
 }
 
 /// The sending half of a connection, shared by everybody who has something for its worker.
@@ -105,8 +108,8 @@ impl Wire {
         let text = outgoing
             .text()
             .map_err(|error| Error::Unavailable(format!("cannot be written as JSON: {error}")))?;
-        if text.len() > self.limits.message_bytes {
-            let limit = self.limits.message_bytes;
+        let limit = self.message_bytes();
+        if text.len() > limit {
             let why = format!(
                 "message of {} bytes exceeds the limit of {limit} bytes",
                 text.len()
@@ -146,13 +149,32 @@ impl Wire {
 
     /// Ends the connection, from our side; the first reason counts.
     pub(super) fn cut_off(&self, code: CloseCode, reason: &'static str) {
-        self.cut.get_or_init(|| Cut { code, reason });
+        self.cut_off_with(code, reason, None);
+    }
+
+    /// Ends the connection of a worker that must learn why in the words of the protocol.
+    pub(super) fn reject(&self, reason: &'static str, rejection: &Outgoing<'_>) {
+        self.cut_off_with(CloseCode::Policy, reason, self.message(rejection).ok());
+    }
+
+    fn cut_off_with(&self, code: CloseCode, reason: &'static str, last: Option<Message>) {
+        self.cut.get_or_init(|| Cut { code, reason, last });
         self.over.cancel();
     }
 
     /// Why we ended it.
-    pub(super) fn cut(&self) -> Option<Cut> {
-        self.cut.get().copied()
+    pub(super) fn cut(&self) -> Option<&Cut> {
+        self.cut.get()
+    }
+
+    /// Largest message taken or sent, in bytes.
+    pub(super) fn message_bytes(&self) -> usize {
+        self.limits.message_bytes
+    }
+
+    /// Calls that the worker has yet to answer.
+    pub(super) fn open_calls(&self) -> usize {
+        self.lock().calls.len()
     }
 
     /// Resolves when the connection ends or has to.
@@ -227,6 +249,10 @@ impl Link for WorkerLink {
         .boxed()
     }
 
+    fn active(&self) -> usize {
+        self.0.open_calls()
+    }
+
     fn binding_refused(&self, binding: &TriggerSpec, why: &str) {
         self.0
             .notify(&refused(binding, "trigger_registration_failed", why));
@@ -263,6 +289,8 @@ impl Provider for WorkerType {
             function_id: spec.function_id.to_string(),
             config: spec.config.clone(),
             metadata: spec.metadata.clone(),
+            namespace: Namespace::default(),
+            trigger_namespace: Namespace::default(),
         }));
     }
 

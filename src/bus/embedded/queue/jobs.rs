@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use super::context;
 use super::schedule::Seq;
+use crate::bus::CallContext;
 use crate::bus::embedded::store::Doc;
-use crate::bus::{Baggage, CallContext};
 use crate::error::{Error, Result};
 
 /// Deaths of the process during one job after which the job is taken to be their cause.
@@ -132,7 +133,7 @@ pub(super) fn insert(connection: &Connection, job: &NewJob) -> Result<Option<Sto
                 target,
                 job.group,
                 job.payload.text(),
-                context_text(&job.context),
+                context::text(&job.context),
                 state
             ])
         })
@@ -236,9 +237,9 @@ pub(super) fn load(connection: &Connection, seq: Seq) -> Result<(Value, CallCont
                 .optional()
         })
         .map_err(unusable)?;
-    let (payload, context) = found.ok_or_else(|| Error::store("queue store", "the job is gone"))?;
+    let (payload, made_in) = found.ok_or_else(|| Error::store("queue store", "the job is gone"))?;
     let payload = serde_json::from_str(&payload).map_err(|error| Error::store("stored job", error))?;
-    Ok((payload, context_of(&context)))
+    Ok((payload, context::read(&made_in)))
 }
 
 /// Stores what became of a job.
@@ -378,30 +379,4 @@ pub(super) fn discard(connection: &Connection, line: &str, id: &str) -> Result<b
         .and_then(|mut delete| delete.execute(params![line, id]))
         .map_err(unusable)
         .map(|count| count > 0)
-}
-
-fn context_text(context: &CallContext) -> String {
-    json!({
-        "session_id": context.baggage.session_id,
-        "message_id": context.baggage.message_id,
-        "traceparent": context.traceparent,
-    })
-    .to_string()
-}
-
-/// The writer's context; without it a job still runs.
-fn context_of(text: &str) -> CallContext {
-    let stored: Value = serde_json::from_str(text).unwrap_or_default();
-    let member = |name: &str| stored.get(name).and_then(Value::as_str).map(Arc::from);
-    CallContext {
-        baggage: Baggage {
-            session_id: member("session_id"),
-            message_id: member("message_id"),
-            others: None,
-        },
-        traceparent: member("traceparent"),
-        metadata: None,
-        cancel: None,
-        batch: None,
-    }
 }

@@ -10,6 +10,7 @@
 //! timers exist only for retries and for targets that are not registered. Which job may run is decided in [`schedule`],
 //! without I/O. Not here: what a job does.
 
+mod context;
 mod dead_letters;
 mod enqueue;
 mod execute;
