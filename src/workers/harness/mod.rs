@@ -31,6 +31,7 @@ mod subscriptions;
 #[cfg(test)]
 mod testing;
 mod trigger;
+mod turn_log;
 mod unsubscribe;
 
 use std::sync::Arc;

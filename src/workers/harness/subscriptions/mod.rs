@@ -12,6 +12,15 @@ use tokio::time::Instant;
 use super::queue::{Event, Queue, Waiting};
 use crate::config::Config;
 
+/// Events that may wait for one browser over all lanes, as a multiple of the length of one.
+const LANES_FULL: usize = 64;
+
+/// Browsers that are remembered; beyond that the one not heard of for longest is dropped.
+const MOST_BROWSERS: usize = 10_000;
+
+/// Single sessions that one browser may listen to.
+const MOST_SESSIONS: usize = 4_096;
+
 /// Pause between two attempts to reach a suspended browser.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 
@@ -95,6 +104,10 @@ struct Browser {
     suspension: Option<Suspension>,
     /// Only lanes with a push in flight or about to be; an idle lane takes no memory.
     lanes: HashMap<Lane, Queue>,
+    /// Events on all lanes together.
+    waiting: usize,
+    /// When it subscribed or answered last, in steps of [`Browsers::now`].
+    heard: u64,
 }
 
 #[derive(Debug)]
@@ -128,10 +141,32 @@ impl Browser {
         let mut lanes = std::mem::take(&mut self.lanes);
         for (lane, queue) in &mut lanes {
             if !self.wants(lane) {
+                self.waiting -= queue.len();
                 queue.clear();
             }
         }
         self.lanes = lanes;
+    }
+
+    /// Queues an event on a lane. False when too much waits.
+    fn offer(&mut self, lane: &Lane, event: &Event, limits: Limits, now: Instant) -> bool {
+        let queue = self.lanes.entry(lane.clone()).or_default();
+        self.waiting -= queue.len();
+        let fits = queue.offer(event.clone(), limits.queue_len, now);
+        self.waiting += queue.len();
+        fits && self.waiting <= limits.queue_len.saturating_mul(LANES_FULL)
+    }
+
+    fn pop(&mut self, lane: &Lane) -> Option<Waiting> {
+        let waiting = self.lanes.get_mut(lane)?.pop()?;
+        self.waiting -= 1;
+        Some(waiting)
+    }
+
+    fn end(&mut self, lane: &Lane) {
+        if let Some(queue) = self.lanes.remove(lane) {
+            self.waiting -= queue.len();
+        }
     }
 }
 
@@ -142,6 +177,7 @@ pub(super) struct Browsers {
     by_session: HashMap<Id, HashSet<Id>>,
     everywhere: HashSet<Id>,
     suspensions: u64,
+    now: u64,
 }
 
 impl Browsers {
@@ -155,10 +191,40 @@ impl Browsers {
                 .or_default()
                 .insert(Arc::clone(browser)),
         };
+        self.now += 1;
         let entry = self.known.entry(Arc::clone(browser)).or_default();
         entry.members.insert(member);
         entry.suspension = None;
+        entry.heard = self.now;
+        if self.known.len() > MOST_BROWSERS {
+            self.drop_the_quietest();
+        }
         self.total()
+    }
+
+    /// Whether the browser may listen to one more session.
+    pub(super) fn has_room(&self, browser: &Id, member: &Member) -> bool {
+        self.known
+            .get(browser)
+            .is_none_or(|entry| entry.members.len() < MOST_SESSIONS || entry.members.contains(member))
+    }
+
+    /// Whether events of the session do not reach the browser as things stand.
+    pub(super) fn misses(&self, browser: &Id, session: &Id) -> bool {
+        let lane = Lane::Session(Arc::clone(session));
+        self.known
+            .get(browser)
+            .is_none_or(|entry| entry.suspension.is_some() || !entry.wants(&lane))
+    }
+
+    /// Puts what a late listener missed before what comes; answers the lane if somebody must start it.
+    pub(super) fn replay(&mut self, browser: &Id, session: &Id, missed: Vec<Waiting>) -> Option<Start> {
+        let entry = self.known.get_mut(browser).filter(|_| !missed.is_empty())?;
+        let lane = Lane::Session(Arc::clone(session));
+        let running = entry.lanes.contains_key(&lane);
+        entry.waiting += missed.len();
+        entry.lanes.entry(lane.clone()).or_default().replay(missed);
+        (!running).then(|| (Arc::clone(browser), lane))
     }
 
     /// Takes one subscription away; answers how many browsers are left.
@@ -228,8 +294,7 @@ impl Browsers {
             if unreachable && !running {
                 continue;
             }
-            let queue = browser.lanes.entry(lane.clone()).or_default();
-            if !queue.offer(event.clone(), limits.queue_len, now) {
+            if !browser.offer(lane, event, limits, now) {
                 self.remove(&id);
                 evicted.push(id);
             } else if !running {
@@ -242,7 +307,7 @@ impl Browsers {
     /// What to push next on a lane. `None` ends the lane; the next event starts it again.
     pub(super) fn next(&mut self, browser: &Id, lane: &Lane, now: Instant) -> Option<Waiting> {
         let entry = self.known.get_mut(browser)?;
-        while let Some(waiting) = entry.lanes.get_mut(lane).and_then(Queue::pop) {
+        while let Some(waiting) = entry.pop(lane) {
             let Some(suspension) = &mut entry.suspension else {
                 return Some(waiting);
             };
@@ -251,7 +316,7 @@ impl Browsers {
                 return Some(waiting);
             }
         }
-        entry.lanes.remove(lane);
+        entry.end(lane);
         self.tidy(browser);
         None
     }
@@ -271,6 +336,8 @@ impl Browsers {
         match (outcome, &mut entry.suspension) {
             (Outcome::Delivered, suspension) => {
                 *suspension = None;
+                self.now += 1;
+                entry.heard = self.now;
                 Effect::None
             }
             (Outcome::Failed, _) => Effect::None,
@@ -312,7 +379,7 @@ impl Browsers {
     /// Ends a lane with whatever still waits on it.
     pub(super) fn abandon(&mut self, browser: &Id, lane: &Lane) {
         if let Some(entry) = self.known.get_mut(browser) {
-            entry.lanes.remove(lane);
+            entry.end(lane);
             self.tidy(browser);
         }
     }
@@ -335,6 +402,14 @@ impl Browsers {
             self.forget_in_index(browser, member);
         }
         self.tidy(browser);
+    }
+
+    fn drop_the_quietest(&mut self) {
+        let quietest = self.known.iter().min_by_key(|(_, browser)| browser.heard);
+        if let Some(browser) = quietest.map(|(id, _)| Arc::clone(id)) {
+            tracing::warn!(%browser, "too many browsers, the one not heard of for longest is dropped");
+            self.remove(&browser);
+        }
     }
 
     fn forget_in_index(&mut self, browser: &Id, member: &Member) {
