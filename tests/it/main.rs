@@ -21,6 +21,8 @@ mod console;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod decisions;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod engine_configuration;
@@ -76,3 +78,5 @@ mod turn;
 mod types;
 #[cfg(test)]
 mod ui;
+#[cfg(test)]
+mod ui_replay;

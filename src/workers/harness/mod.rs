@@ -12,6 +12,8 @@ mod agent_event_handler;
 mod announced;
 mod bridge;
 #[cfg(test)]
+mod bridge_load_tests;
+#[cfg(test)]
 mod bridge_tests;
 mod builtin;
 mod check_permissions;

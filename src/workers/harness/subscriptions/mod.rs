@@ -16,7 +16,7 @@ use crate::config::Config;
 const LANES_FULL: usize = 64;
 
 /// Browsers that are remembered; beyond that the one not heard of for longest is dropped.
-const MOST_BROWSERS: usize = 10_000;
+const MOST_BROWSERS: usize = 4_096;
 
 /// Single sessions that one browser may listen to.
 const MOST_SESSIONS: usize = 4_096;
