@@ -76,7 +76,10 @@ async fn nothing_is_told_again_unasked_or_to_one_who_listens() {
     let all = json!({ "browser_id": "plain", "session_id": null, "replay": true });
     rig.ok("ui::subscribe", all).await;
     rig.emit("s1", 1, json!({ "type": "last" })).await;
-    let both = [push("s1", state("provisioning")), push("s1", json!({ "type": "last" }))];
+    let both = [
+        push("s1", state("provisioning")),
+        push("s1", json!({ "type": "last" })),
+    ];
     assert_eq!(rig.arrived(&plain, 1).await, both[1..]);
     assert_eq!(rig.arrived(&listens, 2).await, both);
     assert_eq!(rig.arrived(&everywhere, 2).await, both);
@@ -102,7 +105,8 @@ async fn earlier_turns_and_ended_runs_are_not_told_again() {
         rig.arrived(&inbox, 1).await,
         [push("s1", state("assistant_streaming"))]
     );
-    rig.emit("s1", 4, json!({ "type": "agent_end", "messages": [] })).await;
+    rig.emit("s1", 4, json!({ "type": "agent_end", "messages": [] }))
+        .await;
     rig.unsubscribe("b1", json!("s1")).await;
     let seen = inbox.count();
     rig.ok("ui::subscribe", late("b1", "s1")).await;
@@ -124,8 +128,10 @@ async fn a_browser_whose_handlers_vanished_may_ask_for_what_it_missed() {
     // No handler yet: it is suspended at the next event.
     rig.subscribe("b1", json!("s1")).await;
     rig.emit("s1", 1, delta("a")).await;
-    rig.eventually(async || (rig.unsubscribe("ghost", json!(null)).await["total_browsers"] == 0).then_some(()))
-        .await;
+    rig.eventually(async || {
+        (rig.unsubscribe("ghost", json!(null)).await["total_browsers"] == 0).then_some(())
+    })
+    .await;
     let inbox = rig.browser("b1");
     rig.ok("ui::subscribe", late("b1", "s1")).await;
     assert_eq!(
@@ -187,7 +193,10 @@ async fn a_page_opened_in_the_middle_of_a_run_shows_what_one_opened_before_does(
     })
     .await;
     rig.t.record("ask", json!({}));
-    let inbox = |browser: &str| rig.t.record(&format!("ui::session::event::{browser}"), Value::Null);
+    let inbox = |browser: &str| {
+        rig.t
+            .record(&format!("ui::session::event::{browser}"), Value::Null)
+    };
     let (early, streaming, parked) = (inbox("early"), inbox("streaming"), inbox("parked"));
     let subscribe = async |browser: &str| {
         rig.t.ok("ui::subscribe", late(browser, "s1")).await;

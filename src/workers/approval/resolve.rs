@@ -127,6 +127,9 @@ async fn another_call_waits(cx: &Cx<State>, request: &Request, seen: &str) -> bo
     let waiting = view.get("awaiting_approval").and_then(Value::as_array);
     waiting.into_iter().flatten().any(|call| {
         call.get("function_call_id").and_then(Value::as_str) == Some(&*request.function_call_id)
-            && call.get("call_hash").and_then(Value::as_str).is_some_and(|hash| hash != seen)
+            && call
+                .get("call_hash")
+                .and_then(Value::as_str)
+                .is_some_and(|hash| hash != seen)
     })
 }

@@ -123,7 +123,10 @@ async fn after_a_short_absence_the_same_browser_goes_on() {
     settle(10).await;
     emit(&bus, "s1", numbered(5));
     settle(10).await;
-    assert_eq!((numbers(&first.take()), numbers(&second.take())), (vec![0], vec![4, 5]));
+    assert_eq!(
+        (numbers(&first.take()), numbers(&second.take())),
+        (vec![0], vec![4, 5])
+    );
 }
 
 /// A replayed turn is longer than the queue: it is no sign of a slow browser.
@@ -172,7 +175,10 @@ async fn subscriptions_are_bounded() {
     emit(&bus, "s7", numbered(1));
     settle(10).await;
     for n in 0..10 {
-        assert_eq!(subscribe(&bus, &format!("late{n}"), json!("s")).await, json!(4_096));
+        assert_eq!(
+            subscribe(&bus, &format!("late{n}"), json!("s")).await,
+            json!(4_096)
+        );
     }
     emit(&bus, "s7", numbered(2));
     settle(10).await;
@@ -181,5 +187,8 @@ async fn subscriptions_are_bounded() {
     let eleventh = Inbox::browser(&bus, "b10");
     emit(&bus, "s", numbered(3));
     settle(10).await;
-    assert_eq!((numbers(&first.take()), numbers(&eleventh.take())), (vec![], vec![3]));
+    assert_eq!(
+        (numbers(&first.take()), numbers(&eleventh.take())),
+        (vec![], vec![3])
+    );
 }

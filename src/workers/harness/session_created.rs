@@ -40,7 +40,8 @@ impl Function for SessionCreated {
                 bridge.session_deleted(cx.bus(), &Arc::from(session.as_str()));
                 // Settings end with their session (contract 03 weakness 15).
                 let settings = json!({ "session_id": session });
-                cx.bus().notify(cx.context(), "approval::clear_settings", settings);
+                cx.bus()
+                    .notify(cx.context(), "approval::clear_settings", settings);
             }
             None => {}
         }

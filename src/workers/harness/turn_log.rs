@@ -158,7 +158,10 @@ mod tests {
         }
 
         fn tells(&self, session: &str) -> Vec<Value> {
-            self.told(&id(session)).into_iter().map(Waiting::into_json).collect()
+            self.told(&id(session))
+                .into_iter()
+                .map(Waiting::into_json)
+                .collect()
         }
     }
 
@@ -196,10 +199,20 @@ mod tests {
     #[test]
     fn the_next_turn_begins_behind_the_end_of_the_last_one_and_nothing_is_left_of_a_run() {
         let mut log = TurnLog::default();
-        log.notes("s", &[state("provisioning"), delta("text_delta", "a"), json!({"type": "turn_end"})]);
+        log.notes(
+            "s",
+            &[
+                state("provisioning"),
+                delta("text_delta", "a"),
+                json!({"type": "turn_end"}),
+            ],
+        );
         assert_eq!(log.tells("s"), Vec::<Value>::new());
         log.notes("s", &[state("steering_check"), delta("text_delta", "b")]);
-        assert_eq!(log.tells("s"), [state("steering_check"), delta("text_delta", "b")]);
+        assert_eq!(
+            log.tells("s"),
+            [state("steering_check"), delta("text_delta", "b")]
+        );
         log.notes("s", &[json!({"type": "agent_end", "messages": []})]);
         assert_eq!((log.turns.len(), log.bytes), (0, 0));
     }
@@ -207,7 +220,13 @@ mod tests {
     #[test]
     fn a_turn_whose_beginning_nobody_saw_is_not_told() {
         let mut log = TurnLog::default();
-        log.notes("s", &[state("function_awaiting_approval"), json!({"type": "function_execution_end"})]);
+        log.notes(
+            "s",
+            &[
+                state("function_awaiting_approval"),
+                json!({"type": "function_execution_end"}),
+            ],
+        );
         assert_eq!((log.turns.len(), log.bytes), (0, 0));
         log.notes("s", &[state("assistant_streaming")]);
         assert_eq!(log.tells("s"), [state("assistant_streaming")]);
@@ -231,7 +250,10 @@ mod tests {
         let mut log = TurnLog::default();
         let half = "x".repeat(LONGEST_TURN / 2);
         for n in 0..200 {
-            log.notes(&n.to_string(), &[state("provisioning"), delta("text_delta", &half)]);
+            log.notes(
+                &n.to_string(),
+                &[state("provisioning"), delta("text_delta", &half)],
+            );
             assert!(log.bytes <= MOST_BYTES);
         }
         let told = (0..200).filter(|n| !log.tells(&n.to_string()).is_empty()).count();

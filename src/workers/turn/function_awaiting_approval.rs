@@ -154,11 +154,7 @@ enum Fate {
 
 /// The decision on a parked call: a person's, else what the session's settings say by now. Neither lets a call through that
 /// has come to be on the floor.
-async fn decide(
-    session: &Session,
-    parked: &Parked,
-    snapshot: &mut Option<Settings>,
-) -> Result<Fate> {
+async fn decide(session: &Session, parked: &Parked, snapshot: &mut Option<Settings>) -> Result<Fate> {
     let call = &parked.call;
     let stored = session
         .cx

@@ -42,7 +42,10 @@ impl Parked {
 
     /// Whether a decision is for this call. One with another hash was made for something else.
     pub(super) fn is_meant_by(&self, decision: &Decision) -> bool {
-        decision.call_hash.as_ref().is_none_or(|meant| *meant == self.hash)
+        decision
+            .call_hash
+            .as_ref()
+            .is_none_or(|meant| *meant == self.hash)
     }
 
     /// The result of a call that was refused by a person.
@@ -88,7 +91,9 @@ fn sorted(value: &Value) -> Value {
         Value::Object(members) => {
             let mut pairs: Vec<(&String, &Value)> = members.iter().collect();
             pairs.sort_unstable_by_key(|(name, _)| *name);
-            let pairs = pairs.into_iter().map(|(name, value)| (name.clone(), sorted(value)));
+            let pairs = pairs
+                .into_iter()
+                .map(|(name, value)| (name.clone(), sorted(value)));
             Value::Object(pairs.collect::<Map<_, _>>())
         }
         Value::Array(items) => items.iter().map(sorted).collect(),
@@ -134,7 +139,11 @@ mod tests {
             hash("s/r/1", &call("A", "shell::fs::ls", reordered)),
             hash(
                 "s/r/1",
-                &call("A", "shell::exec", json!({"path": "/srv", "deep": [{"b": 1.0, "a": null}]})),
+                &call(
+                    "A",
+                    "shell::exec",
+                    json!({"path": "/srv", "deep": [{"b": 1.0, "a": null}]}),
+                ),
             ),
             hash("s/r/1", &call("A", "shell::exec", json!({"path": "/srv"}))),
         ] {

@@ -12,7 +12,10 @@ fn forbidden() -> Vec<(&'static str, Value)> {
     let session = || json!({ "session_id": "s1", "function_id": "ask", "mode": "full" });
     let row = |scope: &str| json!({ "scope": scope, "key": "s1", "value": {}, "ops": [] });
     let mut list = vec![
-        ("run::start", json!({ "session_id": "s9", "provider": "stub", "model": "m" })),
+        (
+            "run::start",
+            json!({ "session_id": "s9", "provider": "stub", "model": "m" }),
+        ),
         ("run::abort", session()),
         ("harness::trigger", json!({ "payload": {} })),
         ("configuration::get", json!({ "id": "harness" })),
@@ -66,7 +69,11 @@ async fn what_is_for_people_is_denied_in_every_mode() {
                 .iter()
                 .map(|(call, id, payload)| (call.as_str(), *id, payload.clone()))
                 .collect();
-            if number == 0 { stub::calls(&calls) } else { stub::says(&["done"]) }
+            if number == 0 {
+                stub::calls(&calls)
+            } else {
+                stub::says(&["done"])
+            }
         };
         let rig = Rig::allowing(answer).await;
         for (_, id, _) in &list {
@@ -91,9 +98,15 @@ async fn what_is_for_people_is_denied_in_every_mode() {
         let calls: Vec<Value> = list.iter().map(|(call, ..)| json!(call)).collect();
         let expected: Vec<_> = calls.iter().map(|call| (call, &status, &rule)).collect();
         assert_eq!(denied, expected, "mode {mode}");
-        let now = rig.t.ok("approval::get_settings", json!({ "session_id": "s1" })).await;
+        let now = rig
+            .t
+            .ok("approval::get_settings", json!({ "session_id": "s1" }))
+            .await;
         assert_eq!(now, settings);
-        assert_eq!(rig.t.ok("state::list", json!({ "scope": "approvals" })).await, json!([]));
+        assert_eq!(
+            rig.t.ok("state::list", json!({ "scope": "approvals" })).await,
+            json!([])
+        );
         rig.t.stop().await;
     }
 }
@@ -101,14 +114,25 @@ async fn what_is_for_people_is_denied_in_every_mode() {
 #[tokio::test]
 async fn the_floor_takes_nothing_else() {
     let list = vec![
-        ("A", "state::set", json!({ "scope": "notes", "key": "k", "value": 1 })),
+        (
+            "A",
+            "state::set",
+            json!({ "scope": "notes", "key": "k", "value": 1 }),
+        ),
         ("B", "state::get", json!({ "scope": "approvals", "key": "k" })),
-        ("C", "state::set", json!({ "scope": "approvals2", "key": "k", "value": 2 })),
+        (
+            "C",
+            "state::set",
+            json!({ "scope": "approvals2", "key": "k", "value": 2 }),
+        ),
     ];
     let rig = Rig::allowing(asks_each_run(list)).await;
     let events = rig.run("s1").await;
     let ends = of_type(&events, "function_execution_end");
-    assert_eq!(ends.iter().map(|end| &end["is_error"]).collect::<Vec<_>>(), [false, false, false]);
+    assert_eq!(
+        ends.iter().map(|end| &end["is_error"]).collect::<Vec<_>>(),
+        [false, false, false]
+    );
     assert_eq!(rig.t.state("notes", "k").await, 1);
     rig.t.stop().await;
 }

@@ -39,7 +39,10 @@ async fn every_parked_call_shows_its_own_hash_wherever_it_is_listed() {
         assert_eq!(rig.record(session).await["awaiting_approval"], json!(waiting));
         for call in waiting {
             let hash = call["call_hash"].as_str().unwrap().to_owned();
-            assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{hash}");
+            assert!(
+                hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()),
+                "{hash}"
+            );
             hashes.push(hash);
         }
     }

@@ -49,7 +49,10 @@ impl Rig {
     /// Has the session look at its decisions; by the answer it has.
     async fn look(&self, session: &str) -> Value {
         self.t
-            .ok("turn::function_awaiting_approval", json!({ "session_id": session }))
+            .ok(
+                "turn::function_awaiting_approval",
+                json!({ "session_id": session }),
+            )
             .await
     }
 }

@@ -71,7 +71,10 @@ async fn changes_that_allow_nothing_release_nothing() {
     rig.parked("s1").await;
     for (function, request) in [
         ("approval::set_mode", json!({ "mode": "auto" })),
-        ("approval::add_always_allow", json!({ "function_id": "ask::more" })),
+        (
+            "approval::add_always_allow",
+            json!({ "function_id": "ask::more" }),
+        ),
         ("approval::approve_always", json!({ "function_id": "as" })),
         ("approval::set_mode", json!({ "mode": "manual" })),
         ("approval::add_always_allow", json!({ "function_id": "ask" })),
@@ -113,18 +116,37 @@ async fn the_default_mode_releases_sessions_that_never_chose_one() {
 
 #[tokio::test]
 async fn changes_at_once_lose_nothing_and_release_what_they_allow() {
-    let list = vec![("A", "one", json!({})), ("B", "two", json!({})), ("C", "three", json!({}))];
+    let list = vec![
+        ("A", "one", json!({})),
+        ("B", "two", json!({})),
+        ("C", "three", json!({})),
+    ];
     let rig = Rig::asking(asks_each_run(list)).await;
-    let ran: Vec<_> = ["one", "two", "three"].map(|id| rig.t.record(id, json!({}))).into();
+    let ran: Vec<_> = ["one", "two", "three"]
+        .map(|id| rig.t.record(id, json!({})))
+        .into();
     rig.parked("s1").await;
     tokio::join!(
         change(&rig, "approval::set_mode", "s1", json!({ "mode": "auto" })),
-        change(&rig, "approval::add_always_allow", "s1", json!({ "function_id": "one" })),
-        change(&rig, "approval::approve_always", "s1", json!({ "function_id": "two" })),
+        change(
+            &rig,
+            "approval::add_always_allow",
+            "s1",
+            json!({ "function_id": "one" })
+        ),
+        change(
+            &rig,
+            "approval::approve_always",
+            "s1",
+            json!({ "function_id": "two" })
+        ),
         rig.decide("s1", "C", "allow", None),
     );
     rig.t.ended("s1", 1).await;
-    assert_eq!(ran.iter().map(|calls| calls.count()).collect::<Vec<_>>(), [1, 1, 1]);
+    assert_eq!(
+        ran.iter().map(|calls| calls.count()).collect::<Vec<_>>(),
+        [1, 1, 1]
+    );
     rig.t.stop().await;
 }
 
@@ -132,13 +154,21 @@ async fn changes_at_once_lose_nothing_and_release_what_they_allow() {
 async fn weakness_15_settings_end_with_their_session() {
     let rig = Rig::asking(asks_each_run(one())).await;
     for session in ["gone", "stays"] {
-        rig.t.set_state("turn_state", session, json!({ "state": "stopped" })).await;
+        rig.t
+            .set_state("turn_state", session, json!({ "state": "stopped" }))
+            .await;
         change(&rig, "approval::set_mode", session, json!({ "mode": "full" })).await;
     }
     let row = json!({ "scope": "turn_state", "key": "gone" });
     rig.t.ok("state::delete", row).await;
     rig.t
-        .eventually(async || rig.t.state("approval_settings", "gone").await.is_null().then_some(()))
+        .eventually(async || {
+            rig.t
+                .state("approval_settings", "gone")
+                .await
+                .is_null()
+                .then_some(())
+        })
         .await;
     assert_eq!(rig.t.state("approval_settings", "stays").await["mode"], "full");
     rig.t.stop().await;

@@ -99,7 +99,14 @@ async fn decided_after_the_end_it_runs_nothing_and_approves_nothing_later() {
 
 #[tokio::test]
 async fn a_call_id_used_again_in_the_next_turn_waits_anew() {
-    let rig = Rig::asking(|number, _| if number < 2 { calls(&one()) } else { says(&["done"]) }).await;
+    let rig = Rig::asking(|number, _| {
+        if number < 2 {
+            calls(&one())
+        } else {
+            says(&["done"])
+        }
+    })
+    .await;
     let asked = rig.t.record("ask", json!({}));
     let first = rig.parked("s1").await;
     rig.decide("s1", "A", "allow", None).await;
