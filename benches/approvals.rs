@@ -227,7 +227,7 @@ impl Bench {
             ms(engine.quantile(99)),
             median(rates.1),
             ms(ours.quantile(99)),
-            (cpu_time() - spent).as_secs_f64(),
+            cpu_time().saturating_sub(spent).as_secs_f64(),
         ));
     }
 

@@ -47,7 +47,7 @@ async fn a_stuck_session_of_a_browser_holds_up_none_of_its_other_sessions() {
             let stuck = payload["session_id"] == "stuck";
             seen.push(payload);
             if stuck {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             Ok(Value::Null)
         }

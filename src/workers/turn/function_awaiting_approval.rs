@@ -177,7 +177,7 @@ async fn decide(session: &Session, parked: &Parked, snapshot: &mut Option<Settin
         let released = gate::released(settings, call, &floor);
         return Ok(if released { Fate::Runs } else { Fate::Waits });
     };
-    if decision.decision != DecisionKind::Allow {
+    if decision.kind != DecisionKind::Allow {
         return Ok(Fate::Ends(parked.refused(&decision)));
     }
     if floor.holds(&call.function_id, &consult::rule_args(&call.arguments)) {

@@ -50,7 +50,7 @@ impl Parked {
 
     /// The result of a call that was refused by a person.
     pub(super) fn refused(&self, decision: &Decision) -> FunctionResult {
-        let refusal = match decision.decision {
+        let refusal = match decision.kind {
             DecisionKind::Allow | DecisionKind::Deny => Refusal::Denied,
             DecisionKind::Aborted => Refusal::Aborted,
         };
@@ -116,7 +116,7 @@ mod tests {
 
     fn decision(call_hash: Option<String>) -> Decision {
         Decision {
-            decision: DecisionKind::Allow,
+            kind: DecisionKind::Allow,
             reason: None,
             call_hash,
         }

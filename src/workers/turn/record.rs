@@ -350,7 +350,8 @@ impl RunRequest {
 /// A person's decision on one parked call.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Decision {
-    pub(super) decision: DecisionKind,
+    #[serde(rename = "decision")]
+    pub(super) kind: DecisionKind,
     #[serde(default)]
     pub(super) reason: Option<String>,
     /// The call as the person saw it; clients that do not say have seen the parked one.
@@ -423,7 +424,7 @@ mod tests {
 
     #[test]
     fn decisions_are_read_strictly() {
-        let read = |value| Decision::read(Some(value)).map(|decision| decision.decision);
+        let read = |value| Decision::read(Some(value)).map(|decision| decision.kind);
         assert_eq!(read(json!({"decision": "allow"})), Some(DecisionKind::Allow));
         assert_eq!(read(json!({"decision": "maybe"})), None);
         assert_eq!(read(json!({"decision": "deny", "reason": 7})), None);

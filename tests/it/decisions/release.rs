@@ -5,6 +5,7 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::asks_each_run;
+use crate::support::bus::Recorded;
 use crate::turn::Rig;
 
 fn one() -> Vec<(&'static str, &'static str, Value)> {
@@ -143,10 +144,7 @@ async fn changes_at_once_lose_nothing_and_release_what_they_allow() {
         rig.decide("s1", "C", "allow", None),
     );
     rig.t.ended("s1", 1).await;
-    assert_eq!(
-        ran.iter().map(|calls| calls.count()).collect::<Vec<_>>(),
-        [1, 1, 1]
-    );
+    assert_eq!(ran.iter().map(Recorded::count).collect::<Vec<_>>(), [1, 1, 1]);
     rig.t.stop().await;
 }
 

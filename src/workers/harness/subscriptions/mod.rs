@@ -3,26 +3,20 @@
 //! A browser whose handlers vanished is suspended: not counted, tried at most once a second per kind of push, restored
 //! by the first push that succeeds, forgotten at the end.
 
+mod browser;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::queue::{Event, Queue, Waiting};
+use self::browser::{Browser, Suspension};
+use super::queue::{Event, Waiting};
 use crate::config::Config;
-
-/// Events that may wait for one browser over all lanes, as a multiple of the length of one.
-const LANES_FULL: usize = 64;
 
 /// Browsers that are remembered; beyond that the one not heard of for longest is dropped.
 const MOST_BROWSERS: usize = 4_096;
-
-/// Single sessions that one browser may listen to.
-const MOST_SESSIONS: usize = 4_096;
-
-/// Pause between two attempts to reach a suspended browser.
-const TRY_EVERY: Duration = Duration::from_secs(1);
 
 /// A browser or session id.
 pub(super) type Id = Arc<str>;
@@ -98,78 +92,6 @@ pub(super) enum Effect {
 /// A lane that needs somebody to empty it.
 pub(super) type Start = (Id, Lane);
 
-#[derive(Debug, Default)]
-struct Browser {
-    members: HashSet<Member>,
-    suspension: Option<Suspension>,
-    /// Only lanes with a push in flight or about to be; an idle lane takes no memory.
-    lanes: HashMap<Lane, Queue>,
-    /// Events on all lanes together.
-    waiting: usize,
-    /// When it subscribed or answered last, in steps of [`Browsers::now`].
-    heard: u64,
-}
-
-#[derive(Debug)]
-struct Suspension {
-    number: u64,
-    tried: [Option<Instant>; 2],
-}
-
-impl Suspension {
-    fn may_try(&self, lane: &Lane, now: Instant) -> bool {
-        self.tried[lane.kind()].is_none_or(|at| now.duration_since(at) >= TRY_EVERY)
-    }
-}
-
-impl Browser {
-    fn wants(&self, lane: &Lane) -> bool {
-        self.members.contains(&Member::All)
-            || match lane {
-                Lane::Session(session) => self.members.contains(&Member::Session(Arc::clone(session))),
-                Lane::Changes => false,
-            }
-    }
-
-    fn counts(&self) -> bool {
-        !self.members.is_empty() && self.suspension.is_none()
-    }
-
-    /// Forgets what waits on lanes that are not subscribed any more. A push in flight keeps its lane, so that a new
-    /// subscription cannot start a second one beside it.
-    fn drop_unwanted(&mut self) {
-        let mut lanes = std::mem::take(&mut self.lanes);
-        for (lane, queue) in &mut lanes {
-            if !self.wants(lane) {
-                self.waiting -= queue.len();
-                queue.clear();
-            }
-        }
-        self.lanes = lanes;
-    }
-
-    /// Queues an event on a lane. False when too much waits.
-    fn offer(&mut self, lane: &Lane, event: &Event, limits: Limits, now: Instant) -> bool {
-        let queue = self.lanes.entry(lane.clone()).or_default();
-        self.waiting -= queue.len();
-        let fits = queue.offer(event.clone(), limits.queue_len, now);
-        self.waiting += queue.len();
-        fits && self.waiting <= limits.queue_len.saturating_mul(LANES_FULL)
-    }
-
-    fn pop(&mut self, lane: &Lane) -> Option<Waiting> {
-        let waiting = self.lanes.get_mut(lane)?.pop()?;
-        self.waiting -= 1;
-        Some(waiting)
-    }
-
-    fn end(&mut self, lane: &Lane) {
-        if let Some(queue) = self.lanes.remove(lane) {
-            self.waiting -= queue.len();
-        }
-    }
-}
-
 /// All browsers, with an index by session.
 #[derive(Debug, Default)]
 pub(super) struct Browsers {
@@ -204,9 +126,7 @@ impl Browsers {
 
     /// Whether the browser may listen to one more session.
     pub(super) fn has_room(&self, browser: &Id, member: &Member) -> bool {
-        self.known
-            .get(browser)
-            .is_none_or(|entry| entry.members.len() < MOST_SESSIONS || entry.members.contains(member))
+        self.known.get(browser).is_none_or(|entry| entry.has_room(member))
     }
 
     /// Whether events of the session do not reach the browser as things stand.
@@ -222,8 +142,7 @@ impl Browsers {
         let entry = self.known.get_mut(browser).filter(|_| !missed.is_empty())?;
         let lane = Lane::Session(Arc::clone(session));
         let running = entry.lanes.contains_key(&lane);
-        entry.waiting += missed.len();
-        entry.lanes.entry(lane.clone()).or_default().replay(missed);
+        entry.replay(lane.clone(), missed);
         (!running).then(|| (Arc::clone(browser), lane))
     }
 
@@ -405,7 +324,11 @@ impl Browsers {
     }
 
     fn drop_the_quietest(&mut self) {
-        let quietest = self.known.iter().min_by_key(|(_, browser)| browser.heard);
+        let listening = self
+            .known
+            .iter()
+            .filter(|(_, browser)| !browser.members.is_empty());
+        let quietest = listening.min_by_key(|(_, browser)| browser.heard);
         if let Some(browser) = quietest.map(|(id, _)| Arc::clone(id)) {
             tracing::warn!(%browser, "too many browsers, the one not heard of for longest is dropped");
             self.remove(&browser);
