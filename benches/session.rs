@@ -5,6 +5,8 @@
 
 #![expect(clippy::expect_used, reason = "a bench that cannot run has nothing to say")]
 
+#[path = "support/memory.rs"]
+mod memory;
 mod support;
 
 use std::io::{Read, Write};
@@ -18,6 +20,7 @@ use harness::model::api::session::{Append, AppendRequest};
 use harness::scripted::{Reply, Script};
 use serde_json::json;
 
+use memory::resident_mb;
 use support::bare::Bare;
 use support::figures::{Samples, say, say_load};
 use support::model::usual_pieces;
@@ -241,17 +244,4 @@ fn is_ready() -> bool {
     let mut answer = String::new();
     let asked = stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
     asked.is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 200")
-}
-
-fn resident_mb(process: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap_or_default();
-    let kilobytes = line
-        .split_whitespace()
-        .nth(1)
-        .and_then(|text| text.parse::<f64>().ok());
-    kilobytes.unwrap_or_default() / 1024.0
 }

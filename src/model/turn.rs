@@ -56,6 +56,10 @@ pub struct AwaitingCall {
     /// Its payload, unredacted: what is shown is what runs.
     #[serde(default)]
     pub args: Value,
+    /// Hash of this one call, its target and its payload; a decision that carries it can be meant for nothing else. Absent
+    /// in records of other releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_hash: Option<String>,
 }
 
 /// Why a run failed.

@@ -410,8 +410,9 @@ async fn c11_case_12_and_13_a_call_is_asked_for_and_allowed() {
     let asked = console.rig.t.record("asked", json!("ran"));
     console.send("console-a", "go").await;
     console.asks("console-a", &["c1"]).await;
-    let waiting = json!([{ "function_call_id": "c1", "function_id": "asked", "args": { "call": "c1" } }]);
     let parked = console.events("console-a").pop().unwrap();
+    let hash = &parked["new_value"]["awaiting_approval"][0]["call_hash"];
+    let waiting = json!([{ "function_call_id": "c1", "function_id": "asked", "args": { "call": "c1" }, "call_hash": hash }]);
     assert_eq!(
         (
             &parked["new_value"]["state"],

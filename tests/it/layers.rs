@@ -57,6 +57,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("iii_sdk", &["bus/iii/"]),
     ("notify", &["watch.rs"]),
     ("reqwest", &["http.rs", "workers/providers/"]),
+    ("ring", &["workers/turn/parked.rs"]),
     (
         "rusqlite",
         &[

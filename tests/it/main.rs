@@ -23,6 +23,8 @@ mod console;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod decisions;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod engine_configuration;
@@ -78,3 +80,5 @@ mod turn;
 mod types;
 #[cfg(test)]
 mod ui;
+#[cfg(test)]
+mod ui_replay;

@@ -237,6 +237,7 @@ fn agent_events() -> Vec<AgentEvent> {
         function_call_id: "c-9".into(),
         function_id: "shell::fs::ls".into(),
         args: json!({ "path": "/srv" }),
+        call_hash: None,
     };
     let failed = TurnError {
         kind: "transition_error".into(),

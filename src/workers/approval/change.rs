@@ -2,18 +2,16 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::State;
 use super::checked::{self, Checked, Readable};
 use super::settings::{Record, SCOPE};
-use crate::bus::{CallContext, Cx};
+use super::wake;
+use crate::bus::Cx;
 use crate::error::Result;
-use crate::model::api::approval::{Mode, Settings};
+use crate::model::api::approval::Settings;
 use crate::model::{FunctionId, SessionId};
-
-/// Looks again at the calls that wait for approval in a session (contract 02 §6.3); harmless when there are none.
-const WAKE: &str = "turn::function_awaiting_approval";
 
 /// Request of the functions that change a list.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -93,7 +91,7 @@ pub(super) async fn change(
 ) -> Answer {
     match try_change(cx, session_id, edit).await {
         Ok(settings) => {
-            wake(cx, session_id, &settings);
+            wake::settings_changed(cx, session_id, &settings);
             Answer::Settings(settings)
         }
         Err(error) => {
@@ -132,19 +130,4 @@ async fn try_change(
         cx.scope(SCOPE).set(session_id, &record).await?;
     }
     Ok(record.settings(cx.state().default_mode()))
-}
-
-/// A waiting call may be allowed now (contract 03 weakness 3).
-fn wake(cx: &Cx<State>, session_id: &SessionId, settings: &Settings) {
-    let can_release = settings.mode != Mode::Manual || !settings.approved_always.is_empty();
-    if can_release {
-        // The caller's metadata and cancel token are none of the turn's business.
-        let context = CallContext {
-            baggage: cx.context().baggage.clone(),
-            traceparent: cx.context().traceparent.clone(),
-            ..CallContext::default()
-        };
-        cx.bus()
-            .notify(&context, WAKE, json!({ "session_id": session_id }));
-    }
 }

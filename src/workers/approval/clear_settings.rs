@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::State;
 use super::change::Outcome;
 use super::checked::{self, Checked, Readable};
-use super::settings::SCOPE;
+use super::settings::{Record, SCOPE};
+use super::{State, wake};
 use crate::bus::{Cx, Function};
 use crate::error::Result;
 use crate::model::SessionId;
@@ -50,7 +50,11 @@ impl Function for ClearSettings {
         let _guard = cx.bus().hold(&super::settings_hold(&session_id)).await;
         // A stored null would make a later update of a field fail without a word, so the row goes.
         Ok(match cx.scope(SCOPE).delete(&session_id).await {
-            Ok(_) => Outcome::done(),
+            Ok(_) => {
+                let settings = Record::default().settings(cx.state().default_mode());
+                wake::settings_changed(cx, &session_id, &settings);
+                Outcome::done()
+            }
             Err(error) => Outcome::failed(error.to_string()),
         })
     }

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::State;
 use super::entry::{self, Changed, Entry, Providers};
+use super::wake;
 use crate::bus::{CallOptions, Cx};
 use crate::error::{Error, Result};
 use crate::model::api::approval::Mode;
@@ -99,7 +100,10 @@ impl<'a> Follower<'a> {
         match read(self.cx).await {
             Ok(entry) => {
                 self.pause = FIRST_PAUSE;
-                self.cx.state().set_default_mode(entry.mode.unwrap_or_default());
+                let mode = entry.mode.unwrap_or_default();
+                if self.cx.state().set_default_mode(mode) {
+                    wake::default_changed(self.cx, mode).await;
+                }
                 self.latest = Some(entry.providers);
                 self.refresh_at = Some(Instant::now() + DEBOUNCE);
             }

@@ -17,6 +17,7 @@ mod remove_always_allow;
 mod resolve;
 mod set_mode;
 mod settings;
+mod wake;
 
 use std::hash::RandomState;
 use std::sync::{Mutex, PoisonError};
@@ -47,11 +48,14 @@ impl State {
         **self.default_mode.load()
     }
 
-    fn set_default_mode(&self, mode: Mode) {
-        if self.default_mode() != mode {
+    /// Answers whether it was another one.
+    fn set_default_mode(&self, mode: Mode) -> bool {
+        let changes = self.default_mode() != mode;
+        if changes {
             tracing::info!(?mode, "default permission mode");
             self.default_mode.store(mode.into());
         }
+        changes
     }
 
     fn set_processed(&self, providers: Providers) {

@@ -1,7 +1,8 @@
 //! `approval::resolve`: writes a person's decision on one waiting call (contract 03 §2.1).
 //!
 //! Exactly one state write; the turn is woken by its own trigger on the scope `approvals`. Whether a call waits at all is
-//! not asked here: the turn honours only what is written after it found the call waiting.
+//! not asked here: the turn honours only what is written after it found the call waiting. A client that says which call it
+//! saw is told when another one waits under that id.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -10,12 +11,15 @@ use serde_json::{Map, Value, json};
 use super::State;
 use super::change::Outcome;
 use super::checked::{self, Checked, Readable};
-use crate::bus::{Cx, Function};
+use crate::bus::{CallOptions, Cx, Function};
 use crate::error::Result;
 use crate::model::{CallId, SessionId};
 
 /// State scope of the decisions, by `<session>/<call>`.
 const SCOPE: &str = "approvals";
+
+/// Limit of the look at what waits, milliseconds.
+const LOOK_MS: u64 = 2_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -44,6 +48,9 @@ pub(super) struct Request {
     pub(super) decision: Decision,
     /// In the person's own words.
     pub(super) reason: Option<String>,
+    /// `call_hash` of the call as the person saw it in the list of waiting calls; without it the decision is for the call
+    /// that waits under the id.
+    pub(super) call_hash: Option<String>,
 }
 
 impl Readable for Request {
@@ -57,12 +64,17 @@ impl Readable for Request {
                 Some("aborted") => Decision::Aborted,
                 _ => return Err("decision must be one of allow, deny, aborted".into()),
             },
-            reason: match members.get("reason") {
-                None | Some(Value::Null) => None,
-                Some(Value::String(reason)) => Some(reason.clone()),
-                Some(_) => return Err("reason must be a string".into()),
-            },
+            reason: optional_text(members, "reason")?,
+            call_hash: optional_text(members, "call_hash")?,
         })
+    }
+}
+
+fn optional_text(members: &Map<String, Value>, name: &str) -> Result<Option<String>, String> {
+    match members.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(format!("{name} must be a string")),
     }
 }
 
@@ -86,8 +98,14 @@ impl Function for Resolve {
                 return Ok(Outcome::failed("invalid_payload"));
             }
         };
+        let mut row = json!({ "decision": request.decision, "reason": request.reason });
+        if let Some(seen) = &request.call_hash {
+            if another_call_waits(cx, &request, seen).await {
+                return Ok(Outcome::failed("call_changed"));
+            }
+            row["call_hash"] = seen.as_str().into();
+        }
         let key = format!("{}/{}", request.session_id, request.function_call_id);
-        let row = json!({ "decision": request.decision, "reason": request.reason });
         Ok(match cx.scope(SCOPE).set(&key, &row).await {
             Ok(_) => Outcome::done(),
             Err(error) => {
@@ -96,4 +114,22 @@ impl Function for Resolve {
             }
         })
     }
+}
+
+/// Whether a call waits under that id that is not the one that was seen. The turn checks again when it applies the decision;
+/// asking here only lets the person know.
+async fn another_call_waits(cx: &Cx<State>, request: &Request, seen: &str) -> bool {
+    let of_session = json!({ "session_id": request.session_id });
+    let view = cx
+        .invoke("turn::get_state", of_session, CallOptions::timeout_ms(LOOK_MS))
+        .await
+        .unwrap_or_default();
+    let waiting = view.get("awaiting_approval").and_then(Value::as_array);
+    waiting.into_iter().flatten().any(|call| {
+        call.get("function_call_id").and_then(Value::as_str) == Some(&*request.function_call_id)
+            && call
+                .get("call_hash")
+                .and_then(Value::as_str)
+                .is_some_and(|hash| hash != seen)
+    })
 }

@@ -9,8 +9,9 @@ use tokio::time::Instant;
 use super::announced::Announced;
 use super::queue::Event;
 use super::subscriptions::{Browsers, Effect, Id, Lane, Limits, Member, Outcome, Start};
+use super::turn_log::TurnLog;
 use crate::bus::{Baggage, Bus, CallContext, CallOptions, StreamItem};
-use crate::error::Error;
+use crate::error::{Error, Result};
 
 /// Stream of the agent events (contract 01 §7).
 pub(super) const EVENTS: &str = "agent::events";
@@ -18,14 +19,45 @@ pub(super) const EVENTS: &str = "agent::events";
 /// Subscriptions, queues and the tasks that empty them.
 #[derive(Debug, Default)]
 pub(super) struct Bridge {
+    /// Held from the note of an event to its place in the queues, so that a late listener misses nothing and gets nothing
+    /// twice. Always taken before `browsers`.
+    turns: Mutex<TurnLog>,
     browsers: Mutex<Browsers>,
     announced: Mutex<Announced>,
 }
 
 impl Bridge {
-    /// Adds a subscription; answers the number of browsers.
-    pub(super) fn subscribe(&self, browser: &str, member: Member) -> usize {
-        self.browsers().subscribe(&Arc::from(browser), member)
+    /// Adds a subscription; answers the number of browsers. With `replay` a browser that was not reached by the session's
+    /// events gets those of its current turn first.
+    ///
+    /// # Errors
+    /// The browser listens to too many sessions.
+    pub(super) fn subscribe(
+        self: &Arc<Self>,
+        bus: &Bus,
+        browser: &str,
+        member: Member,
+        replay: bool,
+    ) -> Result<usize> {
+        let browser: Id = Arc::from(browser);
+        let turns = self.turns();
+        let mut browsers = self.browsers();
+        if !browsers.has_room(&browser, &member) {
+            return Err(Error::invalid(
+                "too many subscriptions of one browser; subscribe to all sessions with null",
+            ));
+        }
+        let missed = match &member {
+            Member::Session(session) if replay && browsers.misses(&browser, session) => {
+                Some((Arc::clone(session), turns.told(session)))
+            }
+            Member::Session(_) | Member::All => None,
+        };
+        let total = browsers.subscribe(&browser, member);
+        let start = missed.and_then(|(session, told)| browsers.replay(&browser, &session, told));
+        drop((browsers, turns));
+        self.run(bus, start.into_iter().collect(), &[]);
+        Ok(total)
     }
 
     /// Removes a subscription; answers the number of browsers.
@@ -51,9 +83,12 @@ impl Bridge {
     /// Queues an event of a session for its listeners.
     pub(super) fn event(self: &Arc<Self>, bus: &Bus, session: &Id, event: Arc<Value>) {
         let limits = Limits::of(&bus.config());
-        let (starts, evicted) = self
-            .browsers()
-            .offer(session, &Event::new(event), limits, Instant::now());
+        let event = Event::new(event);
+        let (starts, evicted) = {
+            let mut turns = self.turns();
+            turns.note(session, &event);
+            self.browsers().offer(session, &event, limits, Instant::now())
+        };
         self.run(bus, starts, &evicted);
     }
 
@@ -67,6 +102,7 @@ impl Bridge {
     /// Tells all-sessions listeners that a session is gone.
     pub(super) fn session_deleted(self: &Arc<Self>, bus: &Bus, session: &Id) {
         self.announced().forget(session);
+        self.turns().forget(session);
         self.change(bus, json!({ "added": [], "removed": [&**session] }));
     }
 
@@ -85,6 +121,10 @@ impl Bridge {
         for (browser, lane) in starts {
             bus.spawn(pump(Arc::clone(self), bus.clone(), browser, lane));
         }
+    }
+
+    fn turns(&self) -> MutexGuard<'_, TurnLog> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn browsers(&self) -> MutexGuard<'_, Browsers> {

@@ -12,6 +12,8 @@ mod agent_event_handler;
 mod announced;
 mod bridge;
 #[cfg(test)]
+mod bridge_load_tests;
+#[cfg(test)]
 mod bridge_tests;
 mod builtin;
 mod check_permissions;
@@ -31,6 +33,7 @@ mod subscriptions;
 #[cfg(test)]
 mod testing;
 mod trigger;
+mod turn_log;
 mod unsubscribe;
 
 use std::sync::Arc;

@@ -27,10 +27,24 @@ impl Event {
         let kind = delta_of(&json).map(|(kind, _)| kind);
         Self { json, kind }
     }
+
+    pub(super) fn json(&self) -> &Value {
+        &self.json
+    }
+
+    /// Whether it is a delta that can be put behind another one.
+    pub(super) fn follows(&self, earlier: &Waiting) -> bool {
+        self.kind.is_some() && self.kind == earlier.event.kind
+    }
+
+    /// Length of its delta; `None` for every other event.
+    pub(super) fn delta_bytes(&self) -> Option<usize> {
+        delta_of(&self.json).map(|(_, text)| text.len())
+    }
 }
 
 /// An event that waits, or a run of merged deltas.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Waiting {
     event: Event,
     /// Takes the place of the event's own delta: the concatenation of a run.
@@ -50,7 +64,7 @@ impl Waiting {
     }
 
     /// Puts a later delta of the same kind behind this one: the later event, with both texts.
-    fn append(self, later: Self) -> Self {
+    pub(super) fn append(self, later: Self) -> Self {
         let mut text = self.merged.unwrap_or_else(|| own_delta(&self.event));
         match &later.merged {
             Some(more) => text.push_str(more),
@@ -63,6 +77,12 @@ impl Waiting {
     }
 }
 
+impl From<Event> for Waiting {
+    fn from(event: Event) -> Self {
+        Self { event, merged: None }
+    }
+}
+
 /// Ordered and bounded; one push of it is in flight at a time.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -70,18 +90,16 @@ pub(super) struct Queue {
     /// Whether neighbours that can be merged may be waiting.
     mergeable: bool,
     full_since: Option<Instant>,
+    /// Events told again to a late listener; they came at once and are no sign of a slow one.
+    replayed: usize,
 }
 
 impl Queue {
     /// Puts an event at the end. False when the queue was full for too long, or far too full.
     pub(super) fn offer(&mut self, event: Event, length: usize, now: Instant) -> bool {
-        let follows = event.kind.is_some()
-            && self
-                .items
-                .back()
-                .is_some_and(|last| last.event.kind == event.kind);
-        self.mergeable |= follows;
-        self.items.push_back(Waiting { event, merged: None });
+        let length = length.saturating_add(self.replayed);
+        self.mergeable |= self.items.back().is_some_and(|last| event.follows(last));
+        self.items.push_back(event.into());
         if self.items.len() > length && self.mergeable {
             self.merge_neighbours();
         }
@@ -94,8 +112,20 @@ impl Queue {
             && self.items.len() <= length.saturating_mul(HARD_FACTOR)
     }
 
+    /// Puts what a late listener missed at the end.
+    pub(super) fn replay(&mut self, missed: Vec<Waiting>) {
+        self.replayed += missed.len();
+        self.items.extend(missed);
+    }
+
+    /// How many events wait.
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
     /// Takes the oldest.
     pub(super) fn pop(&mut self) -> Option<Waiting> {
+        self.replayed = self.replayed.saturating_sub(1);
         self.items.pop_front()
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Harness;
 use crate::bus::{self, Cx, Function};
@@ -36,7 +36,13 @@ impl Function for SessionCreated {
         let bridge = &cx.state().bridge;
         match read(&event) {
             Some(News::Created(session)) => bridge.session_created(cx.bus(), &Arc::from(session)),
-            Some(News::Deleted(session)) => bridge.session_deleted(cx.bus(), &Arc::from(session)),
+            Some(News::Deleted(session)) => {
+                bridge.session_deleted(cx.bus(), &Arc::from(session.as_str()));
+                // Settings end with their session (contract 03 weakness 15).
+                let settings = json!({ "session_id": session });
+                cx.bus()
+                    .notify(cx.context(), "approval::clear_settings", settings);
+            }
             None => {}
         }
         Ok(())

@@ -24,6 +24,11 @@ pub(super) struct Request {
     /// One session; null, or anything that is not a string, stands for all of them.
     #[serde(default)]
     pub(super) session_id: Option<String>,
+    /// Ours: true asks for the events of the session's current turn, so that a page opened in the middle of one can show it.
+    /// They come first, in order, as the same pushes; deltas are merged. Nothing for all sessions, nor for a browser that
+    /// listens to the session already.
+    #[serde(default)]
+    pub(super) replay: bool,
 }
 
 /// Response of `ui::subscribe` and `ui::unsubscribe`.
@@ -53,6 +58,7 @@ impl Request {
             Some(Value::String(id)) => Some(id),
             _ => None,
         };
+        let replay = object.remove("replay") == Some(Value::Bool(true));
         for (name, id) in [
             ("browser_id", Some(&browser_id)),
             ("session_id", session_id.as_ref()),
@@ -66,6 +72,7 @@ impl Request {
         Ok(Self {
             browser_id,
             session_id,
+            replay,
         })
     }
 
@@ -97,7 +104,11 @@ impl Function for Subscribe {
             session = request.session_id.as_deref().unwrap_or("(all)"),
             "browser subscribes"
         );
-        let total_browsers = cx.state().bridge.subscribe(&request.browser_id, request.member());
+        let (browser, member) = (&request.browser_id, request.member());
+        let total_browsers = cx
+            .state()
+            .bridge
+            .subscribe(cx.bus(), browser, member, request.replay)?;
         Ok(Response {
             ok: true,
             total_browsers,

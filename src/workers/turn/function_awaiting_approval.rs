@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::flight::{self, Flight};
 use super::function_execute::{finalize, is_retry_safe};
+use super::parked::Parked;
 use super::record::{APPROVALS, Decision, DecisionKind, ExecutedCall, TurnRecord};
 use super::runner::{self, StepReply, StepRequest};
 use super::session::{Outcome, Session};
@@ -12,8 +13,8 @@ use super::{Turns, gate};
 use crate::bus::{Cx, Function, Write};
 use crate::error::{Error, Result};
 use crate::model::api::approval::Settings;
-use crate::model::{AgentEvent, AwaitingCall, FunctionCall, FunctionResult, TurnState};
-use crate::rules::{Floor, denial};
+use crate::model::{AgentEvent, FunctionResult, TurnState};
+use crate::rules::{consult, denial};
 
 /// `turn::function_awaiting_approval`.
 #[derive(Debug)]
@@ -60,34 +61,34 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
 
 /// Looks at every parked call: those with a decision to run go to the flight, those with a result are answered.
 async fn scan(session: &Session, record: &mut TurnRecord, flight: &mut Flight) -> Result<Vec<ExecutedCall>> {
+    let place = record.place();
     let (_, work, awaiting) = record.batch()?;
     awaiting.retain(|entry| !work.executed.contains_key(&entry.function_call_id));
     let (entries, started) = (awaiting.clone(), work.started.clone());
     let mut settled = Vec::new();
     let mut snapshot = None;
     for entry in entries {
-        let call = parked_call(&entry);
+        let parked = Parked::read(&place, &entry);
+        let call = parked.call.clone();
         if flight.has(&call.id) {
             continue;
         }
-        if started.contains_key(&call.id) && !is_retry_safe(session, &call).await {
-            settled.push(flight::executed(call.clone(), flight::interrupted(&call), 0));
-            continue;
-        }
-        match decide(session, &call, &mut snapshot).await? {
-            None => {}
-            Some(Decision {
-                decision: DecisionKind::Allow,
-                ..
-            }) => flight.queue(call),
-            Some(Decision { decision, reason }) => {
-                settled.push(flight::executed(
-                    call.clone(),
-                    refused(&call, decision, reason.as_deref()),
-                    0,
-                ));
+        let result = if started.contains_key(&call.id) && !is_retry_safe(session, &call).await {
+            flight::interrupted(&call)
+        } else if parked.changed {
+            tracing::warn!(session_id = %session.id, call = %call.id, "a parked call was changed, it does not run");
+            parked.call_changed()
+        } else {
+            match decide(session, &parked, &mut snapshot).await? {
+                Fate::Waits => continue,
+                Fate::Runs => {
+                    flight.queue(call);
+                    continue;
+                }
+                Fate::Ends(result) => result,
             }
-        }
+        };
+        settled.push(flight::executed(call, result, 0));
     }
     Ok(settled)
 }
@@ -144,46 +145,43 @@ async fn settle(
     flight.launch(session, record, writes, events).await
 }
 
-/// The decision on a parked call: a person's, else what the session's settings say by now.
-async fn decide(
-    session: &Session,
-    call: &FunctionCall,
-    snapshot: &mut Option<(Settings, Arc<Floor>)>,
-) -> Result<Option<Decision>> {
+/// What becomes of a parked call now.
+enum Fate {
+    Waits,
+    Runs,
+    Ends(FunctionResult),
+}
+
+/// The decision on a parked call: a person's, else what the session's settings say by now. Neither lets a call through that
+/// has come to be on the floor.
+async fn decide(session: &Session, parked: &Parked, snapshot: &mut Option<Settings>) -> Result<Fate> {
+    let call = &parked.call;
     let stored = session
         .cx
         .scope(APPROVALS)
         .get(&session.approval_key(&call.id))
         .await?;
-    if let Some(decision) = Decision::read(stored) {
-        return Ok(Some(decision));
-    }
-    let (settings, floor) = if let Some(snapshot) = snapshot {
-        snapshot
-    } else {
-        let floor = gate::floor(session).map_err(Error::Unavailable)?;
-        snapshot.insert((gate::settings(session).await, floor))
+    let meant = Decision::read(stored).filter(|decision| {
+        let meant = parked.is_meant_by(decision);
+        if !meant {
+            tracing::warn!(session_id = %session.id, call = %call.id, "a decision for another call is not used");
+        }
+        meant
+    });
+    let floor = gate::floor(session).map_err(Error::Unavailable)?;
+    let Some(decision) = meant else {
+        let settings = match snapshot {
+            Some(settings) => settings,
+            None => snapshot.insert(gate::settings(session).await),
+        };
+        let released = gate::released(settings, call, &floor);
+        return Ok(if released { Fate::Runs } else { Fate::Waits });
     };
-    let released = gate::released(settings, call, floor);
-    Ok(released.then_some(Decision {
-        decision: DecisionKind::Allow,
-        reason: None,
-    }))
-}
-
-/// What was shown is what runs.
-fn parked_call(entry: &AwaitingCall) -> FunctionCall {
-    FunctionCall {
-        id: entry.function_call_id.clone(),
-        function_id: entry.function_id.clone(),
-        arguments: entry.args.clone(),
+    if decision.kind != DecisionKind::Allow {
+        return Ok(Fate::Ends(parked.refused(&decision)));
     }
-}
-
-fn refused(call: &FunctionCall, decision: DecisionKind, reason: Option<&str>) -> FunctionResult {
-    let refusal = match decision {
-        DecisionKind::Allow | DecisionKind::Deny => denial::Refusal::Denied,
-        DecisionKind::Aborted => denial::Refusal::Aborted,
-    };
-    denial::by_user(&call.function_id, &call.arguments, refusal, reason)
+    if floor.holds(&call.function_id, &consult::rule_args(&call.arguments)) {
+        return Ok(Fate::Ends(denial::human_only(&call.function_id, &call.arguments)));
+    }
+    Ok(Fate::Runs)
 }

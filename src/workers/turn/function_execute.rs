@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::Turns;
 use super::flight::{self, Flight};
 use super::gate::{self, Gate};
 use super::record::{ExecutedCall, PreparedCall, TurnRecord};
 use super::runner::{self, StepReply, StepRequest};
 use super::session::{Outcome, Session};
+use super::{Turns, parked};
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
 use crate::model::{AgentEvent, AgentMessage, AwaitingCall, CallId, FunctionCall, FunctionResult, TurnState};
@@ -100,6 +100,7 @@ async fn plan(
     mut stored: BTreeMap<CallId, ExecutedCall>,
     flight: &mut Flight,
 ) -> Result<(Announcer, Vec<AwaitingCall>)> {
+    let place = record.place();
     let (_, work, awaiting) = record.batch()?;
     let announced = work
         .announced
@@ -152,11 +153,7 @@ async fn plan(
                 executed.is_error = true;
                 work.executed.insert(call.id.clone(), executed);
             }
-            None if pending => parked.push(AwaitingCall {
-                function_call_id: call.id.clone(),
-                function_id: call.function_id.clone(),
-                args: call.arguments.clone(),
-            }),
+            None if pending => parked.push(parked::park(&place, &call)),
             None => flight.queue(call.clone()),
         }
         announcer.add(call, pending, started);

@@ -32,6 +32,7 @@ mod lease;
 mod meters;
 mod on_approval;
 mod outbox;
+mod parked;
 mod preflight;
 mod prompt;
 mod provider_call;

@@ -248,7 +248,12 @@ impl TurnRecord {
 
     /// Key that makes a repeated dispatch of one call recognisable to its target.
     pub(super) fn idempotency_key(&self, call: &CallId) -> String {
-        format!("{}/{}/{}/{call}", self.session_id, self.run(), self.turn_count)
+        format!("{}/{call}", self.place())
+    }
+
+    /// The turn at hand, unlike any other one: session, run, number.
+    pub(super) fn place(&self) -> String {
+        format!("{}/{}/{}", self.session_id, self.run(), self.turn_count)
     }
 
     /// The assistant message whose calls are at work, with the work itself; what function steps rest on.
@@ -345,9 +350,13 @@ impl RunRequest {
 /// A person's decision on one parked call.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Decision {
-    pub(super) decision: DecisionKind,
+    #[serde(rename = "decision")]
+    pub(super) kind: DecisionKind,
     #[serde(default)]
     pub(super) reason: Option<String>,
+    /// The call as the person saw it; clients that do not say have seen the parked one.
+    #[serde(default)]
+    pub(super) call_hash: Option<String>,
 }
 
 /// What a person decided.
@@ -415,7 +424,7 @@ mod tests {
 
     #[test]
     fn decisions_are_read_strictly() {
-        let read = |value| Decision::read(Some(value)).map(|decision| decision.decision);
+        let read = |value| Decision::read(Some(value)).map(|decision| decision.kind);
         assert_eq!(read(json!({"decision": "allow"})), Some(DecisionKind::Allow));
         assert_eq!(read(json!({"decision": "maybe"})), None);
         assert_eq!(read(json!({"decision": "deny", "reason": 7})), None);

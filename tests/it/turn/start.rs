@@ -282,7 +282,8 @@ async fn c02_case_42_get_state_shows_the_view_only() {
     assert_eq!(
         view,
         json!({ "session_id": "s1", "state": "function_awaiting_approval", "turn_count": 1,
-            "awaiting_approval": [{ "function_call_id": "A", "function_id": "f", "args": { "x": 1 } }] })
+            "awaiting_approval": [{ "function_call_id": "A", "function_id": "f", "args": { "x": 1 },
+                "call_hash": view["awaiting_approval"][0]["call_hash"] }] })
     );
     assert_eq!(
         rig.t

@@ -3,17 +3,20 @@
 //! A browser whose handlers vanished is suspended: not counted, tried at most once a second per kind of push, restored
 //! by the first push that succeeds, forgotten at the end.
 
+mod browser;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::queue::{Event, Queue, Waiting};
+use self::browser::{Browser, Suspension};
+use super::queue::{Event, Waiting};
 use crate::config::Config;
 
-/// Pause between two attempts to reach a suspended browser.
-const TRY_EVERY: Duration = Duration::from_secs(1);
+/// Browsers that are remembered; beyond that the one not heard of for longest is dropped.
+const MOST_BROWSERS: usize = 4_096;
 
 /// A browser or session id.
 pub(super) type Id = Arc<str>;
@@ -89,52 +92,6 @@ pub(super) enum Effect {
 /// A lane that needs somebody to empty it.
 pub(super) type Start = (Id, Lane);
 
-#[derive(Debug, Default)]
-struct Browser {
-    members: HashSet<Member>,
-    suspension: Option<Suspension>,
-    /// Only lanes with a push in flight or about to be; an idle lane takes no memory.
-    lanes: HashMap<Lane, Queue>,
-}
-
-#[derive(Debug)]
-struct Suspension {
-    number: u64,
-    tried: [Option<Instant>; 2],
-}
-
-impl Suspension {
-    fn may_try(&self, lane: &Lane, now: Instant) -> bool {
-        self.tried[lane.kind()].is_none_or(|at| now.duration_since(at) >= TRY_EVERY)
-    }
-}
-
-impl Browser {
-    fn wants(&self, lane: &Lane) -> bool {
-        self.members.contains(&Member::All)
-            || match lane {
-                Lane::Session(session) => self.members.contains(&Member::Session(Arc::clone(session))),
-                Lane::Changes => false,
-            }
-    }
-
-    fn counts(&self) -> bool {
-        !self.members.is_empty() && self.suspension.is_none()
-    }
-
-    /// Forgets what waits on lanes that are not subscribed any more. A push in flight keeps its lane, so that a new
-    /// subscription cannot start a second one beside it.
-    fn drop_unwanted(&mut self) {
-        let mut lanes = std::mem::take(&mut self.lanes);
-        for (lane, queue) in &mut lanes {
-            if !self.wants(lane) {
-                queue.clear();
-            }
-        }
-        self.lanes = lanes;
-    }
-}
-
 /// All browsers, with an index by session.
 #[derive(Debug, Default)]
 pub(super) struct Browsers {
@@ -142,6 +99,7 @@ pub(super) struct Browsers {
     by_session: HashMap<Id, HashSet<Id>>,
     everywhere: HashSet<Id>,
     suspensions: u64,
+    now: u64,
 }
 
 impl Browsers {
@@ -155,10 +113,37 @@ impl Browsers {
                 .or_default()
                 .insert(Arc::clone(browser)),
         };
+        self.now += 1;
         let entry = self.known.entry(Arc::clone(browser)).or_default();
         entry.members.insert(member);
         entry.suspension = None;
+        entry.heard = self.now;
+        if self.known.len() > MOST_BROWSERS {
+            self.drop_the_quietest();
+        }
         self.total()
+    }
+
+    /// Whether the browser may listen to one more session.
+    pub(super) fn has_room(&self, browser: &Id, member: &Member) -> bool {
+        self.known.get(browser).is_none_or(|entry| entry.has_room(member))
+    }
+
+    /// Whether events of the session do not reach the browser as things stand.
+    pub(super) fn misses(&self, browser: &Id, session: &Id) -> bool {
+        let lane = Lane::Session(Arc::clone(session));
+        self.known
+            .get(browser)
+            .is_none_or(|entry| entry.suspension.is_some() || !entry.wants(&lane))
+    }
+
+    /// Puts what a late listener missed before what comes; answers the lane if somebody must start it.
+    pub(super) fn replay(&mut self, browser: &Id, session: &Id, missed: Vec<Waiting>) -> Option<Start> {
+        let entry = self.known.get_mut(browser).filter(|_| !missed.is_empty())?;
+        let lane = Lane::Session(Arc::clone(session));
+        let running = entry.lanes.contains_key(&lane);
+        entry.replay(lane.clone(), missed);
+        (!running).then(|| (Arc::clone(browser), lane))
     }
 
     /// Takes one subscription away; answers how many browsers are left.
@@ -228,8 +213,7 @@ impl Browsers {
             if unreachable && !running {
                 continue;
             }
-            let queue = browser.lanes.entry(lane.clone()).or_default();
-            if !queue.offer(event.clone(), limits.queue_len, now) {
+            if !browser.offer(lane, event, limits, now) {
                 self.remove(&id);
                 evicted.push(id);
             } else if !running {
@@ -242,7 +226,7 @@ impl Browsers {
     /// What to push next on a lane. `None` ends the lane; the next event starts it again.
     pub(super) fn next(&mut self, browser: &Id, lane: &Lane, now: Instant) -> Option<Waiting> {
         let entry = self.known.get_mut(browser)?;
-        while let Some(waiting) = entry.lanes.get_mut(lane).and_then(Queue::pop) {
+        while let Some(waiting) = entry.pop(lane) {
             let Some(suspension) = &mut entry.suspension else {
                 return Some(waiting);
             };
@@ -251,7 +235,7 @@ impl Browsers {
                 return Some(waiting);
             }
         }
-        entry.lanes.remove(lane);
+        entry.end(lane);
         self.tidy(browser);
         None
     }
@@ -271,6 +255,8 @@ impl Browsers {
         match (outcome, &mut entry.suspension) {
             (Outcome::Delivered, suspension) => {
                 *suspension = None;
+                self.now += 1;
+                entry.heard = self.now;
                 Effect::None
             }
             (Outcome::Failed, _) => Effect::None,
@@ -312,7 +298,7 @@ impl Browsers {
     /// Ends a lane with whatever still waits on it.
     pub(super) fn abandon(&mut self, browser: &Id, lane: &Lane) {
         if let Some(entry) = self.known.get_mut(browser) {
-            entry.lanes.remove(lane);
+            entry.end(lane);
             self.tidy(browser);
         }
     }
@@ -335,6 +321,18 @@ impl Browsers {
             self.forget_in_index(browser, member);
         }
         self.tidy(browser);
+    }
+
+    fn drop_the_quietest(&mut self) {
+        let listening = self
+            .known
+            .iter()
+            .filter(|(_, browser)| !browser.members.is_empty());
+        let quietest = listening.min_by_key(|(_, browser)| browser.heard);
+        if let Some(browser) = quietest.map(|(id, _)| Arc::clone(id)) {
+            tracing::warn!(%browser, "too many browsers, the one not heard of for longest is dropped");
+            self.remove(&browser);
+        }
     }
 
     fn forget_in_index(&mut self, browser: &Id, member: &Member) {

@@ -1,3 +1,4 @@
+use super::browser::TRY_EVERY;
 use super::*;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};

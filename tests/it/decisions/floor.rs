@@ -1,0 +1,164 @@
+//! What no mode, list, rule or click lets an agent do (contract 03 §4, field lesson A5).
+
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+
+use super::asks_each_run;
+use crate::support::{TestOptions, stub};
+use crate::turn::{Rig, of_type};
+
+/// Every function that is for people only, and every entry of the floor.
+fn forbidden() -> Vec<(&'static str, Value)> {
+    let session = || json!({ "session_id": "s1", "function_id": "ask", "mode": "full" });
+    let row = |scope: &str| json!({ "scope": scope, "key": "s1", "value": {}, "ops": [] });
+    let mut list = vec![
+        (
+            "run::start",
+            json!({ "session_id": "s9", "provider": "stub", "model": "m" }),
+        ),
+        ("run::abort", session()),
+        ("harness::trigger", json!({ "payload": {} })),
+        ("configuration::get", json!({ "id": "harness" })),
+        ("configuration::set", json!({ "id": "harness", "value": {} })),
+        ("configuration::register", json!({ "id": "x" })),
+        ("harness::provider::resolve", json!({ "provider": "openai" })),
+        ("harness::provider::register", json!({ "id": "x" })),
+        ("models::register", json!({ "models": [] })),
+        (
+            "approval::resolve",
+            json!({ "session_id": "s1", "function_call_id": "A", "decision": "allow" }),
+        ),
+        ("approval::on_harness_config", json!({})),
+    ];
+    for id in [
+        "approval::set_mode",
+        "approval::add_always_allow",
+        "approval::remove_always_allow",
+        "approval::approve_always",
+        "approval::get_settings",
+        "approval::clear_settings",
+    ] {
+        list.push((id, session()));
+    }
+    for id in ["state::set", "state::update", "state::delete"] {
+        for scope in [
+            "approvals",
+            "approval_settings",
+            "turn_state",
+            "turn_lease",
+            "run_request",
+            "budgets",
+        ] {
+            list.push((id, row(scope)));
+        }
+    }
+    list
+}
+
+#[tokio::test]
+async fn what_is_for_people_is_denied_in_every_mode() {
+    let list: Vec<(String, &str, Value)> = forbidden()
+        .into_iter()
+        .enumerate()
+        .map(|(n, (id, payload))| (format!("c{n:02}"), id, payload))
+        .collect();
+    for mode in ["manual", "auto", "full"] {
+        let calls = list.clone();
+        let answer = move |number: usize, _: &Value| {
+            let calls: Vec<(&str, &str, Value)> = calls
+                .iter()
+                .map(|(call, id, payload)| (call.as_str(), *id, payload.clone()))
+                .collect();
+            if number == 0 {
+                stub::calls(&calls)
+            } else {
+                stub::says(&["done"])
+            }
+        };
+        let rig = Rig::allowing(answer).await;
+        for (_, id, _) in &list {
+            for click in ["approval::approve_always", "approval::add_always_allow"] {
+                let request = json!({ "session_id": "s1", "function_id": id });
+                rig.t.ok(click, request).await;
+            }
+        }
+        let request = json!({ "session_id": "s1", "mode": mode });
+        let settings = rig.t.ok("approval::set_mode", request).await;
+        let events = rig.run("s1").await;
+
+        let ends = of_type(&events, "function_execution_end");
+        let denied: Vec<(&Value, &Value, &Value)> = ends
+            .iter()
+            .map(|end| {
+                let details = &end["result"]["details"];
+                (&end["function_call_id"], &details["status"], &details["rule_id"])
+            })
+            .collect();
+        let (status, rule) = (json!("denied"), json!("human_only_function"));
+        let calls: Vec<Value> = list.iter().map(|(call, ..)| json!(call)).collect();
+        let expected: Vec<_> = calls.iter().map(|call| (call, &status, &rule)).collect();
+        assert_eq!(denied, expected, "mode {mode}");
+        let now = rig
+            .t
+            .ok("approval::get_settings", json!({ "session_id": "s1" }))
+            .await;
+        assert_eq!(now, settings);
+        assert_eq!(
+            rig.t.ok("state::list", json!({ "scope": "approvals" })).await,
+            json!([])
+        );
+        rig.t.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn the_floor_takes_nothing_else() {
+    let list = vec![
+        (
+            "A",
+            "state::set",
+            json!({ "scope": "notes", "key": "k", "value": 1 }),
+        ),
+        ("B", "state::get", json!({ "scope": "approvals", "key": "k" })),
+        (
+            "C",
+            "state::set",
+            json!({ "scope": "approvals2", "key": "k", "value": 2 }),
+        ),
+    ];
+    let rig = Rig::allowing(asks_each_run(list)).await;
+    let events = rig.run("s1").await;
+    let ends = of_type(&events, "function_execution_end");
+    assert_eq!(
+        ends.iter().map(|end| &end["is_error"]).collect::<Vec<_>>(),
+        [false, false, false]
+    );
+    assert_eq!(rig.t.state("notes", "k").await, 1);
+    rig.t.stop().await;
+}
+
+#[tokio::test]
+async fn a_click_does_not_lift_a_floor_that_rose_while_the_call_waited() {
+    let options = TestOptions {
+        rules: Some("rules: []"),
+        ..TestOptions::default()
+    };
+    let rig = Rig::new(options, asks_each_run(vec![("A", "ask", json!({ "n": 1 }))])).await;
+    let asked = rig.t.record("ask", json!({}));
+    rig.parked("s1").await;
+    rig.t
+        .reconfigure(|config| config.permissions.deny_floor = vec![json!("ask")]);
+    let request = json!({ "session_id": "s1", "mode": "full" });
+    rig.t.ok("approval::set_mode", request).await;
+    rig.look("s1").await;
+    assert_eq!(rig.waiting("s1").await.len(), 1);
+    rig.decide("s1", "A", "allow", None).await;
+    let events = rig.t.ended("s1", 1).await;
+    let details = &of_type(&events, "function_execution_end")[0]["result"]["details"];
+    assert_eq!(
+        (&details["status"], &details["rule_id"]),
+        (&json!("denied"), &json!("human_only_function"))
+    );
+    assert_eq!(asked.count(), 0);
+    rig.t.stop().await;
+}

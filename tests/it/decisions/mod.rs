@@ -1,0 +1,58 @@
+//! Decisions on parked calls, from the click to the call: which call a decision is for, when it counts, what else may
+//! release a call and what never does (contract 03 weaknesses 1 to 6, field lessons section 3).
+
+mod floor;
+mod hash;
+mod release;
+mod times;
+
+use serde_json::{Value, json};
+
+use crate::support::stub::{Out, calls, says};
+use crate::turn::Rig;
+
+/// A provider that calls these in the first turn of every run, then ends it.
+fn asks_each_run(
+    list: Vec<(&'static str, &'static str, Value)>,
+) -> impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static {
+    move |_, request| {
+        let last = request["messages"].as_array().unwrap().last().unwrap();
+        if last["role"] == "user" {
+            calls(&list)
+        } else {
+            says(&["done"])
+        }
+    }
+}
+
+impl Rig {
+    /// Starts a run and waits until it is parked; answers the waiting calls.
+    async fn parked(&self, session: &str) -> Vec<Value> {
+        self.start(session).await;
+        self.waiting(session).await
+    }
+
+    /// Waits until the session is parked; answers the waiting calls.
+    async fn waiting(&self, session: &str) -> Vec<Value> {
+        let view = self.t.reaches(session, "function_awaiting_approval").await;
+        view["awaiting_approval"].as_array().unwrap().clone()
+    }
+
+    /// Allows call `A` of the session, as somebody who saw the call with this hash.
+    async fn allow_seen(&self, session: &str, call_hash: &Value) -> Value {
+        let request = json!({
+            "session_id": session, "function_call_id": "A", "decision": "allow", "call_hash": call_hash,
+        });
+        self.t.ok("approval::resolve", request).await
+    }
+
+    /// Has the session look at its decisions; by the answer it has.
+    async fn look(&self, session: &str) -> Value {
+        self.t
+            .ok(
+                "turn::function_awaiting_approval",
+                json!({ "session_id": session }),
+            )
+            .await
+    }
+}
