@@ -1,28 +1,47 @@
 //! Tells when the content of one file changed.
 //!
-//! The parent directory is watched, so a file that is saved by rename, swapped through a symbolic link or created later
-//! is seen as well. Content decides, not events: a touch without a change is silent, and so is a deletion.
+//! Directories are watched, not the file: all those on the way to it, also behind symbolic links. So a file that is saved by
+//! rename, swapped through a link to it or to a directory above it, or created later together with its directory is seen as
+//! well. Content decides, not events: a touch without a change is silent.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs::{self, Metadata};
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
-use notify::{EventKind, RecursiveMode, Watcher as _};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::error::Error;
+
+/// Symbolic links followed on the way to the file; as many as Linux follows.
+const MAX_LINKS: usize = 40;
+
+/// Rounds of finding directories that appear while they are looked for.
+const MAX_ROUNDS: usize = 10;
 
 /// Guard of a watch; dropping it ends the watch.
 #[derive(Debug)]
 pub struct Watcher {
-    /// Holds the sending end of the thread's channel: dropping it ends the thread.
-    _events: notify::RecommendedWatcher,
+    stopped: Arc<AtomicBool>,
+    wake: SyncSender<()>,
 }
 
-/// Calls `on_change`, on a thread of its own, each time the content of `path` has changed and then stayed the same for
-/// `settle`. Fails with `dependency/unavailable` when the parent directory cannot be watched.
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        // A full channel means the thread is about to wake anyhow.
+        self.wake.try_send(()).ok();
+    }
+}
+
+/// Calls `on_change`, on a thread of its own, each time the content of `path` has changed, or the file is gone, and that has
+/// stayed so for `settle`. Fails with `dependency/unavailable` when nothing can be watched.
 pub fn watch_file(
     path: &Path,
     settle: Duration,
@@ -31,116 +50,208 @@ pub fn watch_file(
     let unavailable = |error: &dyn std::fmt::Display| {
         Error::Unavailable(format!("cannot watch {}: {error}", path.display()))
     };
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
     // One waiting wake is enough: the thread looks at the file, not at the event.
     let (wake, wakes) = sync_channel(1);
-    let mut events =
-        notify::recommended_watcher(move |event| forward(event, &wake)).map_err(|e| unavailable(&e))?;
-    events
-        .watch(directory, RecursiveMode::NonRecursive)
-        .map_err(|e| unavailable(&e))?;
-    let watched = Watched {
-        seen: fs::read(path).ok(),
-        path: path.to_owned(),
+    let names = Names::default();
+    let events = notify::recommended_watcher({
+        let (wake, names) = (wake.clone(), names.clone());
+        move |event| {
+            if names.concern(&event) {
+                // A full channel means a wake is waiting already.
+                wake.try_send(()).ok();
+            }
+        }
+    })
+    .map_err(|e| unavailable(&e))?;
+    let mut watched = Watched {
+        path: std::path::absolute(path).map_err(|e| unavailable(&e))?,
         settle,
+        seen: None,
+        events,
+        names,
+        directories: BTreeMap::new(),
+    };
+    watched.follow_path().map_err(|e| unavailable(&e))?;
+    watched.seen = watched.content();
+    let stopped = Arc::new(AtomicBool::new(false));
+    let guard = Watcher {
+        stopped: Arc::clone(&stopped),
+        wake,
     };
     thread::Builder::new()
         .name("watch-file".into())
-        .spawn(move || watched.run(&wakes, on_change))
+        .spawn(move || watched.run(&wakes, &stopped, on_change))
         .map_err(|e| unavailable(&e))?;
-    Ok(Watcher { _events: events })
+    Ok(guard)
 }
 
-fn forward(event: notify::Result<notify::Event>, wake: &SyncSender<()>) {
-    let is_change = match event {
+/// Names of the directories, links and the file on the way. What happens to other names in busy directories such as the one
+/// for temporary files is not worth a look.
+#[derive(Debug, Clone, Default)]
+struct Names(Arc<Mutex<BTreeSet<OsString>>>);
+
+impl Names {
+    fn concern(&self, event: &notify::Result<notify::Event>) -> bool {
+        let Ok(event) = event else {
+            // Events may have been lost: look.
+            return true;
+        };
         // Reading is an event too; reacting to our own reads would never end.
-        Ok(event) => {
-            let is_write_end = event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write));
-            is_write_end || !event.kind.is_access()
+        let is_write_end = event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write));
+        if event.kind.is_access() && !is_write_end {
+            return false;
         }
-        // Events may have been lost: look.
-        Err(_) => true,
-    };
-    if is_change {
-        // A full channel means a wake is waiting already.
-        wake.try_send(()).ok();
+        let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut concerned = event.paths.iter().filter_map(|path| path.file_name());
+        event.need_rescan() || event.paths.is_empty() || concerned.any(|name| names.contains(name))
+    }
+
+    fn replace(&self, names: BTreeSet<OsString>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = names;
     }
 }
 
 struct Watched {
     path: PathBuf,
     settle: Duration,
+    /// None: no such file.
     seen: Option<Vec<u8>>,
+    events: RecommendedWatcher,
+    names: Names,
+    /// Directories that are watched, or cannot be. One that was removed and made again under the same name is another.
+    directories: BTreeMap<PathBuf, Identity>,
 }
 
 impl Watched {
-    fn run(mut self, wakes: &Receiver<()>, on_change: impl Fn()) {
-        while wakes.recv().is_ok() {
+    fn run(mut self, wakes: &Receiver<()>, stopped: &AtomicBool, on_change: impl Fn()) {
+        while wakes.recv().is_ok() && !stopped.load(Ordering::SeqCst) {
+            // First the watches: what changes after the look is then seen.
+            if let Err(error) = self.follow_path() {
+                tracing::warn!(path = %self.path.display(), %error, "changes of the file may go unnoticed");
+            }
             if self.has_settled_on_new_content() {
                 on_change();
             }
         }
     }
 
+    fn content(&self) -> Option<Vec<u8>> {
+        fs::read(&self.path).ok()
+    }
+
     fn has_settled_on_new_content(&mut self) -> bool {
-        let mut content = fs::read(&self.path).ok();
+        let mut content = self.content();
         if content == self.seen {
             return false;
         }
         loop {
             thread::sleep(self.settle);
-            let later = fs::read(&self.path).ok();
+            let later = self.content();
             if later == content {
                 break;
             }
             content = later;
         }
-        let is_new = content.is_some() && content != self.seen;
-        if is_new {
-            self.seen = content;
-        }
+        let is_new = content != self.seen;
+        self.seen = content;
         is_new
     }
+
+    /// Watches the directories on the way as it is now, and no others. Fails when the last of them cannot be watched; one
+    /// above may be closed to this process.
+    fn follow_path(&mut self) -> notify::Result<()> {
+        let mut outcome = Ok(());
+        for _ in 0..MAX_ROUNDS {
+            let way = Way::to(&self.path);
+            self.names.replace(way.names);
+            let gone: Vec<PathBuf> = self
+                .directories
+                .extract_if(.., |directory, known| way.directories.get(directory) != Some(known))
+                .map(|(directory, _)| directory)
+                .collect();
+            for directory in gone {
+                // Of a directory that was removed the system has dropped the watch already.
+                self.events.unwatch(&directory).ok();
+            }
+            let known = self.directories.len();
+            for (directory, identity) in way.directories {
+                if self.directories.contains_key(&directory) {
+                    continue;
+                }
+                let watching = self.events.watch(&directory, RecursiveMode::NonRecursive);
+                if directory == way.last {
+                    outcome = watching;
+                }
+                self.directories.insert(directory, identity);
+            }
+            if self.directories.len() == known {
+                break;
+            }
+            // What appeared before its directory was watched is found in the next round.
+        }
+        outcome
+    }
 }
+
+/// The way to a file through all directories and symbolic links, as far as it exists.
+#[derive(Debug, Default)]
+struct Way {
+    directories: BTreeMap<PathBuf, Identity>,
+    /// What the steps are called, in all those directories.
+    names: BTreeSet<OsString>,
+    /// The last of the directories.
+    last: PathBuf,
+}
+
+impl Way {
+    fn to(path: &Path) -> Self {
+        let mut way = Self::default();
+        let mut links = 0;
+        // The rest of the way, its next step last.
+        let mut rest = steps(path);
+        while let Some(step) = rest.pop() {
+            let next = way.last.join(&step);
+            way.names.extend(next.file_name().map(OsString::from));
+            let Ok(metadata) = fs::symlink_metadata(&next) else {
+                break;
+            };
+            if metadata.is_symlink() && links < MAX_LINKS {
+                links += 1;
+                // A target that cannot be read is one without steps.
+                rest.extend(steps(&fs::read_link(&next).unwrap_or_default()));
+            } else if metadata.is_dir() {
+                way.directories.insert(next.clone(), identity(&metadata));
+                way.last = next;
+            } else {
+                break;
+            }
+        }
+        way
+    }
+}
+
+/// Steps of a path in reverse. A root among them leads back to it, as joining an absolute path does.
+fn steps(path: &Path) -> Vec<PathBuf> {
+    let meaningful = path.components().filter(|step| *step != Component::CurDir);
+    let mut steps: Vec<PathBuf> = meaningful.map(|step| PathBuf::from(step.as_os_str())).collect();
+    steps.reverse();
+    steps
+}
+
+#[cfg(unix)]
+type Identity = (u64, u64);
+
+#[cfg(unix)]
+fn identity(metadata: &Metadata) -> Identity {
+    use std::os::unix::fs::MetadataExt as _;
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(not(unix))]
+type Identity = ();
+
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> Identity {}
 
 #[cfg(test)]
-mod tests {
-    use std::sync::mpsc::channel;
-
-    use super::*;
-
-    const SETTLE: Duration = Duration::from_millis(100);
-    const PATIENCE: Duration = Duration::from_secs(10);
-
-    #[test]
-    fn each_way_of_saving_is_seen_and_nothing_else() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("file");
-        let content = path.clone();
-        let (changed, changes) = channel();
-        let _watcher = watch_file(&path, SETTLE, move || {
-            changed.send(fs::read_to_string(&content).unwrap()).unwrap();
-        })
-        .unwrap();
-
-        fs::write(&path, "created").unwrap();
-        assert_eq!(changes.recv_timeout(PATIENCE).unwrap(), "created");
-        fs::write(dir.path().join("neighbour"), "x").unwrap();
-        fs::write(&path, "created").unwrap();
-        fs::write(dir.path().join("new"), "renamed").unwrap();
-        fs::rename(dir.path().join("new"), &path).unwrap();
-        assert_eq!(changes.recv_timeout(PATIENCE).unwrap(), "renamed");
-        fs::remove_file(&path).unwrap();
-        fs::write(&path, "again").unwrap();
-        assert_eq!(changes.recv_timeout(PATIENCE).unwrap(), "again");
-    }
-
-    #[test]
-    fn a_directory_that_does_not_exist_is_an_error() {
-        let error = watch_file(Path::new("/nowhere/at/all"), SETTLE, || {}).unwrap_err();
-        assert_eq!(error.code(), "dependency/unavailable");
-    }
-}
+mod tests;
