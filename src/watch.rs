@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -166,7 +166,9 @@ impl Watched {
             self.names.replace(way.names);
             let gone: Vec<PathBuf> = self
                 .directories
-                .extract_if(.., |directory, known| way.directories.get(directory) != Some(known))
+                .extract_if(.., |directory, known| {
+                    way.directories.get(directory) != Some(known)
+                })
                 .map(|(directory, _)| directory)
                 .collect();
             for directory in gone {

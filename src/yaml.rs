@@ -97,7 +97,10 @@ impl<'de> Visitor<'de> for Walk<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         if let Some((Step::Key(wanted), rest)) = self.0.split_first() {
             while let Some(key) = entries.next_key::<Yaml>()? {
-                if into_json(key).and_then(into_name).is_ok_and(|name| name == *wanted) {
+                if into_json(key)
+                    .and_then(into_name)
+                    .is_ok_and(|name| name == *wanted)
+                {
                     entries.next_value_seed(Walk(rest))?;
                 }
                 entries.next_value::<IgnoredAny>()?;

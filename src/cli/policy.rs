@@ -105,7 +105,10 @@ fn explain(args: &ExplainArgs, path: &Path, deny_floor: &[Value]) -> Result<Exit
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            complain(&format!("{}: no such file, so there are no rules", path.display()));
+            complain(&format!(
+                "{}: no such file, so there are no rules",
+                path.display()
+            ));
             String::new()
         }
         Err(error) => return unusable(format!("{}: {error}", path.display())),
@@ -142,7 +145,10 @@ fn lines(function: &str, args: Map<String, Value>, explanation: &Explanation, te
         None => format!("rule {number}"),
     };
     for passed in &explanation.passed_over {
-        line("passed over", format!("{} `{}`: {}", place(passed.rule), passed.id, passed.why));
+        line(
+            "passed over",
+            format!("{} `{}`: {}", place(passed.rule), passed.id, passed.why),
+        );
     }
     let by = explanation.rule.map(place).unwrap_or_default();
     line(

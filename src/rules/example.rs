@@ -49,7 +49,8 @@ fn run(example: &Value, rule: &Rule, must_match: bool, notes: &mut Notes) {
         return;
     };
     let unlike = if rule.function.matches(function) {
-        rule.first_unlike(&args).map(|unlike| (unlike.found, unlike.why()))
+        rule.first_unlike(&args)
+            .map(|unlike| (unlike.found, unlike.why()))
     } else {
         Some((Found::No, format!("`{function}` is another function")))
     };
@@ -74,7 +75,9 @@ fn read<'a>(example: &'a Value, rule: &'a Rule, notes: &mut Notes) -> Option<Exa
         _ => return notes.error("an example is a function id, or an object with `function` and `args`"),
     };
     if let Some(unknown) = members.keys().find(|name| *name != "function" && *name != "args") {
-        return notes.error(format!("`{unknown}` is unknown in an example; arguments stand under `args`"));
+        return notes.error(format!(
+            "`{unknown}` is unknown in an example; arguments stand under `args`"
+        ));
     }
     let function = match (members.get("function"), rule.function.exact()) {
         (Some(Value::String(function)), _) => function,

@@ -50,7 +50,11 @@ pub struct ModeOutcome {
 
 /// Explains a call; `args` are the caller's own arguments.
 pub fn explain(rules: &RuleSet, floor: &Floor, function_id: &str, args: &Map<String, Value>) -> Explanation {
-    let fitting = rules.rules().iter().zip(1..).filter(|(rule, _)| rule.function.matches(function_id));
+    let fitting = rules
+        .rules()
+        .iter()
+        .zip(1..)
+        .filter(|(rule, _)| rule.function.matches(function_id));
     let mut passed_over = Vec::new();
     let mut decides = None;
     for (rule, number) in fitting {
@@ -111,7 +115,10 @@ mod tests {
         let floor = Floor::compile(&[json!("floor::*")]).unwrap();
         let rules = RuleSet::parse(rules).unwrap();
         let explanation = explain(&rules, &floor, function_id, args.as_object().unwrap());
-        assert_eq!(explanation.verdict, rules.check(function_id, args.as_object().unwrap()));
+        assert_eq!(
+            explanation.verdict,
+            rules.check(function_id, args.as_object().unwrap())
+        );
         explanation
     }
 

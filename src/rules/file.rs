@@ -96,7 +96,9 @@ fn all(entries: &[Value], source: Source, notes: &mut Notes) -> Vec<Rule> {
     for (entry, number) in entries.iter().zip(1..) {
         notes.at(number - 1, |notes| {
             notes.rule(number, name_of(entry), |notes| {
-                let Some(rule) = rule(entry, source, notes) else { return };
+                let Some(rule) = rule(entry, source, notes) else {
+                    return;
+                };
                 match first_of.get(&rule.id) {
                     Some(first) => notes.warning(format!("rule {first} has the same rule id")),
                     None => {

@@ -69,7 +69,12 @@ impl Notes {
     }
 
     /// Walks through the rule at the present place, which is named by its number and its id.
-    pub(super) fn rule<T>(&mut self, number: usize, id: Option<&str>, walk: impl FnOnce(&mut Self) -> T) -> T {
+    pub(super) fn rule<T>(
+        &mut self,
+        number: usize,
+        id: Option<&str>,
+        walk: impl FnOnce(&mut Self) -> T,
+    ) -> T {
         self.rule = match id {
             Some(id) => format!("rule {number} (`{id}`): "),
             None => format!("rule {number}: "),

@@ -281,7 +281,12 @@ mod tests {
             assert!(Pattern::new(pattern).unwrap().is_linear(), "{pattern}");
             assert_eq!(found(pattern, &"a".repeat(100_000)), Found::No, "{pattern}");
         }
-        for pattern in [r"^(?:(a+)+)(?!a)\1b$", r"^(?=(a+)+b)", r"(a*)*(?=b)\1", r"(?<!x)(a|aa)+\1b$"] {
+        for pattern in [
+            r"^(?:(a+)+)(?!a)\1b$",
+            r"^(?=(a+)+b)",
+            r"(a*)*(?=b)\1",
+            r"(?<!x)(a|aa)+\1b$",
+        ] {
             assert!(!Pattern::new(pattern).unwrap().is_linear(), "{pattern}");
             let found = found(pattern, &"a".repeat(200));
             assert!(found != Found::Yes, "{pattern}");

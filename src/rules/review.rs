@@ -10,7 +10,10 @@ pub fn review(rules: &RuleSet, text: &str) -> Vec<Finding> {
     let mut covering: Vec<(usize, &Rule)> = Vec::new();
     let mut findings = Vec::new();
     for (rule, number) in rules.rules().iter().zip(1..) {
-        if let Some((first, by)) = covering.iter().find(|(_, other)| other.function.covers(&rule.function)) {
+        if let Some((first, by)) = covering
+            .iter()
+            .find(|(_, other)| other.function.covers(&rule.function))
+        {
             findings.push(Finding {
                 line: line_of_rule(text, number),
                 text: format!(

@@ -92,7 +92,10 @@ impl Unlike<'_> {
             (_, None) => format!("argument `{field}` is missing"),
             (Test::Equals(expected), Some(_)) => format!("argument `{field}` is not {expected}"),
             (Test::Matches(pattern), Some(Value::String(_))) if self.found == Found::Unknown => {
-                format!("argument `{field}` takes too much work to search for `{}`", pattern.source())
+                format!(
+                    "argument `{field}` takes too much work to search for `{}`",
+                    pattern.source()
+                )
             }
             (Test::Matches(pattern), Some(Value::String(_))) => {
                 format!("argument `{field}` does not match `{}`", pattern.source())

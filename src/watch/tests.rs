@@ -32,7 +32,10 @@ impl Seen {
 
     #[track_caller]
     fn expect(&self, content: &str) {
-        assert_eq!(self.changes.recv_timeout(PATIENCE).unwrap().as_deref(), Some(content));
+        assert_eq!(
+            self.changes.recv_timeout(PATIENCE).unwrap().as_deref(),
+            Some(content)
+        );
     }
 
     #[track_caller]

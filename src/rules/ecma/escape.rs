@@ -1,7 +1,7 @@
 //! Escapes outside classes, and the characters that escapes stand for.
 
-use super::class::set;
 use super::Translator;
+use super::class::set;
 
 const BOUNDARY: &str = r"(?-u:\b)";
 const NO_BOUNDARY: &str = r"(?-u:\B)";

@@ -9,14 +9,28 @@ use crate::rules::pattern::{Found, Pattern};
 enum Node {
     Char(char),
     Dot,
-    Class { negated: bool, members: Vec<Member> },
+    Class {
+        negated: bool,
+        members: Vec<Member>,
+    },
     Sequence(Vec<Node>),
     Either(Box<Node>, Box<Node>),
-    Repeat { inner: Box<Node>, least: usize, most: Option<usize>, lazy: bool },
-    Look { ahead: bool, negated: bool, inner: Box<Node> },
+    Repeat {
+        inner: Box<Node>,
+        least: usize,
+        most: Option<usize>,
+        lazy: bool,
+    },
+    Look {
+        ahead: bool,
+        negated: bool,
+        inner: Box<Node>,
+    },
     Start,
     End,
-    Boundary { negated: bool },
+    Boundary {
+        negated: bool,
+    },
     /// Only in the outermost sequence, so that no repetition resets it.
     Capture(Box<Node>),
     /// Of the one group.
@@ -32,8 +46,29 @@ enum Member {
 
 /// Everything that has a meaning somewhere, and something that has none.
 const ALPHABET: &[char] = &[
-    'a', 'b', 'z', '5', '_', ' ', '-', '&', '~', '[', ']', '^', '$', '\\', '.', '/', '#', '{', '\n', '\u{2028}',
-    'é', '\u{661}', '\u{1f600}',
+    'a',
+    'b',
+    'z',
+    '5',
+    '_',
+    ' ',
+    '-',
+    '&',
+    '~',
+    '[',
+    ']',
+    '^',
+    '$',
+    '\\',
+    '.',
+    '/',
+    '#',
+    '{',
+    '\n',
+    '\u{2028}',
+    'é',
+    '\u{661}',
+    '\u{1f600}',
 ];
 
 fn write(node: &Node, out: &mut String) {
@@ -182,7 +217,9 @@ impl Naive<'_> {
             }
             Node::Sequence(nodes) => return self.sequence(nodes, at, group, then),
             Node::Capture(inner) => {
-                return self.run(inner, at, group, &mut |naive, end, _| then(naive, end, Some((at, end))));
+                return self.run(inner, at, group, &mut |naive, end, _| {
+                    then(naive, end, Some((at, end)))
+                });
             }
             Node::Repeat {
                 inner, least, most, ..

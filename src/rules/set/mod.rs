@@ -102,8 +102,7 @@ impl RuleSet {
 
     /// What the rules say about a call; `args` are the caller's own arguments.
     pub fn check(&self, function_id: &str, args: &Map<String, Value>) -> Verdict {
-        self.find(function_id, args)
-            .map_or(Verdict::ASK, Rule::verdict)
+        self.find(function_id, args).map_or(Verdict::ASK, Rule::verdict)
     }
 
     pub(super) fn find(&self, function_id: &str, args: &Map<String, Value>) -> Option<&Rule> {

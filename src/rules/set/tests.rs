@@ -178,8 +178,14 @@ fn p4_one_bad_rule_refuses_the_file_by_name_and_line() {
         ("''", "rule 2: no function id".into()),
         ("{action: allow}", "rule 2: function: must be a text".into()),
         ("{function: '', action: allow}", "rule 2: no function id".into()),
-        ("{function: 7, action: allow}", "rule 2: function: must be a text".into()),
-        ("{function: f}", "rule 2 (`f`): action: must be `allow` or `deny`".into()),
+        (
+            "{function: 7, action: allow}",
+            "rule 2: function: must be a text".into(),
+        ),
+        (
+            "{function: f}",
+            "rule 2 (`f`): action: must be `allow` or `deny`".into(),
+        ),
         (
             "{function: f, action: ask}",
             "rule 2 (`f`): action: must be `allow` or `deny`".into(),
@@ -239,7 +245,10 @@ fn what_is_no_yaml_is_refused_by_line() {
         "line 3: not readable as YAML: `!state::set` is a tag here; quote texts that begin with `!`"
     );
     let broken = error("rules:\n- a\n- [b");
-    assert!(broken.starts_with("line ") && broken.contains(": not readable as YAML: "), "{broken}");
+    assert!(
+        broken.starts_with("line ") && broken.contains(": not readable as YAML: "),
+        "{broken}"
+    );
 }
 
 #[test]
@@ -388,10 +397,46 @@ fn the_shipped_file_reads_as_written() {
 fn nearly_a_file() -> impl Strategy<Value = String> {
     let word = prop::sample::select(
         &[
-            "rules:", "\n- ", "\n  ", "\n    ", "'!a'", "!a", "a::*", "rule_id: r", "function: f", "action: allow",
-            "action: deny", "args:", "p: ", "{equals: 1}", "{matches: '^(?!x)(a+)+$'}", "{matches: '('}", "match:",
-            "not_match:", "[", "]", "{", "}", ", ", "&x ", "*x", "<<: ", "~", "|\n", "\t", "\u{feff}", "0x1", ".nan",
-            "1e999", "---", "...", "? ", ": ", "#", "\"\\u0000\"", "é",
+            "rules:",
+            "\n- ",
+            "\n  ",
+            "\n    ",
+            "'!a'",
+            "!a",
+            "a::*",
+            "rule_id: r",
+            "function: f",
+            "action: allow",
+            "action: deny",
+            "args:",
+            "p: ",
+            "{equals: 1}",
+            "{matches: '^(?!x)(a+)+$'}",
+            "{matches: '('}",
+            "match:",
+            "not_match:",
+            "[",
+            "]",
+            "{",
+            "}",
+            ", ",
+            "&x ",
+            "*x",
+            "<<: ",
+            "~",
+            "|\n",
+            "\t",
+            "\u{feff}",
+            "0x1",
+            ".nan",
+            "1e999",
+            "---",
+            "...",
+            "? ",
+            ": ",
+            "#",
+            "\"\\u0000\"",
+            "é",
         ][..],
     );
     prop::collection::vec(word, 0..24).prop_map(|words| words.concat())

@@ -228,7 +228,9 @@ mod tests {
         assert_eq!(reason(), None);
         std::fs::write(&file, "rules: [one]").unwrap();
         loaded.load(&file, "reloaded");
-        let allowed = Verdict::Allow { rule_id: "one".into() };
+        let allowed = Verdict::Allow {
+            rule_id: "one".into(),
+        };
         assert_eq!(loaded.check("one", &Map::new()), allowed);
     }
 }

@@ -32,7 +32,10 @@ pub(super) enum Gate {
 /// level, so that no wrapper hides its target: one denial denies it, one question asks a person.
 pub(super) async fn consult(session: &Session, call: &FunctionCall) -> Gate {
     let levels = levels(call);
-    if let Some(level) = levels.iter().find(|level| consult::human_only(&level.function_id)) {
+    if let Some(level) = levels
+        .iter()
+        .find(|level| consult::human_only(&level.function_id))
+    {
         return Gate::Deny(denial::human_only(&level.function_id, &level.arguments));
     }
     let floor = match floor(session) {
@@ -170,10 +173,17 @@ mod tests {
         let outer = call("agent_trigger", middle.clone());
         assert_eq!(
             levels(&outer),
-            [outer.clone(), call("agent_trigger", inner), call("state::set", state)]
+            [
+                outer.clone(),
+                call("agent_trigger", inner),
+                call("state::set", state)
+            ]
         );
         // A text that stands for the object is read as the outermost level reads it.
-        assert_eq!(levels(&call("agent_trigger", Value::String(middle.to_string()))).len(), 3);
+        assert_eq!(
+            levels(&call("agent_trigger", Value::String(middle.to_string()))).len(),
+            3
+        );
         for (alone, levels_of) in [
             (call("f", json!({"function": "g"})), 1),
             (call("agent_trigger", json!({"function": ""})), 1),
