@@ -201,13 +201,13 @@ fn outcomes(mode: &ModeOutcome) -> String {
         Outcome::Asks => "asks a person".to_owned(),
         Outcome::Denied(rule_id) => format!("denied by `{rule_id}`"),
     };
-    let mut text = word(&mode.plain);
+    let mut parts = vec![word(&mode.plain)];
     let lists = [
         (&mode.approved, "once approved always"),
         (&mode.listed, "when on the always-allow list"),
     ];
     for (outcome, when) in lists.into_iter().filter(|(outcome, _)| **outcome != mode.plain) {
-        text.push_str(&format!("; {} {when}", word(outcome)));
+        parts.push(format!("{} {when}", word(outcome)));
     }
-    text
+    parts.join("; ")
 }

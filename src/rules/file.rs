@@ -79,15 +79,13 @@ fn document_rules(document: &Value, notes: &mut Notes) -> Vec<Rule> {
     if let Value::Object(members) = document {
         warn_unknown(members, &["version", "rules"], notes);
     }
-    match document.get("rules") {
-        Some(Value::Array(entries)) => notes.at("rules", |notes| all(entries, Source::RuleFile, notes)),
-        _ => {
-            if !document.is_null() {
-                notes.warning("no list `rules`, so there is no rule");
-            }
-            Vec::new()
-        }
+    if let Some(Value::Array(entries)) = document.get("rules") {
+        return notes.at("rules", |notes| all(entries, Source::RuleFile, notes));
     }
+    if !document.is_null() {
+        notes.warning("no list `rules`, so there is no rule");
+    }
+    Vec::new()
 }
 
 fn all(entries: &[Value], source: Source, notes: &mut Notes) -> Vec<Rule> {

@@ -105,7 +105,7 @@ impl Notes {
             match step {
                 Step::Key(key) if field.is_empty() => field.push_str(key),
                 Step::Key(key) => field.extend([".", key]),
-                Step::Item(place) => field.push_str(&format!("[{place}]")),
+                Step::Item(place) => field.extend(["[", &place.to_string(), "]"]),
             }
         }
         let colon = if field.is_empty() { "" } else { ": " };

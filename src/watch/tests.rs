@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A file that is watched; every change arrives as its content then.
 struct Seen {
-    _watcher: Watcher,
+    watcher: Watcher,
     changes: Receiver<Option<String>>,
 }
 
@@ -24,10 +24,7 @@ impl Seen {
             changed.send(fs::read_to_string(&content).ok()).ok();
         })
         .unwrap();
-        Self {
-            _watcher: watcher,
-            changes,
-        }
+        Self { watcher, changes }
     }
 
     #[track_caller]
@@ -177,11 +174,11 @@ fn a_directory_that_comes_and_goes_is_followed() {
 fn the_watch_ends_with_its_guard() {
     let (_guard, root) = directory();
     let path = root.join("file");
-    let Seen { _watcher, changes } = Seen::of(&path);
-    drop(_watcher);
+    let seen = Seen::of(&path);
+    drop(seen.watcher);
     // The closure with the sender is dropped by the thread as it ends.
     assert_eq!(
-        changes.recv_timeout(PATIENCE),
+        seen.changes.recv_timeout(PATIENCE),
         Err(std::sync::mpsc::RecvTimeoutError::Disconnected)
     );
 }

@@ -45,7 +45,7 @@ pub enum Verdict {
     },
     /// A person must decide.
     NeedsApproval {
-        /// Why no rule can, when the rule file is unusable (ours).
+        /// Why no rule can, when the rule file is unusable.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },

@@ -1,5 +1,7 @@
 //! The translation against a naive matcher that follows the words of the ECMAScript standard.
 
+use std::fmt::Write as _;
+
 use proptest::prelude::*;
 
 use crate::rules::pattern::{Found, Pattern};
@@ -116,9 +118,9 @@ fn write(node: &Node, out: &mut String) {
                 (0, None) => out.push('*'),
                 (1, None) => out.push('+'),
                 (0, Some(1)) => out.push('?'),
-                (least, None) => out.push_str(&format!("{{{least},}}")),
-                (least, Some(most)) if least == most => out.push_str(&format!("{{{least}}}")),
-                (least, Some(most)) => out.push_str(&format!("{{{least},{most}}}")),
+                (least, None) => write!(out, "{{{least},}}").unwrap(),
+                (least, Some(most)) if least == most => write!(out, "{{{least}}}").unwrap(),
+                (least, Some(most)) => write!(out, "{{{least},{most}}}").unwrap(),
             }
             if *lazy {
                 out.push('?');
