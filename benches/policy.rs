@@ -33,7 +33,7 @@ const ROUNDS: usize = 60;
 const CHECKS: u32 = 500;
 
 /// Found at the end of the text only.
-const PATTERN: &str = "(?:rm|mv) -[a-z]*f$";
+const PATTERN: &str = "(?:rm|mv) -[a-z]*f";
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread()

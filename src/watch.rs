@@ -4,9 +4,9 @@
 //! rename, swapped through a link to it or to a directory above it, or created later together with its directory is seen as
 //! well. Content decides, not events: a touch without a change is silent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::error::Error;
@@ -52,11 +52,11 @@ pub fn watch_file(
     };
     // One waiting wake is enough: the thread looks at the file, not at the event.
     let (wake, wakes) = sync_channel(1);
-    let names = Names::default();
+    let way = Arc::new(Known::default());
     let events = notify::recommended_watcher({
-        let (wake, names) = (wake.clone(), names.clone());
+        let (wake, way) = (wake.clone(), Arc::clone(&way));
         move |event| {
-            if names.concern(&event) {
+            if way.is_concerned(&event) {
                 // A full channel means a wake is waiting already.
                 wake.try_send(()).ok();
             }
@@ -68,8 +68,8 @@ pub fn watch_file(
         settle,
         seen: None,
         events,
-        names,
-        directories: BTreeMap::new(),
+        way,
+        directories: BTreeSet::new(),
     };
     watched.follow_path().map_err(|e| unavailable(&e))?;
     watched.seen = watched.content();
@@ -85,29 +85,47 @@ pub fn watch_file(
     Ok(guard)
 }
 
-/// Names of the directories, links and the file on the way. What happens to other names in busy directories such as the one
-/// for temporary files is not worth a look.
-#[derive(Debug, Clone, Default)]
-struct Names(Arc<Mutex<BTreeSet<OsString>>>);
+/// What the receiver of events knows of the way to the file.
+#[derive(Debug, Default)]
+struct Known {
+    /// Names of the directories, links and the file on the way. What happens to other names, in busy directories such as the
+    /// one for temporary files, is not worth a look.
+    names: Mutex<BTreeSet<OsString>>,
+    /// Whether something on the way came, went or was renamed since the directories were watched. The system drops the watch
+    /// of a directory with it, and one of the same name, even of the same inode, may be another.
+    is_moved: AtomicBool,
+}
 
-impl Names {
-    fn concern(&self, event: &notify::Result<notify::Event>) -> bool {
-        let Ok(event) = event else {
+impl Known {
+    fn is_concerned(&self, event: &notify::Result<notify::Event>) -> bool {
+        let (is_concerned, is_move) = match event {
+            Ok(event) => match event.kind {
+                EventKind::Access(AccessKind::Close(AccessMode::Write))
+                | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)) => {
+                    (self.names(event), false)
+                }
+                // Reading is an event too; reacting to our own reads would never end.
+                EventKind::Access(_) => (false, false),
+                EventKind::Any
+                | EventKind::Create(_)
+                | EventKind::Modify(ModifyKind::Any | ModifyKind::Name(_) | ModifyKind::Other)
+                | EventKind::Remove(_)
+                | EventKind::Other => (self.names(event), true),
+            },
             // Events may have been lost: look.
-            return true;
+            Err(_) => (true, true),
         };
-        // Reading is an event too; reacting to our own reads would never end.
-        let is_write_end = event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write));
-        if event.kind.is_access() && !is_write_end {
-            return false;
+        if is_concerned && is_move {
+            self.is_moved.store(true, Ordering::SeqCst);
         }
-        let names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut concerned = event.paths.iter().filter_map(|path| path.file_name());
-        event.need_rescan() || event.paths.is_empty() || concerned.any(|name| names.contains(name))
+        is_concerned
     }
 
-    fn replace(&self, names: BTreeSet<OsString>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = names;
+    /// Whether the event names a step of the way, or nothing in particular.
+    fn names(&self, event: &notify::Event) -> bool {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut named = event.paths.iter().filter_map(|path| path.file_name());
+        event.need_rescan() || event.paths.is_empty() || named.any(|name| names.contains(name))
     }
 }
 
@@ -117,9 +135,9 @@ struct Watched {
     /// None: no such file.
     seen: Option<Vec<u8>>,
     events: RecommendedWatcher,
-    names: Names,
-    /// Directories that are watched, or cannot be. One that was removed and made again under the same name is another.
-    directories: BTreeMap<PathBuf, Identity>,
+    way: Arc<Known>,
+    /// Directories that are watched, or cannot be.
+    directories: BTreeSet<PathBuf>,
 }
 
 impl Watched {
@@ -161,35 +179,30 @@ impl Watched {
     /// above may be closed to this process.
     fn follow_path(&mut self) -> notify::Result<()> {
         let mut outcome = Ok(());
+        let mut is_moved = self.way.is_moved.swap(false, Ordering::SeqCst);
         for _ in 0..MAX_ROUNDS {
-            let way = Way::to(&self.path);
-            self.names.replace(way.names);
-            let gone: Vec<PathBuf> = self
-                .directories
-                .extract_if(.., |directory, known| {
-                    way.directories.get(directory) != Some(known)
-                })
-                .map(|(directory, _)| directory)
-                .collect();
-            for directory in gone {
-                // Of a directory that was removed the system has dropped the watch already.
-                self.events.unwatch(&directory).ok();
-            }
-            let known = self.directories.len();
-            for (directory, identity) in way.directories {
-                if self.directories.contains_key(&directory) {
-                    continue;
-                }
-                let watching = self.events.watch(&directory, RecursiveMode::NonRecursive);
-                if directory == way.last {
-                    outcome = watching;
-                }
-                self.directories.insert(directory, identity);
-            }
-            if self.directories.len() == known {
+            let Way {
+                directories,
+                names,
+                last,
+            } = Way::to(&self.path);
+            *self.way.names.lock().unwrap_or_else(PoisonError::into_inner) = names;
+            if !is_moved && directories == self.directories {
                 break;
             }
+            for directory in std::mem::take(&mut self.directories) {
+                // The system may have dropped the watch already.
+                self.events.unwatch(&directory).ok();
+            }
+            for directory in &directories {
+                let watching = self.events.watch(directory, RecursiveMode::NonRecursive);
+                if *directory == last {
+                    outcome = watching;
+                }
+            }
             // What appeared before its directory was watched is found in the next round.
+            self.directories = directories;
+            is_moved = false;
         }
         outcome
     }
@@ -198,7 +211,7 @@ impl Watched {
 /// The way to a file through all directories and symbolic links, as far as it exists.
 #[derive(Debug, Default)]
 struct Way {
-    directories: BTreeMap<PathBuf, Identity>,
+    directories: BTreeSet<PathBuf>,
     /// What the steps are called, in all those directories.
     names: BTreeSet<OsString>,
     /// The last of the directories.
@@ -222,7 +235,7 @@ impl Way {
                 // A target that cannot be read is one without steps.
                 rest.extend(steps(&fs::read_link(&next).unwrap_or_default()));
             } else if metadata.is_dir() {
-                way.directories.insert(next.clone(), identity(&metadata));
+                way.directories.insert(next.clone());
                 way.last = next;
             } else {
                 break;
@@ -239,21 +252,6 @@ fn steps(path: &Path) -> Vec<PathBuf> {
     steps.reverse();
     steps
 }
-
-#[cfg(unix)]
-type Identity = (u64, u64);
-
-#[cfg(unix)]
-fn identity(metadata: &Metadata) -> Identity {
-    use std::os::unix::fs::MetadataExt as _;
-    (metadata.dev(), metadata.ino())
-}
-
-#[cfg(not(unix))]
-type Identity = ();
-
-#[cfg(not(unix))]
-fn identity(_: &Metadata) -> Identity {}
 
 #[cfg(test)]
 mod tests;
