@@ -1,5 +1,7 @@
 //! The command line. Exit codes: 0 done, 1 failed, 2 unusable configuration or arguments.
 
+mod policy;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -42,6 +44,9 @@ enum Command {
     Functions(FunctionsArgs),
     /// Check the configuration and say everything that is wrong with it.
     CheckConfig,
+    /// Check the permission rules, or ask them about a call.
+    #[command(subcommand)]
+    Policy(policy::Policy),
 }
 
 #[derive(Debug, Args)]
@@ -77,6 +82,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Functions(args) => print_functions(&args),
         Command::CheckConfig => check_config(&input),
+        Command::Policy(command) => policy::run(&command, &input),
         Command::Demo => {
             on_runtime(async { demo::run(&mut std::io::stdout(), workers::all()).await })?;
             Ok(ExitCode::SUCCESS)

@@ -1,5 +1,8 @@
 //! The one door to the YAML crate: text in, JSON value or an error with its line out.
 
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use serde_yaml::Value as Yaml;
 use thiserror::Error as ThisError;
@@ -17,12 +20,94 @@ pub struct YamlError {
 /// Reads one YAML document. An empty one is `null`. Anchors are resolved; keys that are numbers or truth values become
 /// text; duplicate keys, tags and numbers that JSON cannot hold are errors.
 pub fn parse(text: &str) -> Result<Value, YamlError> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let text = without_mark(text);
     let parsed: Yaml = serde_yaml::from_str(text).map_err(|error| YamlError {
         line: error.location().map(|place| place.line()),
         message: without_place(&error),
     })?;
     into_json(parsed).map_err(|wrong| wrong.located_in(text))
+}
+
+fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
+/// One step down into a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Into a mapping.
+    Key(String),
+    /// Into a list, counted from 0.
+    Item(usize),
+}
+
+impl From<&str> for Step {
+    fn from(key: &str) -> Self {
+        Self::Key(key.to_owned())
+    }
+}
+
+impl From<usize> for Step {
+    fn from(place: usize) -> Self {
+        Self::Item(place)
+    }
+}
+
+/// The line, counted from 1, on which the value at the end of the path begins. A path that leaves the document leads to the
+/// last value on it.
+///
+/// The crate tells places with errors only, so the walk ends in one. It reads the document again: for findings, which are
+/// few.
+pub fn line_of(text: &str, path: &[Step]) -> Option<usize> {
+    let document = serde_yaml::Deserializer::from_str(without_mark(text));
+    let arrived = Walk(path).deserialize(document).err()?;
+    arrived.location().map(|place| place.line())
+}
+
+/// What is left of a path.
+struct Walk<'a>(&'a [Step]);
+
+impl<'de> DeserializeSeed<'de> for Walk<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
+        value.deserialize_any(self)
+    }
+}
+
+/// Values that are neither list nor mapping are "wrong" by default, and that error has their place.
+impl<'de> Visitor<'de> for Walk<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the end of the path")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        if let Some((Step::Item(place), rest)) = self.0.split_first() {
+            let mut at = 0;
+            while at < *place && items.next_element::<IgnoredAny>()?.is_some() {
+                at += 1;
+            }
+            items.next_element_seed(Walk(rest))?;
+        }
+        Err(A::Error::custom("arrived"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        if let Some((Step::Key(wanted), rest)) = self.0.split_first() {
+            while let Some(key) = entries.next_key::<Yaml>()? {
+                if into_json(key)
+                    .and_then(into_name)
+                    .is_ok_and(|name| name == *wanted)
+                {
+                    entries.next_value_seed(Walk(rest))?;
+                }
+                entries.next_value::<IgnoredAny>()?;
+            }
+        }
+        Err(A::Error::custom("arrived"))
+    }
 }
 
 /// The crate appends ` at line 3 column 4`; the line is a field of its own here.
@@ -97,19 +182,21 @@ fn into_number(number: &serde_yaml::Number) -> Result<Number, Wrong> {
 fn into_object(entries: serde_yaml::Mapping) -> Result<Map<String, Value>, Wrong> {
     let mut object = Map::with_capacity(entries.len());
     for (key, value) in entries {
-        let name = match into_json(key)? {
-            Value::String(text) => text,
-            Value::Number(number) => number.to_string(),
-            Value::Bool(flag) => flag.to_string(),
-            Value::Null | Value::Array(_) | Value::Object(_) => {
-                return Err(Wrong::Key);
-            }
-        };
+        let name = into_name(into_json(key)?)?;
         if object.insert(name.clone(), into_json(value)?).is_some() {
             return Err(Wrong::Duplicate(name));
         }
     }
     Ok(object)
+}
+
+fn into_name(key: Value) -> Result<String, Wrong> {
+    match key {
+        Value::String(text) => Ok(text),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Bool(flag) => Ok(flag.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => Err(Wrong::Key),
+    }
 }
 
 #[cfg(test)]
@@ -135,6 +222,27 @@ mod tests {
         let error = parse("a: 1\nb: [1\nc: 2\n").unwrap_err();
         assert!(error.line.is_some(), "{error:?}");
         assert!(error.to_string().starts_with("line "), "{error}");
+    }
+
+    #[test]
+    fn values_are_found_by_their_path() {
+        let text = "\u{feff}# first\na: 1\nb:\n  - x\n  - {c: 2,\n     d: [3,\n 4]}\n7:\n  true:\n    - e\n";
+        for (path, line) in [
+            (&[][..], 2),
+            (&["a".into()], 2),
+            (&["b".into()], 4),
+            (&["b".into(), 1.into()], 5),
+            (&["b".into(), 1.into(), "c".into()], 5),
+            (&["b".into(), 1.into(), "d".into()], 6),
+            (&["b".into(), 1.into(), "d".into(), 1.into()], 7),
+            (&["7".into(), "true".into(), 0.into()], 10),
+            // Off the document: the last value on the way.
+            (&["b".into(), 1.into(), "none".into(), "c".into()], 5),
+            (&["b".into(), 9.into()], 4),
+            (&["a".into(), "b".into()], 2),
+        ] {
+            assert_eq!(line_of(text, path), Some(line), "{path:?}");
+        }
     }
 
     #[test]

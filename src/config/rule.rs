@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::Value;
 
 use super::log_filter::log_filter;
+use crate::rules::Floor;
 
 /// Largest integer any key takes: exact in every JSON reader, and far from overflowing a clock.
 const MAX_INTEGER: u64 = (1 << 53) - 1;
@@ -37,7 +38,7 @@ pub enum Rule {
     OneOf(&'static [&'static str]),
     /// A list of texts.
     Names,
-    /// A list of permission rules; their compiler says the rest.
+    /// A list of permission rules, as in the deny floor.
     Rules,
     /// A secret: `${VAR}` in the file.
     Secret,
@@ -76,13 +77,20 @@ impl Rule {
                 .as_array()
                 .filter(|items| items.iter().all(is_name))
                 .map(|_| value.clone()),
-            Self::Rules => value
-                .as_array()
-                .filter(|items| items.iter().all(is_rule))
-                .map(|_| value.clone()),
+            Self::Rules => (value.is_array() && self.flaw(value).is_none()).then(|| value.clone()),
             Self::LogFilter => text
                 .filter(|text| log_filter(text).is_ok())
                 .map(|text| text.trim().into()),
+        }
+    }
+
+    /// What is wrong inside a value of the right kind.
+    pub(super) fn flaw(self, value: &Value) -> Option<String> {
+        match (self, value) {
+            (Self::Rules, Value::Array(entries)) => {
+                Floor::compile(entries).err().map(|error| error.to_string())
+            }
+            _ => None,
         }
     }
 }
@@ -152,10 +160,6 @@ fn checked_url(text: &str, schemes: &[&str]) -> Option<String> {
 
 fn is_name(value: &Value) -> bool {
     value.as_str().is_some_and(is_plain)
-}
-
-fn is_rule(value: &Value) -> bool {
-    is_name(value) || value.get("function").is_some_and(is_name)
 }
 
 /// A value as a finding shows it: compact, cut.
@@ -240,8 +244,14 @@ mod tests {
             (
                 rules(),
                 json!([{"f": 1}]),
-                Err("must be a list of rules, found [{\"f\":1}]"),
+                Err("must be a list of rules: rule 1: function: must be a text"),
             ),
+            (
+                rules(),
+                json!(["x", {"function": "y", "args": {"z": {"matches": "["}}}]),
+                Err("must be a list of rules: rule 2 (`y`): args.z.matches: a class is not closed"),
+            ),
+            (rules(), json!("x"), Err("must be a list of rules, found \"x\"")),
         ] {
             assert_eq!(
                 spec.check(&value),

@@ -121,9 +121,10 @@ impl Spec {
         if value.is_null() && self.optional {
             return Ok(Value::Null);
         }
-        self.rule
-            .check(value)
-            .ok_or_else(|| format!("must be {}, found {}", self.rule, shown(value)))
+        self.rule.check(value).ok_or_else(|| match self.rule.flaw(value) {
+            Some(flaw) => format!("must be {}: {flaw}", self.rule),
+            None => format!("must be {}, found {}", self.rule, shown(value)),
+        })
     }
 }
 

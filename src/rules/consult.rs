@@ -30,6 +30,17 @@ pub enum SettingsAllow {
     AlwaysAllow,
 }
 
+/// What becomes of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It runs.
+    Runs,
+    /// It waits for a person.
+    Asks,
+    /// It is denied, by the rule with this id.
+    Denied(String),
+}
+
 /// Whether only people may call the function.
 pub fn human_only(function_id: &str) -> bool {
     HUMAN_ONLY.contains(&function_id)
@@ -61,9 +72,42 @@ pub fn settings_verdict(
     allowed.filter(|_| !floor.holds(function_id, args))
 }
 
+/// What the floor leaves of the rules' verdict on a call: a denial, which names its rule, comes first.
+pub fn under_floor(verdict: Verdict, on_floor: bool) -> Verdict {
+    match verdict {
+        Verdict::Allow { .. } | Verdict::NeedsApproval { .. } if on_floor => Verdict::Deny {
+            rule_id: HUMAN_ONLY_RULE.into(),
+            rule_action: "deny".into(),
+            matched_constraint: None,
+        },
+        verdict => verdict,
+    }
+}
+
+/// The whole consult order for one call of a session with these settings, given what the rules say.
+pub fn outcome(
+    settings: &Settings,
+    function_id: &str,
+    args: &Map<String, Value>,
+    verdict: &Verdict,
+    floor: &Floor,
+) -> Outcome {
+    if human_only(function_id) {
+        return Outcome::Denied(HUMAN_ONLY_RULE.into());
+    }
+    if settings_verdict(settings, function_id, args, floor).is_some() {
+        return Outcome::Runs;
+    }
+    match under_floor(verdict.clone(), floor.holds(function_id, args)) {
+        Verdict::Allow { .. } => Outcome::Runs,
+        Verdict::NeedsApproval { .. } => Outcome::Asks,
+        Verdict::Deny { rule_id, .. } => Outcome::Denied(rule_id),
+    }
+}
+
 /// Reads the reply of a policy function that is not ours. Whatever is not a clean allow or deny needs a person.
 pub fn read_verdict(reply: &Value) -> Verdict {
-    clean_verdict(reply).unwrap_or(Verdict::NeedsApproval)
+    clean_verdict(reply).unwrap_or(Verdict::ASK)
 }
 
 fn clean_verdict(reply: &Value) -> Option<Verdict> {
@@ -157,7 +201,7 @@ mod tests {
             json!({"decision": "deny", "rule_id": "r", "matched_constraint": {"field": "f", "operator": "is", "value": 1}}),
             json!({"decision": "deny", "rule_id": "r", "matched_constraint": {"field": "f", "operator": "equals"}}),
         ] {
-            assert_eq!(read_verdict(&reply), Verdict::NeedsApproval, "{reply}");
+            assert_eq!(read_verdict(&reply), Verdict::ASK, "{reply}");
         }
         assert_eq!(
             read_verdict(&json!({"decision": "allow", "rule_id": "r"})),

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::file::{self, RuleFileError};
+use super::file;
+use super::finding::RuleFileError;
 use super::set::RuleSet;
 
 /// The compiled entries of `permissions.deny_floor`.
@@ -13,14 +14,19 @@ impl Floor {
     /// Compiles the entries: a function id or glob, or an object with `function` and `args` as in a rule file.
     ///
     /// # Errors
-    /// The first entry that is neither; one with an action or a `!` is refused too, to leave no doubt about its sense.
+    /// The entries that are neither; one with an action or a `!` is refused too, to leave no doubt about its sense.
     pub fn compile(entries: &[Value]) -> Result<Self, RuleFileError> {
         file::floor_entries(entries).map(|rules| Self(RuleSet::of(rules)))
     }
 
     /// Whether the call is on the floor; `args` are the caller's own arguments.
     pub fn holds(&self, function_id: &str, args: &Map<String, Value>) -> bool {
-        self.0.find(function_id, args).is_some()
+        self.entry(function_id, args).is_some()
+    }
+
+    /// The function of the entry that holds the call.
+    pub(super) fn entry(&self, function_id: &str, args: &Map<String, Value>) -> Option<&str> {
+        self.0.find(function_id, args).map(|rule| &*rule.id)
     }
 }
 

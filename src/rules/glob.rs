@@ -12,17 +12,18 @@ const LINE_TERMINATORS: [char; 4] = ['\n', '\r', '\u{2028}', '\u{2029}'];
 /// assert!(!IdPattern::new("shell::*").matches("Xshell::ls"));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct IdPattern(Kind);
+pub struct IdPattern {
+    text: Box<str>,
+    /// None when the text has no star, and is the id.
+    glob: Option<Glob>,
+}
 
+/// Lines of the pattern with the terminators between them. Since `*` crosses no terminator, each line of the pattern must
+/// fit the same line of the id. Nearly always there is one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Kind {
-    Exact(Box<str>),
-    /// Lines of the pattern with the terminators between them. Since `*` crosses no terminator, each line of the pattern
-    /// must fit the same line of the id. Nearly always there is one line.
-    Glob {
-        lines: Vec<Line>,
-        terminators: Vec<char>,
-    },
+struct Glob {
+    lines: Vec<Line>,
+    terminators: Vec<char>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,37 +40,43 @@ enum Line {
 impl IdPattern {
     /// Reads a pattern; every text is one.
     pub fn new(text: &str) -> Self {
-        if !text.contains('*') {
-            return Self(Kind::Exact(text.into()));
+        Self {
+            text: text.into(),
+            glob: text.contains('*').then(|| Glob {
+                lines: text.split(LINE_TERMINATORS).map(Line::new).collect(),
+                terminators: terminators(text).collect(),
+            }),
         }
-        Self(Kind::Glob {
-            lines: text.split(LINE_TERMINATORS).map(Line::new).collect(),
-            terminators: terminators(text).collect(),
-        })
     }
 
     /// Whether the whole id fits.
     pub fn matches(&self, id: &str) -> bool {
-        match &self.0 {
-            Kind::Exact(text) => **text == *id,
-            Kind::Glob { lines, terminators } => match lines.as_slice() {
-                [line] => line.matches(id) && !id.contains(LINE_TERMINATORS),
-                lines => {
-                    terminators.iter().copied().eq(self::terminators(id))
-                        && lines
-                            .iter()
-                            .zip(id.split(LINE_TERMINATORS))
-                            .all(|(line, text)| line.matches(text))
-                }
-            },
+        let Some(Glob { lines, terminators }) = &self.glob else {
+            return *self.text == *id;
+        };
+        match lines.as_slice() {
+            [line] => line.matches(id) && !id.contains(LINE_TERMINATORS),
+            lines => {
+                terminators.iter().copied().eq(self::terminators(id))
+                    && lines
+                        .iter()
+                        .zip(id.split(LINE_TERMINATORS))
+                        .all(|(line, text)| line.matches(text))
+            }
         }
+    }
+
+    /// Whether surely every id that fits `other` fits this too: it fits the text of `other`, whose stars only a star can
+    /// have run over.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        self.matches(&other.text)
     }
 
     /// What every id that fits begins with, as far as that is quick to tell.
     pub(super) fn prefix(&self) -> &str {
-        match &self.0 {
-            Kind::Exact(text) => text,
-            Kind::Glob { lines, .. } => match lines.as_slice() {
+        match &self.glob {
+            None => &self.text,
+            Some(glob) => match glob.lines.as_slice() {
                 [Line::Pieces { prefix, .. }] => prefix,
                 _ => "",
             },
@@ -78,10 +85,7 @@ impl IdPattern {
 
     /// The id, when the pattern has no `*`.
     pub(super) fn exact(&self) -> Option<&str> {
-        match &self.0 {
-            Kind::Exact(text) => Some(text),
-            Kind::Glob { .. } => None,
-        }
+        self.glob.is_none().then_some(&*self.text)
     }
 }
 
@@ -197,6 +201,19 @@ mod tests {
         fn agrees_with_the_naive_matcher(pattern in "[ab:*\n\u{2028}é]{0,8}", id in "[ab:\n\r\u{2028}é]{0,10}") {
             let naive = naive(&pattern.chars().collect::<Vec<_>>(), &id.chars().collect::<Vec<_>>());
             prop_assert_eq!(IdPattern::new(&pattern).matches(&id), naive);
+        }
+
+        #[test]
+        fn what_a_covered_pattern_fits_the_covering_one_fits(
+            wide in "[ab*\n]{0,4}",
+            narrow in "[ab*\n]{0,5}",
+            ids in proptest::collection::vec("[ab\n]{0,6}", 20),
+        ) {
+            let (wide, narrow) = (IdPattern::new(&wide), IdPattern::new(&narrow));
+            let is_covered = wide.covers(&narrow);
+            for id in ids.iter().filter(|id| is_covered && narrow.matches(id)) {
+                prop_assert!(wide.matches(id), "{id:?}");
+            }
         }
     }
 }

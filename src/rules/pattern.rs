@@ -2,8 +2,12 @@
 
 use super::ecma;
 
-/// Steps of the backtracking engine before it gives up.
-const STEP_LIMIT: usize = 1_000_000;
+/// Steps of the backtracking engine before it gives up. It counts each place where it turns back; between two of them it
+/// runs over the text once at most, so that steps and text together bound the work.
+const STEP_LIMIT: usize = 200_000;
+
+/// Longest text that the backtracking engine searches, bytes.
+const MAX_TEXT: usize = 32 * 1024;
 
 /// Memory of one compiled pattern, bytes.
 const SIZE_LIMIT: usize = 4 * 1024 * 1024;
@@ -30,7 +34,7 @@ pub(super) enum Found {
     Yes,
     /// Nowhere.
     No,
-    /// The step limit came first.
+    /// A limit came first.
     Unknown,
 }
 
@@ -63,16 +67,25 @@ impl Pattern {
         &self.source
     }
 
+    /// Whether any text is searched in time linear in its length.
+    pub(super) fn is_linear(&self) -> bool {
+        match self.engine {
+            Engine::Linear(_) => true,
+            Engine::Backtracking(_) => false,
+        }
+    }
+
     /// Searches a text.
     pub(super) fn search(&self, text: &str) -> Found {
         let found = match &self.engine {
-            Engine::Linear(regex) => Ok(regex.is_match(text)),
-            Engine::Backtracking(regex) => regex.is_match(text),
+            Engine::Linear(regex) => Some(regex.is_match(text)),
+            Engine::Backtracking(_) if text.len() > MAX_TEXT => None,
+            Engine::Backtracking(regex) => regex.is_match(text).ok(),
         };
         match found {
-            Ok(true) => Found::Yes,
-            Ok(false) => Found::No,
-            Err(_) => Found::Unknown,
+            Some(true) => Found::Yes,
+            Some(false) => Found::No,
+            None => Found::Unknown,
         }
     }
 }
@@ -254,9 +267,51 @@ mod tests {
     }
 
     #[test]
-    fn a_hopeless_search_gives_up() {
-        let text = "a".repeat(40);
-        assert_eq!(found(r"^(?:(a+)+)(?!a)\1b$", &text), Found::Unknown);
-        assert_eq!(found(r"^(a+)+b$", &text), Found::No);
+    fn hopeless_searches_are_linear_or_give_up() {
+        // Ruinous for a backtracking engine, so none of them may meet one.
+        for pattern in [
+            "^(a+)+b$",
+            "^(a|aa)+b$",
+            "^(a|a?)+b$",
+            "(.*)*b",
+            "(a*)*(a*)*(a*)*b",
+            "^(([a-z])+.)+b$",
+            r"^(\w+\s?)*b$",
+        ] {
+            assert!(Pattern::new(pattern).unwrap().is_linear(), "{pattern}");
+            assert_eq!(found(pattern, &"a".repeat(100_000)), Found::No, "{pattern}");
+        }
+        for pattern in [
+            r"^(?:(a+)+)(?!a)\1b$",
+            r"^(?=(a+)+b)",
+            r"(a*)*(?=b)\1",
+            r"(?<!x)(a|aa)+\1b$",
+        ] {
+            assert!(!Pattern::new(pattern).unwrap().is_linear(), "{pattern}");
+            let found = found(pattern, &"a".repeat(200));
+            assert!(found != Found::Yes, "{pattern}");
+        }
+        assert_eq!(found(r"^(?:(a+)+)(?!a)\1b$", &"a".repeat(40)), Found::Unknown);
+        // What remains of quadratic work is bounded by the length of the text.
+        let fits = format!("{}x", "b".repeat(MAX_TEXT - 1));
+        assert_eq!(found("(?<!a)x", &fits), Found::Yes);
+        assert_eq!(found("(?<!a)x", &format!("{fits}x")), Found::Unknown);
+    }
+
+    #[test]
+    fn large_counts_beside_lookaround_are_refused() {
+        for pattern in [
+            "(?<=((a{1000}){1000}){1000}b*)x",
+            "(?=((a{1000}){1000}){1000})x",
+            r"(a)\1{30000}",
+            r"(?:(a)(?:bcd){0,7000})\1",
+            "(?!x)a{99999999999999999999}",
+        ] {
+            let error = Pattern::new(pattern).unwrap_err();
+            assert!(error.starts_with("too large: "), "{pattern}: {error}");
+        }
+        for pattern in [r"(?!x)a{1000}b{1000}", r"(?!x)(?:a{100}){100}"] {
+            assert!(Pattern::new(pattern).is_ok(), "{pattern}");
+        }
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Rule {
     pub(super) action: Action,
     /// In the order of their fields.
     pub(super) tests: Vec<FieldTest>,
+    /// How many examples it has, all of which hold.
+    pub(super) examples: usize,
 }
 
 /// A constraint on one top-level argument.
@@ -38,12 +40,24 @@ pub(super) enum Test {
 }
 
 impl Rule {
-    /// Whether all constraints hold. What cannot be told in time counts for a denial and against a permission.
+    /// Whether all constraints hold. What cannot be told within the limits counts for a denial and against a permission.
     pub(super) fn holds(&self, args: &Map<String, Value>) -> bool {
         self.tests.iter().all(|test| match test.find(args) {
             Found::Yes => true,
             Found::No => false,
             Found::Unknown => self.action == Action::Deny,
+        })
+    }
+
+    /// The first constraint that does not surely hold.
+    pub(super) fn first_unlike<'a>(&'a self, args: &'a Map<String, Value>) -> Option<Unlike<'a>> {
+        self.tests.iter().find_map(|test| match test.find(args) {
+            Found::Yes => None,
+            found @ (Found::No | Found::Unknown) => Some(Unlike {
+                test,
+                value: args.get(&*test.field),
+                found,
+            }),
         })
     }
 
@@ -57,6 +71,36 @@ impl Rule {
                 rule_action: "deny".into(),
                 matched_constraint: self.tests.first().map(FieldTest::constraint),
             },
+        }
+    }
+}
+
+/// A constraint that does not hold, and what it met.
+#[derive(Debug)]
+pub(super) struct Unlike<'a> {
+    test: &'a FieldTest,
+    value: Option<&'a Value>,
+    /// `No` or `Unknown`.
+    pub(super) found: Found,
+}
+
+impl Unlike<'_> {
+    /// In words, without the value: it may be long or secret.
+    pub(super) fn why(&self) -> String {
+        let field = &self.test.field;
+        match (&self.test.test, self.value) {
+            (_, None) => format!("argument `{field}` is missing"),
+            (Test::Equals(expected), Some(_)) => format!("argument `{field}` is not {expected}"),
+            (Test::Matches(pattern), Some(Value::String(_))) if self.found == Found::Unknown => {
+                format!(
+                    "argument `{field}` takes too much work to search for `{}`",
+                    pattern.source()
+                )
+            }
+            (Test::Matches(pattern), Some(Value::String(_))) => {
+                format!("argument `{field}` does not match `{}`", pattern.source())
+            }
+            (Test::Matches(_), Some(_)) => format!("argument `{field}` is no text"),
         }
     }
 }

@@ -14,7 +14,7 @@ use source::Named;
 /// Parts that any layer above `model` may use, each with what it imports itself: no more, and no less.
 const LEAVES: &[(&str, &[&str])] = &[
     ("clock", &[]),
-    ("config", &["error", "watch", "yaml"]),
+    ("config", &["error", "rules", "watch", "yaml"]),
     ("error", &[]),
     ("http", &["error"]),
     ("ids", &[]),
@@ -47,9 +47,9 @@ const ANY_WORKER: &str = "workers::*";
 
 /// Crates and modules with few places that may name them. `std::env::consts` is no environment.
 const DOORS: &[(&str, &[&str])] = &[
-    ("anyhow", &["app.rs", "app/", "cli.rs", "demo/"]),
+    ("anyhow", &["app.rs", "app/", "cli.rs", "cli/", "demo/"]),
     ("axum", &["admin.rs", "scripted/"]),
-    ("clap", &["cli.rs"]),
+    ("clap", &["cli.rs", "cli/"]),
     ("croner", &["bus/embedded/cron/"]),
     ("eventsource_stream", &["workers/providers/sse.rs"]),
     ("fancy_regex", &["rules/pattern.rs"]),

@@ -61,6 +61,8 @@ mod models;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod policy_cli;
+#[cfg(test)]
 mod provider_openai;
 #[cfg(test)]
 mod registry;

@@ -83,18 +83,65 @@ async fn c03_case_34_one_bad_rule_at_the_start_means_no_rules() {
     let file = directory.path().join("rules.yaml");
     fs::write(&file, "rules: [a, b, c, d, e, '!', f, g, h, '*']").unwrap();
     let rig = rig(&file).await;
+    let reason = format!(
+        "no rules are in force, {} is unusable: line 1: rule 6: no function id",
+        file.display()
+    );
     for id in ["a", "h", "z"] {
-        assert_eq!(check(&rig, id).await, ask());
+        let answer = check(&rig, id).await;
+        assert_eq!(answer, json!({"decision": "needs_approval", "reason": reason}));
     }
+}
+
+#[tokio::test]
+async fn p6_a_failing_example_is_a_bad_file() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("rules.yaml");
+    let content = |pattern: &str, id: &str| {
+        format!(
+            "rules:\n- {id}\n- {{function: f, action: deny, args: {{c: {{matches: '{pattern}'}}}}, match: [{{args: {{c: git push -f}}}}]}}\n"
+        )
+    };
+    fs::write(&file, content("--force", "one")).unwrap();
+    let rig = rig(&file).await;
+    let reason = format!(
+        "no rules are in force, {} is unusable: line 3: rule 2 (`f`): match[0]: the rule does not match this example: argument `c` does not match `--force`",
+        file.display()
+    );
+    assert_eq!(
+        check(&rig, "one").await,
+        json!({"decision": "needs_approval", "reason": reason})
+    );
+    let follows = async |id: &str| {
+        rig.eventually(async || (check(&rig, id).await == allow(id)).then_some(()))
+            .await;
+    };
+    fs::write(&file, content("--force|-f", "two")).unwrap();
+    follows("two").await;
+    // Later the last good rules stay, until a good file comes.
+    fs::write(&file, content("--force", "three")).unwrap();
+    assert_eq!(check(&rig, "two").await, allow("two"));
+    fs::write(&file, content("-f", "four")).unwrap();
+    follows("four").await;
+    assert_eq!(check(&rig, "three").await, ask());
 }
 
 #[tokio::test]
 async fn without_a_file_everything_needs_a_person() {
     let directory = TempDir::new().unwrap();
-    for path in ["none.yaml", ".", "no/such/directory/rules.yaml"] {
+    for path in ["none.yaml", "no/such/directory/rules.yaml"] {
         let rig = rig(&directory.path().join(path)).await;
         assert_eq!(check(&rig, "state::get").await, ask(), "{path}");
     }
+    let rig = rig(directory.path()).await;
+    let reason = format!(
+        "no rules are in force, {} is unusable: not a file",
+        directory.path().display()
+    );
+    assert_eq!(
+        check(&rig, "state::get").await,
+        json!({"decision": "needs_approval", "reason": reason})
+    );
 }
 
 #[tokio::test]
@@ -129,11 +176,12 @@ async fn c03_case_35_the_file_is_followed() {
 }
 
 #[tokio::test]
-async fn a_file_that_appears_later_is_taken() {
+async fn a_file_that_appears_later_is_taken_with_its_directory() {
     let directory = TempDir::new().unwrap();
-    let file = directory.path().join("rules.yaml");
+    let file = directory.path().join("etc/harness/rules.yaml");
     let rig = rig(&file).await;
     assert_eq!(check(&rig, "late").await, ask());
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(&file, "rules: [late]").unwrap();
     rig.eventually(async || (check(&rig, "late").await == allow("late")).then_some(()))
         .await;

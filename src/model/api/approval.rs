@@ -44,7 +44,16 @@ pub enum Verdict {
         matched_constraint: Option<Constraint>,
     },
     /// A person must decide.
-    NeedsApproval,
+    NeedsApproval {
+        /// Why no rule can, when the rule file is unusable.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+}
+
+impl Verdict {
+    /// A person must decide, as no rule does.
+    pub const ASK: Self = Self::NeedsApproval { reason: None };
 }
 
 /// A constraint that matched.

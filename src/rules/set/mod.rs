@@ -1,10 +1,11 @@
 //! The rules of one file, ready to answer (contract 03 §2.9, §3.2).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::file::{self, RuleFileError};
+use super::file::RuleFile;
+use super::finding::RuleFileError;
 use super::rule::Rule;
 use crate::model::api::approval::Verdict;
 
@@ -59,20 +60,12 @@ fn first_bytes(text: &str) -> u64 {
 }
 
 impl RuleSet {
-    /// Reads the text of a rule file.
+    /// Reads the text of a rule file; [`RuleFile::read`] has the warnings too.
     ///
     /// # Errors
-    /// [`RuleFileError`] for the first entry that is no rule: the file is refused as a whole.
+    /// [`RuleFileError`] with every mistake in the file: it is refused as a whole.
     pub fn parse(text: &str) -> Result<Self, RuleFileError> {
-        file::parse(text).map(Self::of)
-    }
-
-    /// Reads a document that is parsed already.
-    ///
-    /// # Errors
-    /// As [`RuleSet::parse`].
-    pub fn from_document(document: &Value) -> Result<Self, RuleFileError> {
-        file::entries(document).map(Self::of)
+        RuleFile::read(text).rules
     }
 
     pub(super) fn of(rules: Vec<Rule>) -> Self {
@@ -97,22 +90,19 @@ impl RuleSet {
         self.rules.is_empty()
     }
 
-    /// Rule ids that occur more than once, in file order: worth a warning, not wrong.
-    pub fn repeated_ids(&self) -> Vec<&str> {
-        let mut seen = HashSet::new();
-        let mut repeated = Vec::new();
-        for rule in &self.rules {
-            if !seen.insert(&*rule.id) && !repeated.contains(&&*rule.id) {
-                repeated.push(&*rule.id);
-            }
-        }
-        repeated
+    /// How many examples the file has; all of them hold.
+    pub fn examples(&self) -> usize {
+        self.rules.iter().map(|rule| rule.examples).sum()
+    }
+
+    /// The rules in file order.
+    pub(super) fn rules(&self) -> &[Rule] {
+        &self.rules
     }
 
     /// What the rules say about a call; `args` are the caller's own arguments.
     pub fn check(&self, function_id: &str, args: &Map<String, Value>) -> Verdict {
-        self.find(function_id, args)
-            .map_or(Verdict::NeedsApproval, Rule::verdict)
+        self.find(function_id, args).map_or(Verdict::ASK, Rule::verdict)
     }
 
     pub(super) fn find(&self, function_id: &str, args: &Map<String, Value>) -> Option<&Rule> {

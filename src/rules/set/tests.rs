@@ -1,5 +1,7 @@
 use super::*;
+use crate::rules::review;
 use pretty_assertions::assert_eq;
+use proptest::prelude::*;
 use serde_json::json;
 
 fn rules(text: &str) -> RuleSet {
@@ -169,59 +171,107 @@ fn the_reported_constraint_is_the_first_by_field_name() {
 }
 
 #[test]
-fn p4_one_bad_rule_refuses_the_file_by_name() {
+fn p4_one_bad_rule_refuses_the_file_by_name_and_line() {
+    let not_a_rule = "a rule is a text or an object, this is";
     for (bad, message) in [
-        ("'!'", "rule 2: no function id"),
-        ("''", "rule 2: no function id"),
-        ("{action: allow}", "rule 2: function must be a text"),
-        ("{function: '', action: allow}", "rule 2: no function id"),
-        ("{function: 7, action: allow}", "rule 2: function must be a text"),
-        ("{function: f}", "rule 2 (`f`): action must be `allow` or `deny`"),
+        ("'!'", "rule 2: no function id".to_owned()),
+        ("''", "rule 2: no function id".into()),
+        ("{action: allow}", "rule 2: function: must be a text".into()),
+        ("{function: '', action: allow}", "rule 2: no function id".into()),
+        (
+            "{function: 7, action: allow}",
+            "rule 2: function: must be a text".into(),
+        ),
+        (
+            "{function: f}",
+            "rule 2 (`f`): action: must be `allow` or `deny`".into(),
+        ),
         (
             "{function: f, action: ask}",
-            "rule 2 (`f`): action must be `allow` or `deny`",
+            "rule 2 (`f`): action: must be `allow` or `deny`".into(),
         ),
         (
             "{function: f, action: allow, args: [1]}",
-            "rule 2 (`f`): args must be an object of constraints",
+            "rule 2 (`f`): args: must be an object of constraints".into(),
         ),
         (
             "{rule_id: r, function: f, action: allow, args: {p: {matches: '('}}}",
-            "rule 2 (`r`): args.p: matches: a group is not closed",
+            "rule 2 (`r`): args.p.matches: a group is not closed".into(),
         ),
         (
             "{function: f, action: allow, args: {p: {matches: 1}}}",
-            "rule 2 (`f`): args.p: matches must be a text",
+            "rule 2 (`f`): args.p.matches: must be a text".into(),
         ),
         (
             "{function: f, action: allow, args: {p: {}}}",
-            "rule 2 (`f`): args.p: a constraint needs `equals` or `matches`",
+            "rule 2 (`f`): args.p: a constraint needs `equals` or `matches`".into(),
         ),
         (
             "{function: f, action: allow, args: {p: x}}",
-            "rule 2 (`f`): args.p: a constraint needs `equals` or `matches`",
+            "rule 2 (`f`): args.p: a constraint needs `equals` or `matches`".into(),
         ),
         (
             "~",
-            "rule 2: a rule is a text or an object, this is empty, or a text beginning with `!` that needs quotes",
+            format!("rule 2: {not_a_rule} empty, or a text beginning with `!` that needs quotes"),
         ),
-        ("7", "rule 2: a rule is a text or an object, this is a number"),
-        (
-            "true",
-            "rule 2: a rule is a text or an object, this is a truth value",
-        ),
-        ("[a]", "rule 2: a rule is a text or an object, this is a list"),
+        ("7", format!("rule 2: {not_a_rule} a number")),
+        ("true", format!("rule 2: {not_a_rule} a truth value")),
+        ("[a]", format!("rule 2: {not_a_rule} a list")),
     ] {
-        let text = format!("rules: [good, {bad}, '*']");
-        assert_eq!(RuleSet::parse(&text).unwrap_err().to_string(), message, "{bad}");
+        let text = format!("rules:\n- good\n- {bad}\n- '*'\n");
+        let error = RuleSet::parse(&text).unwrap_err().to_string();
+        assert_eq!(error, format!("line 3: {message}"), "{bad}");
     }
-    assert!(RuleSet::parse("rules:\n  - !state::set\n").is_err());
-    assert!(
-        RuleSet::parse("rules: [a")
-            .unwrap_err()
-            .to_string()
-            .starts_with("not readable as YAML: ")
+}
+
+#[test]
+fn p4_every_mistake_is_told_at_once() {
+    let text = "rules:\n  - good\n  - rule_id: r\n    action: ask\n    args:\n      p:\n        matches: '['\n      q: 1\n  - 7\n  - '!'\n  - ''\n";
+    assert_eq!(
+        RuleSet::parse(text).unwrap_err().to_string(),
+        "line 3: rule 2 (`r`): function: must be a text; \
+         line 4: rule 2 (`r`): action: must be `allow` or `deny`; \
+         line 7: rule 2 (`r`): args.p.matches: a class is not closed; \
+         line 8: rule 2 (`r`): args.q: a constraint needs `equals` or `matches`; \
+         line 9: rule 3: a rule is a text or an object, this is a number; and 2 more"
     );
+}
+
+#[test]
+fn what_is_no_yaml_is_refused_by_line() {
+    let error = |text| RuleSet::parse(text).unwrap_err().to_string();
+    assert_eq!(
+        error("rules:\n  - a\n  - !state::set\n"),
+        "line 3: not readable as YAML: `!state::set` is a tag here; quote texts that begin with `!`"
+    );
+    let broken = error("rules:\n- a\n- [b");
+    assert!(
+        broken.starts_with("line ") && broken.contains(": not readable as YAML: "),
+        "{broken}"
+    );
+}
+
+#[test]
+fn what_is_odd_is_told_and_changes_nothing() {
+    let text = "version: 1\nrule: []\nrules:\n- a\n- {function: f, action: allow, arg: {p: {equals: 1}}}\n- rule_id: 7\n  function: g\n  action: deny\n  args:\n    p: {equals: 1, matches: '(', flags: i}\n    q: {matches: '(?!x)y'}\n- '!a'\n";
+    let file = RuleFile::read(text);
+    let warnings: Vec<String> = file.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "line 2: rule: unknown, not looked at (known: version, rules)",
+            "line 5: rule 2 (`f`): arg: unknown, not looked at (known: rule_id, function, action, args, match, not_match)",
+            "line 6: rule 3 (`g`): rule_id: not a text with something in it, so the function is the rule id",
+            "line 10: rule 3 (`g`): args.p.flags: unknown, not looked at (known: equals, matches)",
+            "line 10: rule 3 (`g`): args.p: `matches` is not looked at beside `equals`",
+            "line 11: rule 3 (`g`): args.q.matches: lookaround or a backreference: searched within limits, beyond which a denial holds and a permission does not",
+            "line 12: rule 4: rule 1 has the same rule id",
+        ]
+    );
+    let rules = file.rules.unwrap();
+    assert_eq!(check(&rules, "f", json!({})), allow("f"));
+    assert_eq!(decision(&rules, "g", json!({"p": 1, "q": "y"})), "deny");
+    assert_eq!(rules.len(), 4);
 }
 
 #[test]
@@ -261,13 +311,6 @@ fn prefixes_of_every_length_are_told_apart() {
 }
 
 #[test]
-fn repeated_rule_ids_are_told() {
-    let rules = rules("rules: [a, b, '!a', {rule_id: b, function: c, action: deny}, a]");
-    assert_eq!(rules.repeated_ids(), ["a", "b"]);
-    assert_eq!(rules.len(), 5);
-}
-
-#[test]
 fn a_search_that_takes_too_long_fails_closed() {
     let hopeless = r"'^(?:(a+)+)(?!a)\1b$'";
     let text = format!(
@@ -279,8 +322,10 @@ fn a_search_that_takes_too_long_fails_closed() {
 
 #[test]
 fn the_shipped_file_reads_as_written() {
-    let shipped = rules(include_str!("../../../iii-permissions.example.yaml"));
-    assert_eq!(shipped.repeated_ids(), Vec::<&str>::new());
+    let text = include_str!("../../../iii-permissions.example.yaml");
+    let shipped = rules(text);
+    assert_eq!(RuleFile::read(text).warnings, []);
+    assert_eq!(review(&shipped, text), []);
     for id in [
         "approval::resolve",
         "policy::check_permissions",
@@ -346,4 +391,94 @@ fn the_shipped_file_reads_as_written() {
         assert_eq!(check(&shipped, id, json!({})), ask());
     }
     assert_eq!(shipped.len(), 50);
+}
+
+/// Words of rule files, put together at random: most texts are nearly right.
+fn nearly_a_file() -> impl Strategy<Value = String> {
+    let word = prop::sample::select(
+        &[
+            "rules:",
+            "\n- ",
+            "\n  ",
+            "\n    ",
+            "'!a'",
+            "!a",
+            "a::*",
+            "rule_id: r",
+            "function: f",
+            "action: allow",
+            "action: deny",
+            "args:",
+            "p: ",
+            "{equals: 1}",
+            "{matches: '^(?!x)(a+)+$'}",
+            "{matches: '('}",
+            "match:",
+            "not_match:",
+            "[",
+            "]",
+            "{",
+            "}",
+            ", ",
+            "&x ",
+            "*x",
+            "<<: ",
+            "~",
+            "|\n",
+            "\t",
+            "\u{feff}",
+            "0x1",
+            ".nan",
+            "1e999",
+            "---",
+            "...",
+            "? ",
+            ": ",
+            "#",
+            "\"\\u0000\"",
+            "é",
+        ][..],
+    );
+    prop::collection::vec(word, 0..24).prop_map(|words| words.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn any_text_is_read_or_refused(text in prop_oneof![nearly_a_file(), "\\PC{0,60}".boxed()]) {
+        let text = format!("rules:{text}");
+        match RuleFile::read(&text).rules {
+            Ok(rules) => prop_assert!(review(&rules, &text).len() <= rules.len()),
+            Err(error) => prop_assert!(!error.0.is_empty() && error.0.iter().all(|finding| !finding.text.is_empty())),
+        }
+    }
+
+    /// The index by id and by prefix against a walk over all rules.
+    #[test]
+    fn the_first_rule_that_matches_decides(
+        functions in prop::collection::vec("[ab:*]{1,4}", 1..12),
+        wanted in prop::collection::vec(any::<Option<bool>>(), 12),
+        id in "[ab:]{1,4}",
+    ) {
+        let entries: Vec<Value> = functions
+            .iter()
+            .zip(&wanted)
+            .zip(0..)
+            .map(|((function, wanted), n): (_, i32)| {
+                let args = wanted.map_or(json!({}), |wanted| json!({"x": {"equals": wanted}}));
+                json!({"rule_id": n.to_string(), "function": function, "action": "deny", "args": args})
+            })
+            .collect();
+        let rules = rules(&json!({ "rules": entries }).to_string());
+        let naive = functions.iter().zip(&wanted).position(|(function, wanted)| {
+            crate::rules::IdPattern::new(function).matches(&id) && *wanted != Some(false)
+        });
+        let args = Map::from_iter([("x".to_owned(), true.into())]);
+        let found = match rules.check(&id, &args) {
+            Verdict::Deny { rule_id, .. } => Some(rule_id),
+            Verdict::Allow { .. } | Verdict::NeedsApproval { .. } => None,
+        };
+        prop_assert_eq!(found, naive.map(|place| place.to_string()));
+    }
 }

@@ -23,6 +23,6 @@ impl Function for CheckPermissions {
         if function_id.is_empty() {
             return Err(Error::missing_string("function_id"));
         }
-        Ok(cx.state().policy.rules().check(&function_id, &args))
+        Ok(cx.state().policy.check(&function_id, &args))
     }
 }

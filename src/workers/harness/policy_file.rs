@@ -1,20 +1,23 @@
 //! The rule file on disk: loaded before the first check, loaded again when it changes (contract 03 §3.1).
 //!
 //! A check takes the rules as they are at that moment, so a file replaced meanwhile gives the old answer or the new one,
-//! never a mix. A file that cannot be read never takes rules away that are in force.
+//! never a mix. A file that cannot be read never takes rules away that are in force. Where there are none, at the start, every
+//! call needs a person, and the answers say why.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use serde_json::{Map, Value};
 
 use super::Harness;
 use crate::bus::Cx;
 use crate::error::Result;
-use crate::rules::RuleSet;
+use crate::model::api::approval::Verdict;
+use crate::rules::{RuleFile, RuleSet};
 use crate::watch::{Watcher, watch_file};
 
 /// How long the file must stay the same before it is read again.
@@ -32,15 +35,24 @@ pub(super) struct PolicyFile {
 
 #[derive(Debug, Default)]
 struct Loaded {
-    rules: ArcSwap<RuleSet>,
+    in_force: ArcSwap<InForce>,
     /// Held from reading to replacing, so that of two loads the later reading wins.
     loading: Mutex<()>,
 }
 
+#[derive(Debug, Default)]
+struct InForce {
+    rules: RuleSet,
+    /// Why there are none: a file is there and was never usable.
+    unusable: Option<String>,
+    /// Whether a file was read.
+    is_read: bool,
+}
+
 impl PolicyFile {
-    /// The rules at this moment.
-    pub(super) fn rules(&self) -> Arc<RuleSet> {
-        self.loaded.rules.load_full()
+    /// What the rules of this moment say.
+    pub(super) fn check(&self, function_id: &str, args: &Map<String, Value>) -> Verdict {
+        self.loaded.check(function_id, args)
     }
 
     /// Loads the file and follows its changes until this is dropped. Never fails: without a readable file there are no
@@ -61,27 +73,82 @@ impl PolicyFile {
 }
 
 impl Loaded {
+    fn check(&self, function_id: &str, args: &Map<String, Value>) -> Verdict {
+        let in_force = self.in_force.load();
+        match &in_force.unusable {
+            Some(reason) => Verdict::NeedsApproval {
+                reason: Some(reason.clone()),
+            },
+            None => in_force.rules.check(function_id, args),
+        }
+    }
+
     fn load(&self, path: &Path, verb: &str) {
         let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        let path_shown = path.display();
         match read(path) {
-            Ok(rules) => {
-                tracing::info!(path = %path.display(), rules = rules.len(), "permission rules {verb}");
-                for id in rules.repeated_ids() {
-                    tracing::warn!(path = %path.display(), rule_id = id, "rule id occurs more than once");
+            Ok((rules, warnings)) => {
+                tracing::info!(path = %path_shown, rules = rules.len(), examples = rules.examples(), "permission rules {verb}");
+                for warning in warnings {
+                    tracing::warn!(path = %path_shown, warning, "permission rules");
                 }
-                self.rules.store(Arc::new(rules));
+                self.in_force.store(Arc::new(InForce {
+                    rules,
+                    unusable: None,
+                    is_read: true,
+                }));
             }
-            Err(problem) => {
-                let rules = self.rules.load().len();
-                tracing::warn!(path = %path.display(), problem, rules, "permission rules not {verb}, the previous ones stay");
-            }
+            Err(problem) => self.keep(path, &problem, verb),
         }
+    }
+
+    /// The file is of no use: what is in force stays. A missing one is usual, and a bad one before any good one must be seen.
+    fn keep(&self, path: &Path, problem: &Problem, verb: &str) {
+        let in_force = self.in_force.load();
+        let (path, rules) = (path.display(), in_force.rules.len());
+        let unusable = match (in_force.is_read, problem) {
+            (true, Problem::Missing) => {
+                tracing::warn!(%path, rules, "the file of permission rules is gone, its rules stay in force");
+                return;
+            }
+            (true, Problem::Unusable(problem)) => {
+                tracing::error!(%path, problem, rules, "permission rules not {verb}, the previous ones stay in force");
+                return;
+            }
+            (false, Problem::Missing) => {
+                tracing::warn!(%path, "no file of permission rules, so every call of an agent needs a person");
+                None
+            }
+            (false, Problem::Unusable(problem)) => {
+                tracing::error!(%path, problem, "NO PERMISSION RULES ARE IN FORCE: the file is unusable, so every call of an agent needs a person");
+                Some(format!("no rules are in force, {path} is unusable: {problem}"))
+            }
+        };
+        self.in_force.store(Arc::new(InForce {
+            unusable,
+            ..InForce::default()
+        }));
     }
 }
 
-fn read(path: &Path) -> Result<RuleSet, String> {
-    let text = read_text(path).map_err(|error| error.to_string())?;
-    RuleSet::parse(&text).map_err(|error| error.to_string())
+/// Why there is nothing to load.
+#[derive(Debug)]
+enum Problem {
+    Missing,
+    Unusable(String),
+}
+
+fn read(path: &Path) -> Result<(RuleSet, Vec<String>), Problem> {
+    let text = read_text(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Problem::Missing,
+        _ => Problem::Unusable(error.to_string()),
+    })?;
+    let file = RuleFile::read(&text);
+    let warnings = file.warnings.iter().map(ToString::to_string).collect();
+    match file.rules {
+        Ok(rules) => Ok((rules, warnings)),
+        Err(error) => Err(Problem::Unusable(error.to_string())),
+    }
 }
 
 fn read_text(path: &Path) -> std::io::Result<String> {
@@ -107,25 +174,21 @@ pub(super) async fn prepare(cx: Cx<Harness>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::api::approval::Verdict;
-    use serde_json::Map;
+    use pretty_assertions::assert_eq;
     use tempfile::TempDir;
+
+    const BROKEN: [&[u8]; 3] = [b"rules: [two, '!']", b"rules: [two", b"rules: [two] # \xff"];
 
     #[test]
     fn what_cannot_be_read_takes_no_rules_away() {
         let directory = TempDir::new().unwrap();
         let file = directory.path().join("rules.yaml");
         let loaded = Loaded::default();
-        let allowed = |id| matches!(loaded.rules.load().check(id, &Map::new()), Verdict::Allow { .. });
+        let allowed = |id| matches!(loaded.check(id, &Map::new()), Verdict::Allow { .. });
         std::fs::write(&file, "rules: [one]").unwrap();
         loaded.load(&file, "loaded");
         assert!(allowed("one"));
-        for broken in [
-            "rules: [two, '!']".as_bytes(),
-            b"rules: [two",
-            b"rules: [two] # \xff",
-            &vec![b' '; 5 * 1024 * 1024],
-        ] {
+        for broken in BROKEN.into_iter().chain([vec![b' '; 5 * 1024 * 1024].as_slice()]) {
             std::fs::write(&file, broken).unwrap();
             loaded.load(&file, "reloaded");
             assert!(allowed("one") && !allowed("two"));
@@ -137,6 +200,37 @@ mod tests {
         // A readable file without rules is no mistake.
         std::fs::write(&file, "version: 1").unwrap();
         loaded.load(&file, "reloaded");
-        assert!(!allowed("one"));
+        assert_eq!(loaded.check("one", &Map::new()), Verdict::ASK);
+    }
+
+    #[test]
+    fn a_bad_file_at_the_start_is_told_until_a_good_one_comes() {
+        let directory = TempDir::new().unwrap();
+        let file = directory.path().join("rules.yaml");
+        let loaded = Loaded::default();
+        let reason = || match loaded.check("one", &Map::new()) {
+            Verdict::NeedsApproval { reason } => reason,
+            other => panic!("{other:?}"),
+        };
+        loaded.load(&file, "loaded");
+        assert_eq!(reason(), None, "a missing file is no mistake");
+        std::fs::write(&file, "rules:\n- one\n- '!'\n").unwrap();
+        loaded.load(&file, "reloaded");
+        let expected = format!(
+            "no rules are in force, {} is unusable: line 3: rule 2: no function id",
+            file.display()
+        );
+        assert_eq!(reason(), Some(expected));
+        loaded.load(directory.path(), "reloaded");
+        assert!(reason().unwrap().ends_with(" is unusable: not a file"));
+        std::fs::remove_file(&file).unwrap();
+        loaded.load(&file, "reloaded");
+        assert_eq!(reason(), None);
+        std::fs::write(&file, "rules: [one]").unwrap();
+        loaded.load(&file, "reloaded");
+        let allowed = Verdict::Allow {
+            rule_id: "one".into(),
+        };
+        assert_eq!(loaded.check("one", &Map::new()), allowed);
     }
 }

@@ -64,14 +64,7 @@ fn prepare_call(id: &CallId, name: &str, arguments: &Value, stop_reason: StopRea
     if arguments.is_null() {
         return synthetic(AGENT_TRIGGER, json!({}), unreadable_arguments(stop_reason));
     }
-    let Value::Object(mut arguments) = parse_embedded(arguments.clone()) else {
-        return synthetic(AGENT_TRIGGER, json!({}), missing_function());
-    };
-    let target = match arguments.remove("function") {
-        Some(Value::String(target)) => target,
-        _ => String::new(),
-    };
-    let payload = parse_embedded(arguments.remove("payload").unwrap_or_else(|| json!({})));
+    let (target, payload) = inner_call(arguments.clone());
     if target.is_empty() {
         return synthetic(AGENT_TRIGGER, payload, missing_function());
     }
@@ -82,6 +75,19 @@ fn prepare_call(id: &CallId, name: &str, arguments: &Value, stop_reason: StopRea
             arguments: payload,
         },
     }
+}
+
+/// Target and payload in the arguments of `agent_trigger`; an empty target when they name none.
+pub(super) fn inner_call(arguments: Value) -> (String, Value) {
+    let Value::Object(mut arguments) = parse_embedded(arguments) else {
+        return (String::new(), json!({}));
+    };
+    let target = match arguments.remove("function") {
+        Some(Value::String(target)) => target,
+        _ => String::new(),
+    };
+    let payload = parse_embedded(arguments.remove("payload").unwrap_or_else(|| json!({})));
+    (target, payload)
 }
 
 /// Models sometimes send an object as its JSON text; such a string stands for what it encodes, any other is itself.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::batch;
+use super::prompt::AGENT_TRIGGER;
 use super::record::APPROVALS;
 use super::session::Session;
 use crate::bus::Write;
@@ -26,19 +28,36 @@ pub(super) enum Gate {
     Pending,
 }
 
-/// Consults, in order: human-only list, the session's settings, the rules, the floor.
+/// Consults, in order: human-only list, the session's settings, the rules, the floor. A wrapped call is asked about at every
+/// level, so that no wrapper hides its target: one denial denies it, one question asks a person.
 pub(super) async fn consult(session: &Session, call: &FunctionCall) -> Gate {
-    let id = call.function_id.as_str();
-    if consult::human_only(id) {
-        return Gate::Deny(denial::human_only(id, &call.arguments));
+    let levels = levels(call);
+    if let Some(level) = levels
+        .iter()
+        .find(|level| consult::human_only(&level.function_id))
+    {
+        return Gate::Deny(denial::human_only(&level.function_id, &level.arguments));
     }
-    let args = consult::rule_args(&call.arguments);
     let floor = match floor(session) {
         Ok(floor) => floor,
-        Err(cause) => return Gate::Deny(denial::gate_unavailable(id, &cause)),
+        Err(cause) => return Gate::Deny(denial::gate_unavailable(&call.function_id, &cause)),
     };
     let settings = settings(session).await;
-    if consult::settings_verdict(&settings, id, &args, &floor).is_some() {
+    let mut gate = Gate::Allow;
+    for level in &levels {
+        match consult_level(session, level, &settings, &floor).await {
+            Gate::Allow => {}
+            Gate::Pending => gate = Gate::Pending,
+            denied @ Gate::Deny(_) => return denied,
+        }
+    }
+    gate
+}
+
+async fn consult_level(session: &Session, call: &FunctionCall, settings: &Settings, floor: &Floor) -> Gate {
+    let id = call.function_id.as_str();
+    let args = consult::rule_args(&call.arguments);
+    if consult::settings_verdict(settings, id, &args, floor).is_some() {
         return Gate::Allow;
     }
     let on_floor = floor.holds(id, &args);
@@ -46,7 +65,9 @@ pub(super) async fn consult(session: &Session, call: &FunctionCall) -> Gate {
         Ok(verdict) => verdict,
         Err(error) => return Gate::Deny(denial::gate_unavailable(id, &error.to_string())),
     };
-    match verdict {
+    match consult::under_floor(verdict, on_floor) {
+        Verdict::Allow { .. } => Gate::Allow,
+        Verdict::NeedsApproval { .. } => Gate::Pending,
         Verdict::Deny {
             rule_id,
             matched_constraint,
@@ -57,18 +78,36 @@ pub(super) async fn consult(session: &Session, call: &FunctionCall) -> Gate {
             &rule_id,
             matched_constraint.as_ref(),
         )),
-        Verdict::Allow { .. } | Verdict::NeedsApproval if on_floor => {
-            Gate::Deny(denial::human_only(id, &call.arguments))
-        }
-        Verdict::Allow { .. } => Gate::Allow,
-        Verdict::NeedsApproval => Gate::Pending,
     }
+}
+
+/// The call, and as long as it is an `agent_trigger` the call inside it, read as the outermost one was.
+fn levels(call: &FunctionCall) -> Vec<FunctionCall> {
+    let mut levels = vec![call.clone()];
+    while let Some(inner) = levels.last().and_then(unwrapped) {
+        levels.push(inner);
+    }
+    levels
+}
+
+fn unwrapped(call: &FunctionCall) -> Option<FunctionCall> {
+    if call.function_id != *AGENT_TRIGGER {
+        return None;
+    }
+    let (target, arguments) = batch::inner_call(call.arguments.clone());
+    (!target.is_empty()).then(|| FunctionCall {
+        id: call.id.clone(),
+        function_id: target.into(),
+        arguments,
+    })
 }
 
 /// Whether the session's settings release a parked call by now.
 pub(super) fn released(settings: &Settings, call: &FunctionCall, floor: &Floor) -> bool {
-    let args = consult::rule_args(&call.arguments);
-    consult::settings_verdict(settings, &call.function_id, &args, floor).is_some()
+    levels(call).iter().all(|level| {
+        let args = consult::rule_args(&level.arguments);
+        consult::settings_verdict(settings, &level.function_id, &args, floor).is_some()
+    })
 }
 
 /// One snapshot of the session's settings. When they cannot be read the session counts as manual.
@@ -110,5 +149,48 @@ pub(super) fn used_decision(session: &Session, call: &FunctionCall) -> Write {
     Write::StateDelete {
         scope: APPROVALS.into(),
         key: session.approval_key(&call.id),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    fn call(function_id: &str, arguments: Value) -> FunctionCall {
+        FunctionCall {
+            id: "c".into(),
+            function_id: function_id.into(),
+            arguments,
+        }
+    }
+
+    #[test]
+    fn p1_every_level_of_a_wrapped_call_is_looked_at() {
+        let state = json!({"scope": "budgets"});
+        let inner = json!({"function": "state::set", "payload": state});
+        let middle = json!({"function": "agent_trigger", "payload": inner.to_string()});
+        let outer = call("agent_trigger", middle.clone());
+        assert_eq!(
+            levels(&outer),
+            [
+                outer.clone(),
+                call("agent_trigger", inner),
+                call("state::set", state)
+            ]
+        );
+        // A text that stands for the object is read as the outermost level reads it.
+        assert_eq!(
+            levels(&call("agent_trigger", Value::String(middle.to_string()))).len(),
+            3
+        );
+        for (alone, levels_of) in [
+            (call("f", json!({"function": "g"})), 1),
+            (call("agent_trigger", json!({"function": ""})), 1),
+            (call("agent_trigger", json!(["g"])), 1),
+            (call("agent_trigger", json!({"function": "g"})), 2),
+        ] {
+            assert_eq!(levels(&alone).len(), levels_of, "{alone:?}");
+        }
     }
 }

@@ -20,7 +20,7 @@ fn result<'a>(events: &'a [Value], call: &str) -> &'a Value {
         .unwrap_or_else(|| panic!("no end of {call}"))
 }
 
-fn details(events: &[Value], call: &str) -> Value {
+pub(super) fn details(events: &[Value], call: &str) -> Value {
     result(events, call)["result"]["details"].clone()
 }
 

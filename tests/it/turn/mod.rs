@@ -2,6 +2,7 @@
 
 mod approvals;
 mod calls;
+mod gate;
 mod lifecycle;
 mod limits;
 mod start;

@@ -1,0 +1,213 @@
+//! `policy check` and `policy explain`: what the program would make of a rule file, without running it.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value};
+
+use super::{UNUSABLE, complain, print, with_config};
+use crate::config::LoadInput;
+use crate::model::api::approval::{Constraint, Mode, Verdict};
+use crate::rules::consult::{self, Outcome};
+use crate::rules::{self, Explanation, Finding, Floor, ModeOutcome, RuleFile, RuleSet};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Policy {
+    /// Read a rule file, run the examples in it, and say everything that is wrong or odd about it.
+    Check(CheckArgs),
+    /// Say which rule decides a call and what each mode makes of it.
+    Explain(ExplainArgs),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    /// The rule file; `permissions_path` of the configuration when left out.
+    file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ExplainArgs {
+    /// The function an agent calls.
+    function: String,
+    /// Its arguments as JSON, `-` to read them from stdin.
+    #[arg(default_value = "{}", allow_hyphen_values = true)]
+    arguments: String,
+    /// The rule file; `permissions_path` of the configuration when left out.
+    #[arg(long, value_name = "PATH")]
+    file: Option<PathBuf>,
+}
+
+pub(super) fn run(command: &Policy, input: &LoadInput) -> Result<ExitCode> {
+    match command {
+        Policy::Check(CheckArgs { file: Some(file) }) => check(file),
+        Policy::Check(CheckArgs { file: None }) => {
+            with_config(input, |loaded| check(&loaded.config.permissions_path))
+        }
+        Policy::Explain(args) => with_config(input, |loaded| {
+            let file = args.file.as_ref().unwrap_or(&loaded.config.permissions_path);
+            explain(args, file, &loaded.config.permissions.deny_floor)
+        }),
+    }
+}
+
+fn check(path: &Path) -> Result<ExitCode> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            complain(&format!("{}: {error}", path.display()));
+            return Ok(ExitCode::from(UNUSABLE));
+        }
+    };
+    let file = RuleFile::read(&text);
+    let name = path.display();
+    let told = |kind: &str, findings: &[Finding]| {
+        findings.iter().try_for_each(|finding| match finding.line {
+            Some(line) => print(&format!("{name}:{line}: {kind}: {}", finding.text)),
+            None => print(&format!("{name}: {kind}: {}", finding.text)),
+        })
+    };
+    told("warning", &file.warnings)?;
+    match file.rules {
+        Ok(rules) => {
+            told("warning", &rules::review(&rules, &text))?;
+            let (rules, examples) = (rules.len(), rules.examples());
+            print(&format!("{name}: ok, {rules} rules, {examples} examples hold"))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            told("error", &error.0)?;
+            print(&format!(
+                "{name}: refused; a running program keeps its rules, at a start there are none and every call needs a person"
+            ))?;
+            Ok(ExitCode::from(UNUSABLE))
+        }
+    }
+}
+
+fn explain(args: &ExplainArgs, path: &Path, deny_floor: &[Value]) -> Result<ExitCode> {
+    let unusable = |problem: String| {
+        complain(&problem);
+        Ok(ExitCode::from(UNUSABLE))
+    };
+    let payload: Value = match serde_json::from_str(&arguments(&args.arguments)?) {
+        Ok(payload) => payload,
+        Err(error) => return unusable(format!("the arguments are not JSON: {error}")),
+    };
+    let floor = match Floor::compile(deny_floor) {
+        Ok(floor) => floor,
+        Err(error) => return unusable(format!("permissions.deny_floor: {error}")),
+    };
+    // As in the running program, a file that is not there has no rules.
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            complain(&format!(
+                "{}: no such file, so there are no rules",
+                path.display()
+            ));
+            String::new()
+        }
+        Err(error) => return unusable(format!("{}: {error}", path.display())),
+    };
+    let set = match RuleSet::parse(&text) {
+        Ok(set) => set,
+        Err(error) => return unusable(format!("{}: {error}", path.display())),
+    };
+    let call_args = consult::rule_args(&payload);
+    let explanation = rules::explain(&set, &floor, &args.function, &call_args);
+    for line in lines(&args.function, call_args, &explanation, &text) {
+        print(&line)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn arguments(given: &str) -> Result<String> {
+    if given != "-" {
+        return Ok(given.to_owned());
+    }
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .context("reading the arguments from stdin")?;
+    Ok(text)
+}
+
+fn lines(function: &str, args: Map<String, Value>, explanation: &Explanation, text: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = |head: &str, text: String| lines.push(format!("{head:<12}{text}"));
+    line("call", format!("{function} {}", Value::Object(args)));
+    let place = |number: usize| match rules::line_of_rule(text, number) {
+        Some(line) => format!("rule {number} (line {line})"),
+        None => format!("rule {number}"),
+    };
+    for passed in &explanation.passed_over {
+        line(
+            "passed over",
+            format!("{} `{}`: {}", place(passed.rule), passed.id, passed.why),
+        );
+    }
+    let by = explanation.rule.map(place).unwrap_or_default();
+    line(
+        "rules say",
+        match &explanation.verdict {
+            Verdict::Allow { rule_id } => format!("allow, by {by} `{rule_id}`"),
+            Verdict::Deny {
+                rule_id,
+                matched_constraint: None,
+                ..
+            } => format!("deny, by {by} `{rule_id}`"),
+            Verdict::Deny {
+                rule_id,
+                matched_constraint:
+                    Some(Constraint {
+                        field,
+                        operator,
+                        value,
+                    }),
+                ..
+            } => format!("deny, by {by} `{rule_id}`: argument `{field}` {operator} {value}"),
+            Verdict::NeedsApproval { .. } => "nothing, so a person is asked".into(),
+        },
+    );
+    line(
+        "for people",
+        match (explanation.human_only, &explanation.floor) {
+            (true, _) => "only, in every mode".into(),
+            (false, Some(entry)) => format!("only, in every mode: on the deny floor as `{entry}`"),
+            (false, None) => "no, agents may call it".into(),
+        },
+    );
+    for mode in &explanation.modes {
+        line(name(mode.mode), outcomes(mode));
+    }
+    lines
+}
+
+fn name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Manual => "manual",
+        Mode::Auto => "auto",
+        Mode::Full => "full",
+    }
+}
+
+fn outcomes(mode: &ModeOutcome) -> String {
+    let word = |outcome: &Outcome| match outcome {
+        Outcome::Runs => "runs".to_owned(),
+        Outcome::Asks => "asks a person".to_owned(),
+        Outcome::Denied(rule_id) => format!("denied by `{rule_id}`"),
+    };
+    let mut parts = vec![word(&mode.plain)];
+    let lists = [
+        (&mode.approved, "once approved always"),
+        (&mode.listed, "when on the always-allow list"),
+    ];
+    for (outcome, when) in lists.into_iter().filter(|(outcome, _)| **outcome != mode.plain) {
+        parts.push(format!("{} {when}", word(outcome)));
+    }
+    parts.join("; ")
+}
