@@ -1,6 +1,9 @@
 //! `turn::assistant_streaming`: one model turn, from the transcript to the message and its calls (contract 02 §5).
 
+use std::sync::Arc;
+
 use super::record::TurnRecord;
+use super::request::RunRequest;
 use super::runner::{self, StepReply, StepRequest};
 use super::session::{Outcome, Session};
 use super::{Turns, batch, preflight, provider_turn};
@@ -33,18 +36,22 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
 
     let request = session.request().await?;
     let tools = request.tools()?;
-    let (mut messages, mut rows) = session.context_view().await?;
-    let (mut message, body_streamed) = if let Some(message) = already_answered(record, &rows) {
-        // The process died between storing the message and the record; the model is not asked twice.
-        (message, false)
-    } else {
-        if preflight::check(session, record, &request, &messages, &rows).await? {
-            (messages, rows) = session.context_view().await?;
+    let stop = Arc::clone(&session.stop);
+    let (mut message, body_streamed) = match stop.unless_asked(look(session, record, &request)).await {
+        Some(Ok(Before::Answered(message))) => (message, false),
+        Some(Ok(Before::Asking(messages))) => {
+            let turn = provider_turn::run(session, record, &request, messages, tools).await;
+            (turn.message, turn.body_streamed)
         }
-        drop(rows);
-        let turn = provider_turn::run(session, record, &request, messages, tools).await;
-        (turn.message, turn.body_streamed)
+        Some(Err(error)) => return Err(error),
+        None => {
+            let now = session.cx.now_ms();
+            (AssistantMessage::synthetic(StopReason::Aborted, None, now), false)
+        }
     };
+    if message.stop_reason == StopReason::Aborted && stop.is_asked() {
+        record.aborted_at_ms = Some(session.cx.now_ms());
+    }
 
     batch::repair_call_ids(&mut message, record.turn_count);
     let stored = RawMessage::from(&AgentMessage::Assistant(message.clone()));
@@ -61,6 +68,25 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
         message: Some(joining),
         ..Outcome::of(events)
     })
+}
+
+/// What the transcript says before the model is asked.
+enum Before {
+    /// The process died between storing the message and the record; the model is not asked twice.
+    Answered(AssistantMessage),
+    /// What the model is to see.
+    Asking(Vec<RawMessage>),
+}
+
+async fn look(session: &Session, record: &TurnRecord, request: &RunRequest) -> Result<Before> {
+    let (messages, rows) = session.context_view().await?;
+    if let Some(message) = already_answered(record, &rows) {
+        return Ok(Before::Answered(message));
+    }
+    if preflight::check(session, record, request, &messages, &rows).await? {
+        return Ok(Before::Asking(session.context_view().await?.0));
+    }
+    Ok(Before::Asking(messages))
 }
 
 /// The message of this turn, when an earlier life of the process has already stored it.

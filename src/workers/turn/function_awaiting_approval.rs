@@ -9,7 +9,7 @@ use super::parked::Parked;
 use super::record::{APPROVALS, Decision, DecisionKind, ExecutedCall, TurnRecord};
 use super::runner::{self, StepReply, StepRequest};
 use super::session::{Outcome, Session};
-use super::{Turns, gate};
+use super::{Turns, aborted, gate};
 use crate::bus::{Cx, Function, Write};
 use crate::error::{Error, Result};
 use crate::model::api::approval::Settings;
@@ -35,10 +35,15 @@ impl Function for FunctionAwaitingApproval {
 
 pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Result<Outcome> {
     record.batch()?;
+    let stop = Arc::clone(&session.stop);
     let mut flight = Flight::new(session);
     loop {
         // An allowed call runs on while later decisions are looked at: no call holds back another one.
-        let settled = scan(session, record, &mut flight).await?;
+        let Some(settled) = stop.unless_asked(scan(session, record, &mut flight)).await else {
+            flight.stop(session, record).await?;
+            return aborted::end(session, record, Vec::new()).await;
+        };
+        let settled = settled?;
         if flight.is_idle() && settled.is_empty() {
             break;
         }
@@ -109,11 +114,12 @@ async fn land(
             return Ok(None);
         }
     }
-    let recheck = Arc::clone(&session.recheck);
+    let (recheck, stop) = (Arc::clone(&session.recheck), session.stop.token());
     let began = Instant::now();
     let landed = tokio::select! {
         executed = flight.landed() => Some(executed),
         () = recheck.notified() => None,
+        () = stop.cancelled() => None,
     };
     session.spent_outside(began);
     Ok(landed)
@@ -129,7 +135,7 @@ async fn settle(
     let events: Vec<AgentEvent> = settled.iter().map(flight::end_event).collect();
     let writes: Vec<Write> = settled
         .iter()
-        .map(|executed| gate::used_decision(session, &executed.call))
+        .map(|executed| gate::used_decision(session, &executed.call.id))
         .collect();
     let (_, work, awaiting) = record.batch()?;
     awaiting.retain(|entry| {

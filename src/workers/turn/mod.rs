@@ -17,7 +17,10 @@
 //! function; pure parts: [`batch`], [`coalesce`], [`context`], [`prompt`], [`routing`]. Deliberately not here: anything a
 //! particular provider or function means.
 
+mod abort;
+mod aborted;
 mod actor;
+mod announcer;
 mod assistant_streaming;
 mod batch;
 mod coalesce;
@@ -40,11 +43,13 @@ mod provider_turn;
 mod provisioning;
 mod record;
 mod recovery;
+mod request;
 mod routing;
 mod runner;
 mod session;
 mod start;
 mod steering_check;
+mod stop;
 mod wake;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,6 +83,7 @@ pub fn worker() -> WorkerDef {
         Turns::default(),
     )
     .function::<start::Start>()
+    .function::<abort::Abort>()
     .function::<provisioning::Provisioning>()
     .function::<assistant_streaming::AssistantStreaming>()
     .function::<function_execute::FunctionExecute>()

@@ -11,9 +11,10 @@ use tokio::sync::oneshot;
 use super::actor::Input;
 use super::record::TurnRecord;
 use super::session::{Backoff, Outcome, Session};
+use super::stop::Answer;
 use super::{
-    Turns, assistant_streaming, function_awaiting_approval, function_execute, provisioning, start,
-    steering_check, wake,
+    Turns, abort, aborted, assistant_streaming, function_awaiting_approval, function_execute, provisioning,
+    start, steering_check, wake,
 };
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
@@ -98,6 +99,7 @@ pub(super) async fn run(session: &mut Session, mut caller: Caller, begin: impl F
     let Some(mut record) = enter(session, &mut caller).await else {
         return;
     };
+    session.stop.enter(record.run());
     begin();
     let began = Instant::now();
     while !session.cx.shutdown_token().is_cancelled() {
@@ -110,6 +112,7 @@ pub(super) async fn run(session: &mut Session, mut caller: Caller, begin: impl F
             Err(error) => {
                 tracing::warn!(session_id = %session.id, state = from.as_str(), %error, "step not done");
                 look_again_later(session);
+                session.stop.leave(Err(error.clone()));
                 return answer(&mut caller, Err(error));
             }
         }
@@ -124,16 +127,20 @@ pub(super) async fn run(session: &mut Session, mut caller: Caller, begin: impl F
                 .meters
                 .run_ended(began.elapsed(), session.outside);
             tracing::info!(session_id = %session.id, state = record.state.as_str(), turns = record.turn_count, "run ended");
-            return;
+            let aborted = record.aborted_at_ms.is_some();
+            let state = Some(if aborted { from } else { record.state });
+            return session.stop.leave(Ok(Answer { aborted, state }));
         }
-        if record.state == from {
+        if record.state == from && !session.stop.is_asked() {
             return;
         }
     }
+    session.stop.leave(Err(Error::Stopped));
     answer(&mut caller, Err(Error::Stopped));
 }
 
-/// Loads the record and takes the session; `None` when there is nothing to do, the caller having been told.
+/// Loads the record and takes the session; `None` when there is nothing to do, caller and those who asked for a stop having
+/// been told.
 async fn enter(session: &mut Session, caller: &mut Caller) -> Option<TurnRecord> {
     let mut record = match session.load().await {
         Ok(Some(record)) => record,
@@ -146,10 +153,15 @@ async fn enter(session: &mut Session, caller: &mut Caller) -> Option<TurnRecord>
                 );
                 answer(caller, Err(Error::Invalid(text)));
             }
+            session.stop.leave(Ok(Answer {
+                aborted: false,
+                state: None,
+            }));
             return None;
         }
         Err(error) => {
             look_again_later(session);
+            session.stop.leave(Err(error.clone()));
             answer(caller, Err(error));
             return None;
         }
@@ -164,16 +176,33 @@ async fn enter(session: &mut Session, caller: &mut Caller) -> Option<TurnRecord>
         {
             tracing::warn!(session_id = %session.id, %error, "the end of a run could not be announced");
         }
+        session.stop.leave(Ok(Answer {
+            aborted: false,
+            state: Some(record.state),
+        }));
         return None;
     }
-    if let Err(error) = session.take_lease().await {
+    if let Err(error) = take(session).await {
         look_again_later(session);
+        if session.stop.is_asked() {
+            let forwarded = abort::forward(session, &record).await;
+            session.stop.leave(forwarded);
+        }
         answer(caller, Err(error));
         return None;
     }
     session.published = Some(record.view());
     session.repeats = true;
     Some(record)
+}
+
+/// Takes the session. One that others had in hand before may have a wish to stop waiting.
+async fn take(session: &mut Session) -> Result<()> {
+    let newly = session.take_lease().await?;
+    if newly && !session.cx.bus().transport().is_exclusive() {
+        abort::look(session).await?;
+    }
+    Ok(())
 }
 
 /// One transition. A passing failure is repeated from the stored record; any other one fails the run.
@@ -190,7 +219,13 @@ async fn transition(
     let cx = session.cx.clone();
     let mut pause = Backoff::of(&cx);
     let outcome = loop {
-        match perform(session, record).await {
+        let stopping = session.stop.is_asked() || record.aborted_at_ms.is_some();
+        let performed = if stopping {
+            aborted::end(session, record, Vec::new()).await
+        } else {
+            perform(session, record).await
+        };
+        match performed {
             Ok(outcome) => break outcome,
             Err(error) if error.is_retryable() && for_caller => {
                 *record = previous;
@@ -199,7 +234,14 @@ async fn transition(
             Err(error) => {
                 *record = previous.clone();
                 let error = if error.is_retryable() {
-                    match pause.wait(error).await {
+                    let waited = pause.wait(error);
+                    // A stop does not wait for better times, but to be stored itself.
+                    let waited = if stopping {
+                        waited.await
+                    } else {
+                        session.stop.unless_asked(waited).await.unwrap_or(Ok(()))
+                    };
+                    match waited {
                         Ok(()) => {
                             session.repeats = true;
                             continue;

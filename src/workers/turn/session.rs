@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::Notify;
+use tokio_util::sync::DropGuard;
 
 use super::lease::Lease;
 use super::outbox::Outbox;
-use super::record::{Emitter, RECORDS, REQUESTS, RunRequest, TurnRecord};
-use super::{Turns, context};
+use super::record::{Emitter, RECORDS, TurnRecord};
+use super::request::{REQUESTS, RunRequest};
+use super::stop::Stop;
+use super::{Turns, abort, context};
 use crate::bus::{Batch, CallOptions, Cx, Hold, Write, to_json};
 use crate::error::{Error, Result};
 use crate::model::api::Contract;
@@ -63,8 +66,12 @@ pub(super) struct Session {
     pub(super) id: SessionId,
     /// Set when a decision may have arrived while a step runs.
     pub(super) recheck: Arc<Notify>,
+    /// The wish to stop the run.
+    pub(super) stop: Arc<Stop>,
     outbox: Option<Outbox>,
     lease: Option<Lease>,
+    /// Looks for wishes of other processes while the lease is held.
+    watch: Option<DropGuard>,
     request: Option<Arc<RunRequest>>,
     /// The view that others saw last.
     pub(super) published: Option<TurnStateView>,
@@ -75,13 +82,15 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(cx: Cx<Turns>, id: SessionId, recheck: Arc<Notify>) -> Self {
+    pub(super) fn new(cx: Cx<Turns>, id: SessionId, recheck: Arc<Notify>, stop: Arc<Stop>) -> Self {
         Self {
             cx,
             id,
             recheck,
+            stop,
             outbox: None,
             lease: None,
+            watch: None,
             request: None,
             published: None,
             repeats: false,
@@ -94,16 +103,21 @@ impl Session {
         self.cx.scope(RECORDS).get(&self.id).await.map(TurnRecord::read)
     }
 
-    /// Takes the session's lease, once.
+    /// Takes the session's lease, once; true when it was not held already.
     ///
     /// # Errors
     /// Another process holds it, or state does not answer.
-    pub(super) async fn take_lease(&mut self) -> Result<()> {
-        if self.lease.is_none() {
-            self.lease = Lease::acquire(self.cx.bus(), &self.id).await?;
+    pub(super) async fn take_lease(&mut self) -> Result<bool> {
+        if self.lease.is_some() {
+            return Ok(false);
         }
+        self.lease = Lease::acquire(self.cx.bus(), &self.id).await?;
         match self.lease {
-            Some(_) => Ok(()),
+            Some(_) => {
+                let is_ours_alone = self.cx.bus().transport().is_exclusive();
+                self.watch = (!is_ours_alone).then(|| abort::watch(self));
+                Ok(true)
+            }
             None => Err(Error::Transient(format!(
                 "turn::function_awaiting_approval: session {} held by a concurrent step",
                 self.id
@@ -113,6 +127,7 @@ impl Session {
 
     /// Gives the lease back when the actor ends.
     pub(super) async fn release_lease(&mut self) {
+        self.watch = None;
         if let Some(lease) = self.lease.take()
             && let Err(error) = lease.release(self.cx.bus()).await
         {
@@ -146,6 +161,9 @@ impl Session {
             }
         }
         let resting = over || record.state == TurnState::FunctionAwaitingApproval;
+        if over && record.aborted_at_ms.is_some() && !exclusive {
+            writes.push(abort::used_wish(&self.id));
+        }
         if resting && let Some(lease) = &mut self.lease {
             writes.extend(lease.release_write(self.cx.bus()));
         }

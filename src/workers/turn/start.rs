@@ -6,7 +6,8 @@ use tokio::sync::oneshot;
 
 use super::actor::Input;
 use super::lease::Lease;
-use super::record::{RunRequest, TurnRecord};
+use super::record::TurnRecord;
+use super::request::RunRequest;
 use super::session::{Joining, Outcome, Session};
 use super::{Turns, context, wake};
 use crate::bus::{Batch, CallContext, CallOptions, Cx, Function};

@@ -1,5 +1,6 @@
 //! Contract 02 through the bus.
 
+mod abort;
 mod approvals;
 mod calls;
 mod lifecycle;
