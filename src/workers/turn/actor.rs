@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::runner::StepReply;
 use super::session::Session;
+use super::step::StepReply;
 use super::stop::{Ask, Stop};
 use super::{Turns, runner, start};
 use crate::bus::{Baggage, CallContext, Cx};

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::record::TurnRecord;
 use super::request::RunRequest;
-use super::runner::{self, StepReply, StepRequest};
+use super::runner;
 use super::session::{Outcome, Session};
-use super::{Turns, batch, preflight, provider_turn};
+use super::step::{self, StepReply, StepRequest};
+use super::{Turns, batch, leftover, preflight, provider_turn};
 use crate::bus::{Cx, Function};
 use crate::error::Result;
 use crate::model::api::session::MessagesResponse;
@@ -25,7 +26,7 @@ impl Function for AssistantStreaming {
     type Response = StepReply;
 
     async fn call(cx: &Cx<Turns>, request: StepRequest) -> Result<StepReply> {
-        runner::step::<Self>(cx, request.session_id, TurnState::AssistantStreaming).await
+        step::run::<Self>(cx, request.session_id, TurnState::AssistantStreaming).await
     }
 }
 
@@ -82,6 +83,9 @@ async fn look(session: &Session, record: &TurnRecord, request: &RunRequest) -> R
     let (messages, rows) = session.context_view().await?;
     if let Some(message) = already_answered(record, &rows) {
         return Ok(Before::Answered(message));
+    }
+    if session.repeats {
+        leftover::keep(session, record, &messages).await?;
     }
     if preflight::check(session, record, request, &messages, &rows).await? {
         return Ok(Before::Asking(session.context_view().await?.0));

@@ -14,7 +14,8 @@ use crate::model::{FunctionCall, FunctionId, FunctionResult};
 
 const CONTRACT_MS: u64 = 5_000;
 const INTROSPECTION: &str = "engine::functions::info";
-const RETRY_LOOKUP: Duration = Duration::from_millis(250);
+/// Pause before a function of a worker that may be on its way back is looked for again.
+pub(super) const RETRY_LOOKUP: Duration = Duration::from_millis(250);
 
 /// Runs one call. `idempotency_key` travels beside the payload, which reaches the target untouched. `None`: the run was
 /// stopped, and the target is no function of this process that could be waited for.

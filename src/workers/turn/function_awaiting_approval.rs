@@ -7,8 +7,8 @@ use super::flight::{self, Flight};
 use super::function_execute::{finalize, is_retry_safe};
 use super::parked::Parked;
 use super::record::{APPROVALS, Decision, DecisionKind, ExecutedCall, TurnRecord};
-use super::runner::{self, StepReply, StepRequest};
 use super::session::{Outcome, Session};
+use super::step::{self, StepReply, StepRequest};
 use super::{Turns, aborted, gate};
 use crate::bus::{Cx, Function, Write};
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ impl Function for FunctionAwaitingApproval {
     type Response = StepReply;
 
     async fn call(cx: &Cx<Turns>, request: StepRequest) -> Result<StepReply> {
-        runner::step::<Self>(cx, request.session_id, TurnState::FunctionAwaitingApproval).await
+        step::run::<Self>(cx, request.session_id, TurnState::FunctionAwaitingApproval).await
     }
 }
 
@@ -117,9 +117,10 @@ async fn land(
     let (recheck, stop) = (Arc::clone(&session.recheck), session.stop.token());
     let began = Instant::now();
     let landed = tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
         executed = flight.landed() => Some(executed),
         () = recheck.notified() => None,
-        () = stop.cancelled() => None,
     };
     session.spent_outside(began);
     Ok(landed)

@@ -10,9 +10,10 @@ use super::announcer::Announcer;
 use super::flight::{self, Flight};
 use super::gate::{self, Gate};
 use super::record::{ExecutedCall, PreparedCall, TurnRecord, Work};
-use super::runner::{self, StepReply, StepRequest};
+use super::runner;
 use super::session::{Outcome, Session};
-use super::{Turns, aborted, parked};
+use super::step::{self, StepReply, StepRequest};
+use super::{Turns, aborted, dispatch, parked};
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
 use crate::model::{AgentEvent, AgentMessage, AwaitingCall, CallId, FunctionCall, FunctionResult, TurnState};
@@ -33,7 +34,7 @@ impl Function for FunctionExecute {
     type Response = StepReply;
 
     async fn call(cx: &Cx<Turns>, request: StepRequest) -> Result<StepReply> {
-        runner::step::<Self>(cx, request.session_id, TurnState::FunctionExecute).await
+        step::run::<Self>(cx, request.session_id, TurnState::FunctionExecute).await
     }
 }
 
@@ -191,10 +192,17 @@ pub(super) async fn is_retry_safe(session: &Session, call: &FunctionCall) -> boo
         return true;
     }
     let request = json!({ "function_id": call.function_id });
-    let info = session
-        .invoke("engine::functions::info", request, INFO_MS)
-        .await
-        .unwrap_or_default();
+    let info = loop {
+        match session
+            .invoke("engine::functions::info", request.clone(), INFO_MS)
+            .await
+        {
+            Ok(info) => break info,
+            // After a restart the workers of the last life come back one by one.
+            Err(_) if session.cx.state().is_booting() => tokio::time::sleep(dispatch::RETRY_LOOKUP).await,
+            Err(_) => return false,
+        }
+    };
     matches!(
         info.pointer("/metadata/retry").and_then(Value::as_str),
         Some("pure" | "idempotent")

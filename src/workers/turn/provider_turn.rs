@@ -9,6 +9,7 @@ use super::record::TurnRecord;
 use super::request::RunRequest;
 use super::routing::Route;
 use super::session::Session;
+use super::spend;
 use crate::bus::Frame;
 use crate::error::Error;
 use crate::model::{
@@ -43,6 +44,7 @@ pub(super) async fn run(
     let route = stop.unless_asked(provider_call::route_of(session, request)).await;
     let provider = route.as_ref().map_or(request.provider.as_str(), Route::name);
     let mut reading = Reading::new(session, provider, &request.model);
+    let sent = messages.clone();
     let end = match &route {
         None => End::Stopped,
         Some(Route::Unknown(name)) => End::Failed(format!("unknown provider: {name}")),
@@ -56,7 +58,8 @@ pub(super) async fn run(
             reading.provider(session, record, call).await
         }
     };
-    let turn = reading.conclude(session, record, end).await;
+    let mut turn = reading.conclude(session, record, end).await;
+    spend::settle(&mut turn.message, &sent);
     session.spent_outside(began);
     turn
 }

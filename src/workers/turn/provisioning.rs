@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::prompt::{self, Voice};
 use super::record::TurnRecord;
-use super::runner::{self, StepReply, StepRequest};
 use super::session::{Outcome, Session};
+use super::step::{self, StepReply, StepRequest};
 use super::{Turns, aborted, provider_call};
 use crate::bus::{Cx, Function, to_json};
 use crate::error::Result;
@@ -28,7 +28,7 @@ impl Function for Provisioning {
     type Response = StepReply;
 
     async fn call(cx: &Cx<Turns>, request: StepRequest) -> Result<StepReply> {
-        runner::step::<Self>(cx, request.session_id, TurnState::Provisioning).await
+        step::run::<Self>(cx, request.session_id, TurnState::Provisioning).await
     }
 }
 

@@ -4,94 +4,28 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::actor::Input;
+use super::backoff::Backoff;
 use super::record::TurnRecord;
-use super::session::{Backoff, Outcome, Session};
+use super::session::{Outcome, Session};
+use super::step::StepReply;
 use super::stop::Answer;
 use super::{
-    Turns, abort, aborted, assistant_streaming, function_awaiting_approval, function_execute, provisioning,
-    start, steering_check, wake,
+    abort, aborted, assistant_streaming, function_awaiting_approval, function_execute, provisioning,
+    steering_check, wake,
 };
-use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
 use crate::model::{
-    AgentEvent, AgentMessage, AssistantMessage, RawMessage, SessionId, StopReason, TurnError, TurnState,
+    AgentEvent, AgentMessage, AssistantMessage, RawMessage, StopReason, TurnError, TurnState,
 };
 
 /// A session whose step failed for an outside caller is looked at again after this.
 const SAFETY_NET: Duration = Duration::from_secs(30);
 
-/// Request of the step functions.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub(super) struct StepRequest {
-    /// The session.
-    pub(super) session_id: SessionId,
-}
-
-/// Response of the step functions.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub(super) struct StepReply {
-    /// Always true: a failed step is an error or a transition to `failed`.
-    pub(super) ok: bool,
-    /// True when nothing was done.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) skipped: Option<bool>,
-    /// `stale`: the session is in another state; `running`: its step is under way.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) reason: Option<String>,
-    /// State before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) from_state: Option<TurnState>,
-    /// State after.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) to_state: Option<TurnState>,
-}
-
-impl StepReply {
-    pub(super) fn skipped(reason: &str) -> Self {
-        Self {
-            ok: true,
-            skipped: Some(true),
-            reason: Some(reason.to_owned()),
-            ..Self::default()
-        }
-    }
-
-    fn done(from: TurnState, to: TurnState) -> Self {
-        Self {
-            ok: true,
-            from_state: Some(from),
-            to_state: Some(to),
-            ..Self::default()
-        }
-    }
-}
-
 /// Who asked for a step, and with which state in mind.
-type Caller = Option<(TurnState, oneshot::Sender<Result<StepReply>>)>;
-
-/// The handler of every step function: one input of the session's actor.
-pub(super) async fn step<F>(cx: &Cx<Turns>, session: SessionId, state: TurnState) -> Result<StepReply>
-where
-    F: Function<State = Turns>,
-{
-    debug_assert!(
-        F::ID.ends_with(state.as_str()),
-        "{} runs {}",
-        F::ID,
-        state.as_str()
-    );
-    start::check_session_id(&session)?;
-    let (reply, answer) = oneshot::channel();
-    cx.state()
-        .actors
-        .submit(cx, &session, Input::Step { state, reply });
-    answer.await.unwrap_or(Err(Error::Stopped))
-}
+pub(super) type Caller = Option<(TurnState, oneshot::Sender<Result<StepReply>>)>;
 
 /// Runs steps from the stored record on until the session rests. `begin` is called once there is something to run,
 /// `ending` right before the record becomes terminal: from then on a new run may be asked for.

@@ -78,9 +78,15 @@ impl Stop {
         self.lock().wished.clone()
     }
 
-    /// Does the work unless somebody asks for a stop before it is done.
+    /// Does the work unless somebody asks for a stop before it is done. Work that ends because it heard of the stop counts as
+    /// not done.
     pub(super) async fn unless_asked<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        self.token().run_until_cancelled_owned(work).await
+        let wished = self.token();
+        tokio::select! {
+            biased;
+            () = wished.cancelled() => None,
+            done = work => Some(done),
+        }
     }
 
     /// A run is at work: wishes that mean another one are void.

@@ -4,16 +4,15 @@ mod foreign;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use harness::bus::{CallContext, FunctionDef, StreamItem};
 use harness::scripted::{Gate, Reply, Request, Script, Step};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
-use super::{Rig, lines, of_type, run, said, user};
+use super::{Rig, lines, of_type, said, user};
 use crate::model_rig::ModelRig;
-use crate::support::stub::{Door, Out, calls, calls_then_ends, message, says};
+use crate::support::stub::{Door, Out, calls_then_ends, message, says};
 use crate::support::{TestBus, TestOptions};
 
 async fn abort(t: &TestBus, session: &str) -> Value {
@@ -502,7 +501,7 @@ async fn c02_abort_10_between_runs_and_again_and_again() {
     rig.t.error("run::abort", json!({ "session_id": "a/b" })).await;
 
     rig.start("s1").await;
-    rig.t.reaches("s1", "assistant_streaming").await;
+    rig.stub.asked(&rig.t, 1).await;
     let both = futures::join!(abort(&rig.t, "s1"), abort(&rig.t, "s1"));
     let expected = aborted("s1", "assistant_streaming");
     assert_eq!(both, (expected.clone(), expected));
@@ -571,7 +570,7 @@ async fn c02_abort_13_steering_is_kept() {
     })
     .await;
     rig.start("s1").await;
-    rig.t.reaches("s1", "assistant_streaming").await;
+    rig.stub.asked(&rig.t, 1).await;
     let item = json!({ "name": "steering", "session_id": "s1", "item": user("wait") });
     rig.t.ok("session-inbox::push", item).await;
     abort(&rig.t, "s1").await;
@@ -615,49 +614,58 @@ async fn r1_stopped_at_every_event() {
     });
     let rig = ModelRig::with(script, |options| options.config.events.coalesce_ms = 0).await;
     rig.t.record("free", json!({}));
-    let (at, seen) = (
+    // Set when the event with number `at` of the session at hand is shown.
+    let (at, seen, shown) = (
         Arc::new(AtomicUsize::new(usize::MAX)),
         Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicBool::new(false)),
     );
-    let (sender, mut stops) = tokio::sync::mpsc::channel::<()>(1);
-    let (when, count) = (Arc::clone(&at), Arc::clone(&seen));
+    let (when, count, hit) = (Arc::clone(&at), Arc::clone(&seen), Arc::clone(&shown));
     rig.t.bus().tap_stream(
         "agent::events",
         Arc::new(move |_: &StreamItem| {
             if count.fetch_add(1, Ordering::SeqCst) == when.load(Ordering::SeqCst) {
-                sender.try_send(()).unwrap();
+                hit.store(true, Ordering::SeqCst);
             }
         }),
     );
     let mut stopped = 0;
-    for n in 0.. {
-        let session = format!("s{n}");
+    loop {
+        let session = format!("s{stopped}");
         seen.store(0, Ordering::SeqCst);
-        at.store(n, Ordering::SeqCst);
+        shown.store(false, Ordering::SeqCst);
+        at.store(stopped, Ordering::SeqCst);
         let go = json!({ "session_id": session, "provider": "openai", "model": "gpt-5", "messages": [user("go")] });
         rig.t.ok("run::start", go).await;
-        let parked = rig.t.eventually(async || {
-            let view = rig
-                .t
-                .ok("turn::get_state", json!({ "session_id": session }))
-                .await;
-            (stops.try_recv().is_ok()).then_some(false).or_else(|| {
-                (view["state"] == "function_awaiting_approval" && seen.load(Ordering::SeqCst) <= n)
-                    .then_some(true)
+        let parked_before = rig
+            .t
+            .eventually(async || {
+                if shown.load(Ordering::SeqCst) {
+                    return Some(false);
+                }
+                let view = rig
+                    .t
+                    .ok("turn::get_state", json!({ "session_id": session }))
+                    .await;
+                let parked = view["state"] == "function_awaiting_approval";
+                (parked && !shown.load(Ordering::SeqCst)).then_some(true)
             })
-        });
-        let parked = parked.await;
+            .await;
         let reply = abort(&rig.t, &session).await;
-        assert_eq!(reply["aborted"], true, "{n}: {reply}");
-        stopped += 1;
+        assert_eq!(reply["aborted"], true, "{stopped}: {reply}");
         let events = rig.t.ended(&session, 1).await;
         check(&rig, &session, &events).await;
         at.store(usize::MAX, Ordering::SeqCst);
         rig.run(&session, "and now?", 2).await;
-        assert_eq!(rig.server.violations(), Vec::<String>::new(), "stopped at {n}");
-        if parked {
+        assert_eq!(
+            rig.server.violations(),
+            Vec::<String>::new(),
+            "stopped at {stopped}"
+        );
+        if parked_before {
             break;
         }
+        stopped += 1;
     }
     assert!(stopped > 10, "{stopped}");
     rig.t.stop().await;

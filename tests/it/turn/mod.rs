@@ -3,6 +3,7 @@
 mod abort;
 mod approvals;
 mod calls;
+mod effects;
 mod lifecycle;
 mod limits;
 mod start;

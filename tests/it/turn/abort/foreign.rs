@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use harness::bus::StreamItem;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{abort, aborted};
 use crate::support::TestOptions;
+use crate::support::engine::within;
 use crate::support::spy::Spy;
 use crate::support::stub::{Door, Out, message, says};
 use crate::turn::{Rig, lines, of_type};
@@ -81,7 +83,7 @@ async fn a_wish_in_state_wakes_the_process_that_has_the_run() {
     let door = Door::closed();
     let rig = sharing(None, door.clone()).await;
     rig.start("s1").await;
-    rig.t.reaches("s1", "assistant_streaming").await;
+    rig.stub.asked(&rig.t, 1).await;
     let run = rig.record("s1").await["run_id"].as_str().unwrap().to_owned();
     rig.t.set_state("approvals", "s1", wish("another run")).await;
     rig.t.set_state("approvals", "s1", wish(&run)).await;
@@ -94,8 +96,34 @@ async fn a_wish_in_state_wakes_the_process_that_has_the_run() {
     rig.t
         .eventually(async || (rig.t.state("approvals", "s1").await == Value::Null).then_some(()))
         .await;
-    rig.start("s1").await;
+    assert_eq!(rig.start("s1").await["started"], true);
     rig.t.ended("s1", 2).await;
+    rig.t.stop().await;
+}
+
+/// A run may follow as soon as the one before has ended, also where leases are asked for.
+#[tokio::test]
+async fn c02_case_40_the_session_is_free_although_its_lease_is_still_held() {
+    let door = Door::closed();
+    let rig = sharing(None, door.clone()).await;
+    let (sender, mut ends) = tokio::sync::mpsc::channel(8);
+    rig.t.bus().tap_stream(
+        "agent::events",
+        std::sync::Arc::new(move |item: &StreamItem| {
+            if item.data["type"] == "agent_end" {
+                sender.try_send(()).unwrap();
+            }
+        }),
+    );
+    rig.start("s1").await;
+    rig.stub.asked(&rig.t, 1).await;
+    abort(&rig.t, "s1").await;
+    for _ in 0..5 {
+        within(ends.recv()).await.unwrap();
+        assert_eq!(rig.start("s1").await["started"], true);
+    }
+    within(ends.recv()).await.unwrap();
+    door.open();
     rig.t.stop().await;
 }
 
@@ -104,7 +132,7 @@ async fn a_wish_for_another_run_stops_nothing() {
     let door = Door::closed();
     let rig = sharing(None, door.clone()).await;
     rig.start("s1").await;
-    rig.t.reaches("s1", "assistant_streaming").await;
+    rig.stub.asked(&rig.t, 1).await;
     rig.t.set_state("approvals", "s1", wish("an earlier run")).await;
     // The event of the row has been handled when that of a later one has.
     let woken = || rig.t.calls_of("turn::on_approval");
