@@ -410,3 +410,24 @@ fn c02_case_06_the_tool_survives_its_wire_form() {
         agent_trigger()
     );
 }
+
+/// Four voices, three modes and none: a text that changes by accident shows here.
+#[test]
+fn c02_case_07_all_prompts() {
+    let mut table = String::new();
+    for voice in VOICES {
+        for mode in std::iter::once(None).chain(MODES.map(Some)) {
+            let prompt = build("", mode, voice);
+            let letters: u64 = prompt.bytes().map(u64::from).sum();
+            let first = prompt.lines().next().unwrap_or_default();
+            let begin: String = first.chars().take(60).collect();
+            let name = format!("{voice:?} {mode:?}");
+            table += &format!(
+                "{name:24} {:3} lines {:5} bytes, sum {letters:6}: {begin}\n",
+                prompt.lines().count(),
+                prompt.len()
+            );
+        }
+    }
+    insta::assert_snapshot!(table);
+}
