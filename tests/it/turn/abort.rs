@@ -73,8 +73,10 @@ async fn c02_abort_01_a_stream_is_cut_and_its_text_kept() {
     assert_eq!(*open.borrow(), 1);
     // The server sees the socket close, and that waits for no timer: none fires now.
     let frozen = Frozen::start();
+    let now = tokio::time::Instant::now();
     assert_eq!(abort(&rig.t, "s1").await, aborted("s1", "assistant_streaming"));
     open.wait_for(|open| *open == 0).await.unwrap();
+    assert_eq!(tokio::time::Instant::now(), now);
     drop(frozen);
     tokio::time::resume();
 
@@ -473,6 +475,9 @@ async fn c02_abort_09_every_state_at_rest() {
         };
         let ends = vec!["updated stopped", "agent_end"];
         assert_eq!(lines(&events), [expected, ends].concat(), "{state}");
+        for end in of_type(&events, "function_execution_end") {
+            assert_eq!(end["result"]["details"]["error"], "interrupted");
+        }
         assert_eq!((target.count(), rig.stub.requests().len()), (0, 0));
         rig.t.stop().await;
     }
