@@ -39,7 +39,7 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     let tools = request.tools()?;
     let stop = Arc::clone(&session.stop);
     let (mut message, body_streamed) = match stop.unless_asked(look(session, record, &request)).await {
-        Some(Ok(Before::Answered(message))) => (message, false),
+        Some(Ok(Before::Answered(message))) => (*message, false),
         Some(Ok(Before::Asking(messages))) => {
             let turn = provider_turn::run(session, record, &request, messages, tools).await;
             (turn.message, turn.body_streamed)
@@ -74,7 +74,7 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
 /// What the transcript says before the model is asked.
 enum Before {
     /// The process died between storing the message and the record; the model is not asked twice.
-    Answered(AssistantMessage),
+    Answered(Box<AssistantMessage>),
     /// What the model is to see.
     Asking(Vec<RawMessage>),
 }
@@ -82,7 +82,7 @@ enum Before {
 async fn look(session: &Session, record: &TurnRecord, request: &RunRequest) -> Result<Before> {
     let (messages, rows) = session.context_view().await?;
     if let Some(message) = already_answered(record, &rows) {
-        return Ok(Before::Answered(message));
+        return Ok(Before::Answered(Box::new(message)));
     }
     if session.repeats {
         leftover::keep(session, record, &messages).await?;

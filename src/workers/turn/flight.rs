@@ -104,7 +104,7 @@ impl Flight {
         if self.running.is_empty() {
             return Ok(());
         }
-        record.aborted_at_ms.get_or_insert(session.cx.now_ms());
+        record.aborted_at_ms = Some(session.cx.now_ms());
         session.checkpoint(record, Vec::new(), Vec::new()).await?;
         session.stop.answer(Answer {
             aborted: true,

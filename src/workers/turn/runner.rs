@@ -46,7 +46,7 @@ pub(super) async fn run(session: &mut Session, mut caller: Caller, begin: impl F
             Err(error) => {
                 tracing::warn!(session_id = %session.id, state = from.as_str(), %error, "step not done");
                 look_again_later(session);
-                session.stop.leave(Err(error.clone()));
+                session.stop.leave(&Err(error.clone()));
                 return answer(&mut caller, Err(error));
             }
         }
@@ -63,13 +63,13 @@ pub(super) async fn run(session: &mut Session, mut caller: Caller, begin: impl F
             tracing::info!(session_id = %session.id, state = record.state.as_str(), turns = record.turn_count, "run ended");
             let aborted = record.aborted_at_ms.is_some();
             let state = Some(if aborted { from } else { record.state });
-            return session.stop.leave(Ok(Answer { aborted, state }));
+            return session.stop.leave(&Ok(Answer { aborted, state }));
         }
         if record.state == from && !session.stop.is_asked() {
             return;
         }
     }
-    session.stop.leave(Err(Error::Stopped));
+    session.stop.leave(&Err(Error::Stopped));
     answer(&mut caller, Err(Error::Stopped));
 }
 
@@ -87,7 +87,7 @@ async fn enter(session: &mut Session, caller: &mut Caller) -> Option<TurnRecord>
                 );
                 answer(caller, Err(Error::Invalid(text)));
             }
-            session.stop.leave(Ok(Answer {
+            session.stop.leave(&Ok(Answer {
                 aborted: false,
                 state: None,
             }));
@@ -95,7 +95,7 @@ async fn enter(session: &mut Session, caller: &mut Caller) -> Option<TurnRecord>
         }
         Err(error) => {
             look_again_later(session);
-            session.stop.leave(Err(error.clone()));
+            session.stop.leave(&Err(error.clone()));
             answer(caller, Err(error));
             return None;
         }
@@ -110,7 +110,7 @@ async fn enter(session: &mut Session, caller: &mut Caller) -> Option<TurnRecord>
         {
             tracing::warn!(session_id = %session.id, %error, "the end of a run could not be announced");
         }
-        session.stop.leave(Ok(Answer {
+        session.stop.leave(&Ok(Answer {
             aborted: false,
             state: Some(record.state),
         }));
@@ -120,7 +120,7 @@ async fn enter(session: &mut Session, caller: &mut Caller) -> Option<TurnRecord>
         look_again_later(session);
         if session.stop.is_asked() {
             let forwarded = abort::forward(session, &record).await;
-            session.stop.leave(forwarded);
+            session.stop.leave(&forwarded);
         }
         answer(caller, Err(error));
         return None;

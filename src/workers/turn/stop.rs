@@ -102,11 +102,11 @@ impl Stop {
     /// Tells all who asked. The wish stands until the run [leaves](Self::leave).
     pub(super) fn answer(&self, answer: Answer) {
         let asks = std::mem::take(&mut self.lock().asks);
-        tell(asks, Ok(answer));
+        tell(asks, &Ok(answer));
     }
 
     /// No run is at work any more: tells all who asked, and forgets the wish.
-    pub(super) fn leave(&self, answer: Result<Answer>) {
+    pub(super) fn leave(&self, answer: &Result<Answer>) {
         let asks = std::mem::take(&mut *self.lock()).asks;
         tell(asks, answer);
     }
@@ -116,7 +116,7 @@ impl Stop {
     }
 }
 
-fn tell(asks: Vec<Ask>, answer: Result<Answer>) {
+fn tell(asks: Vec<Ask>, answer: &Result<Answer>) {
     for ask in asks {
         ask.answer(answer.clone());
     }
@@ -173,7 +173,7 @@ mod tests {
         for mut answer in answers {
             assert_eq!(answer.try_recv().unwrap(), Ok(said));
         }
-        stop.leave(Ok(said));
+        stop.leave(&Ok(said));
         assert!(!stop.is_asked());
     }
 }

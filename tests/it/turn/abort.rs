@@ -377,7 +377,7 @@ async fn c02_abort_06_an_approved_call_under_way() {
         .iter()
         .map(|end| {
             let details = &end["result"]["details"];
-            details.get("error").unwrap_or(&details["reason"])
+            details.get("error").or_else(|| details.get("reason")).unwrap()
         })
         .collect();
     assert_eq!(reasons, ["interrupted", "session_aborted"]);

@@ -6,6 +6,7 @@ mod calls;
 mod effects;
 mod lifecycle;
 mod limits;
+mod moments;
 mod start;
 mod streaming;
 

@@ -414,7 +414,7 @@ fn c02_case_06_the_tool_survives_its_wire_form() {
 /// Four voices, three modes and none: a text that changes by accident shows here.
 #[test]
 fn c02_case_07_all_prompts() {
-    let mut table = String::new();
+    let mut rows = Vec::new();
     for voice in VOICES {
         for mode in std::iter::once(None).chain(MODES.map(Some)) {
             let prompt = build("", mode, voice);
@@ -422,12 +422,11 @@ fn c02_case_07_all_prompts() {
             let first = prompt.lines().next().unwrap_or_default();
             let begin: String = first.chars().take(60).collect();
             let name = format!("{voice:?} {mode:?}");
-            table += &format!(
-                "{name:24} {:3} lines {:5} bytes, sum {letters:6}: {begin}\n",
-                prompt.lines().count(),
-                prompt.len()
-            );
+            let (lines, bytes) = (prompt.lines().count(), prompt.len());
+            rows.push(format!(
+                "{name:24} {lines:3} lines {bytes:5} bytes, sum {letters:6}: {begin}"
+            ));
         }
     }
-    insta::assert_snapshot!(table);
+    insta::assert_snapshot!(rows.join("\n"));
 }

@@ -42,10 +42,7 @@ async fn the_wish_is_left_for_the_process_that_holds_the_lease() {
         "work": { "prepared": [{ "route": "dispatch", "call": { "id": "A", "function_id": "f", "arguments": {} } }],
             "executed": {} } });
     rig.t.set_state("turn_state", "s1", record.clone()).await;
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap();
-    let lease = json!({ "nonce": "theirs", "ts": u64::try_from(now.as_millis()).unwrap() + 3_600_000 });
+    let lease = json!({ "nonce": "theirs", "ts": rig.t.bus().now_ms() + 3_600_000 });
     rig.t.set_state("turn_lease", "s1", lease).await;
     assert_eq!(
         abort(&rig.t, "s1").await,
