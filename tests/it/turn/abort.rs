@@ -198,14 +198,13 @@ async fn c02_abort_04_every_call_of_a_batch_gets_a_result() {
             Ok(json!({ "ok": true }))
         }
     });
-    let (listening, heard) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let (begun, told) = (Arc::clone(&listening), Arc::clone(&heard));
+    let listening = Door::closed();
+    let begun = listening.clone();
     let handler = move |_: Value, context: CallContext| {
-        let (begun, told) = (Arc::clone(&begun), Arc::clone(&told));
+        let begun = begun.clone();
         async move {
-            begun.store(true, Ordering::SeqCst);
+            begun.open();
             context.cancelled().await;
-            told.store(true, Ordering::SeqCst);
             Ok(json!({ "ok": true }))
         }
     };
@@ -213,25 +212,10 @@ async fn c02_abort_04_every_call_of_a_batch_gets_a_result() {
         .bus()
         .register(FunctionDef::ad_hoc("listens", handler))
         .unwrap();
-    // A listening call has ended before the run does (field lesson C2).
-    let (at_the_end, ended) = (Arc::clone(&heard), Arc::new(AtomicBool::new(false)));
-    let seen = Arc::clone(&ended);
-    rig.t.bus().tap_stream(
-        "agent::events",
-        Arc::new(move |item: &StreamItem| {
-            if item.data["type"] == "agent_end" {
-                seen.store(at_the_end.load(Ordering::SeqCst), Ordering::SeqCst);
-            }
-        }),
-    );
-
     rig.start("s1").await;
-    rig.t
-        .eventually(async || listening.load(Ordering::SeqCst).then_some(()))
-        .await;
+    listening.pass().await;
     assert_eq!(abort(&rig.t, "s1").await, aborted("s1", "function_execute"));
     let events = rig.t.ended("s1", 1).await;
-    assert!(ended.load(Ordering::SeqCst), "the listening call was waited for");
     assert_eq!(
         lines(&events)[3..],
         [
@@ -297,6 +281,49 @@ async fn c02_abort_04_every_call_of_a_batch_gets_a_result() {
     let asked: Vec<String> = asked.as_array().unwrap().iter().map(said).collect();
     assert_eq!(asked.len(), 8, "the empty message is left out: {asked:?}");
     assert!(asked[6].contains("stopped"), "{asked:?}");
+    rig.t.stop().await;
+}
+
+/// Field lesson: a call that hears of the stop has ended before the run does, without any timer.
+#[tokio::test]
+async fn c2_a_call_that_listens_is_waited_for() {
+    let rig = Rig::allowing(calls_then_ends(vec![("A", "listens", json!({}))])).await;
+    let (listening, heard) = (Door::closed(), Arc::new(AtomicBool::new(false)));
+    let (begun, told) = (listening.clone(), Arc::clone(&heard));
+    let handler = move |_: Value, context: CallContext| {
+        let (begun, told) = (begun.clone(), Arc::clone(&told));
+        async move {
+            begun.open();
+            context.cancelled().await;
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            told.store(true, Ordering::SeqCst);
+            Ok(Value::Null)
+        }
+    };
+    rig.t
+        .bus()
+        .register(FunctionDef::ad_hoc("listens", handler))
+        .unwrap();
+    let (sender, mut ends) = tokio::sync::mpsc::channel(1);
+    rig.t.bus().tap_stream(
+        "agent::events",
+        Arc::new(move |item: &StreamItem| {
+            if item.data["type"] == "agent_end" {
+                sender.try_send(heard.load(Ordering::SeqCst)).unwrap();
+            }
+        }),
+    );
+    rig.start("s1").await;
+    listening.pass().await;
+    let frozen = Frozen::start();
+    let now = tokio::time::Instant::now();
+    abort(&rig.t, "s1").await;
+    assert_eq!(ends.recv().await, Some(true));
+    assert_eq!(tokio::time::Instant::now(), now);
+    drop(frozen);
+    tokio::time::resume();
     rig.t.stop().await;
 }
 
