@@ -60,6 +60,9 @@ const PENDING: &[&str] = &[
     "web::fetch",
 ];
 
+/// What this program offers beyond the fixture: id and description.
+pub(super) const OWN: &[(&str, &str)] = &[("run::abort", "Stop the current run of a session.")];
+
 /// All ids there must be in the end, with their descriptions.
 pub(super) fn fixture() -> BTreeMap<String, String> {
     let text = include_str!("../fixtures/functions.json");
@@ -100,7 +103,7 @@ fn the_fixture_has_the_86_functions() {
 }
 
 #[test]
-fn registered_are_those_of_the_fixture_that_are_not_pending() {
+fn registered_are_those_of_the_fixture_that_are_not_pending_and_our_own() {
     let fixture = fixture();
     let pending: BTreeSet<String> = PENDING.iter().map(|id| (*id).to_owned()).collect();
     assert_eq!(pending.len(), PENDING.len(), "an id is listed twice");
@@ -111,10 +114,16 @@ fn registered_are_those_of_the_fixture_that_are_not_pending() {
         "pending, but of no function there must be"
     );
 
-    let expected: Vec<(String, String)> = fixture
+    let own = OWN
+        .iter()
+        .map(|(id, description)| ((*id).to_owned(), (*description).to_owned()));
+    assert!(own.clone().all(|(id, _)| !fixture.contains_key(&id)));
+    let mut expected: Vec<(String, String)> = fixture
         .into_iter()
         .filter(|(id, _)| !pending.contains(id))
+        .chain(own)
         .collect();
+    expected.sort();
     let found: Vec<(String, String)> = registered()
         .into_iter()
         .map(|function| (function.id.as_str().to_owned(), function.description))

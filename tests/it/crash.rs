@@ -1,6 +1,7 @@
 //! The real program dies at every kind of moment and is started again on the same directory: the run ends by itself, with
 //! nothing lost and nothing done twice.
 
+mod aborted;
 mod boundaries;
 mod model;
 mod outcome;

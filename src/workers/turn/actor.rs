@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::runner::StepReply;
 use super::session::Session;
+use super::step::StepReply;
+use super::stop::{Ask, Stop};
 use super::{Turns, runner, start};
 use crate::bus::{Baggage, CallContext, Cx};
 use crate::error::{Error, Result};
@@ -30,6 +31,8 @@ pub(super) enum Input {
         state: TurnState,
         reply: oneshot::Sender<Result<StepReply>>,
     },
+    /// `run::abort`, or the same wish from another process.
+    Abort(Ask),
     /// A decision may have been made, or the session is to be continued after a restart.
     Resume,
 }
@@ -51,6 +54,7 @@ struct Status {
     /// An input came while a step ran: look at the decisions once more.
     missed: AtomicBool,
     recheck: Arc<Notify>,
+    stop: Arc<Stop>,
 }
 
 impl Actors {
@@ -95,6 +99,7 @@ fn answer_while_running(status: &Status, session: &SessionId, input: Input) {
             look_again(status);
             send(reply, Ok(StepReply::skipped("running")));
         }
+        Input::Abort(ask) => status.stop.ask(ask),
         Input::Resume => look_again(status),
     }
 }
@@ -108,6 +113,7 @@ fn refuse(input: Input, error: Error) {
     match input {
         Input::Start { reply, .. } => send(reply, Err(error)),
         Input::Step { reply, .. } => send(reply, Err(error)),
+        Input::Abort(ask) => ask.answer(Err(error)),
         Input::Resume => tracing::warn!(%error, "session not resumed"),
     }
 }
@@ -130,7 +136,12 @@ fn spawn(cx: &Cx<Turns>, session: &SessionId) -> Handle {
         ..CallContext::default()
     });
     let actor = Actor {
-        session: Session::new(cx.clone(), session.clone(), Arc::clone(&status.recheck)),
+        session: Session::new(
+            cx.clone(),
+            session.clone(),
+            Arc::clone(&status.recheck),
+            Arc::clone(&status.stop),
+        ),
         inputs,
         status: Arc::clone(&status),
     };
@@ -169,6 +180,10 @@ impl Actor {
                 }
             }
             Input::Step { state, reply } => self.drive(Some((state, reply))).await,
+            Input::Abort(ask) => {
+                self.status.stop.ask(ask);
+                self.drive(None).await;
+            }
             Input::Resume => self.drive(None).await,
         }
     }
@@ -197,10 +212,10 @@ impl Actor {
         }
     }
 
-    /// Whether an input came while the last step ran. If not, inputs go to the mailbox again.
+    /// Whether an input came while the last step ran that still has to be seen to. If not, inputs go to the mailbox again.
     fn missed_something(&self) -> bool {
         let _inputs_are_held = lock(&self.session.cx);
-        let missed = self.status.missed.swap(false, Ordering::SeqCst);
+        let missed = self.status.missed.swap(false, Ordering::SeqCst) || self.status.stop.is_asked();
         if !missed {
             self.status.running.store(false, Ordering::SeqCst);
         }

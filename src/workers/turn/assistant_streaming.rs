@@ -1,9 +1,13 @@
 //! `turn::assistant_streaming`: one model turn, from the transcript to the message and its calls (contract 02 §5).
 
+use std::sync::Arc;
+
 use super::record::TurnRecord;
-use super::runner::{self, StepReply, StepRequest};
+use super::request::RunRequest;
+use super::runner;
 use super::session::{Outcome, Session};
-use super::{Turns, batch, preflight, provider_turn};
+use super::step::{self, StepReply, StepRequest};
+use super::{Turns, batch, leftover, preflight, provider_turn};
 use crate::bus::{Cx, Function};
 use crate::error::Result;
 use crate::model::api::session::MessagesResponse;
@@ -22,7 +26,7 @@ impl Function for AssistantStreaming {
     type Response = StepReply;
 
     async fn call(cx: &Cx<Turns>, request: StepRequest) -> Result<StepReply> {
-        runner::step::<Self>(cx, request.session_id, TurnState::AssistantStreaming).await
+        step::run::<Self>(cx, request.session_id, TurnState::AssistantStreaming).await
     }
 }
 
@@ -33,18 +37,22 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
 
     let request = session.request().await?;
     let tools = request.tools()?;
-    let (mut messages, mut rows) = session.context_view().await?;
-    let (mut message, body_streamed) = if let Some(message) = already_answered(record, &rows) {
-        // The process died between storing the message and the record; the model is not asked twice.
-        (message, false)
-    } else {
-        if preflight::check(session, record, &request, &messages, &rows).await? {
-            (messages, rows) = session.context_view().await?;
+    let stop = Arc::clone(&session.stop);
+    let (mut message, body_streamed) = match stop.unless_asked(look(session, record, &request)).await {
+        Some(Ok(Before::Answered(message))) => (*message, false),
+        Some(Ok(Before::Asking(messages))) => {
+            let turn = provider_turn::run(session, record, &request, messages, tools).await;
+            (turn.message, turn.body_streamed)
         }
-        drop(rows);
-        let turn = provider_turn::run(session, record, &request, messages, tools).await;
-        (turn.message, turn.body_streamed)
+        Some(Err(error)) => return Err(error),
+        None => {
+            let now = session.cx.now_ms();
+            (AssistantMessage::synthetic(StopReason::Aborted, None, now), false)
+        }
     };
+    if message.stop_reason == StopReason::Aborted && stop.is_asked() {
+        record.aborted_at_ms = Some(session.cx.now_ms());
+    }
 
     batch::repair_call_ids(&mut message, record.turn_count);
     let stored = RawMessage::from(&AgentMessage::Assistant(message.clone()));
@@ -61,6 +69,28 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
         message: Some(joining),
         ..Outcome::of(events)
     })
+}
+
+/// What the transcript says before the model is asked.
+enum Before {
+    /// The process died between storing the message and the record; the model is not asked twice.
+    Answered(Box<AssistantMessage>),
+    /// What the model is to see.
+    Asking(Vec<RawMessage>),
+}
+
+async fn look(session: &Session, record: &TurnRecord, request: &RunRequest) -> Result<Before> {
+    let (messages, rows) = session.context_view().await?;
+    if let Some(message) = already_answered(record, &rows) {
+        return Ok(Before::Answered(Box::new(message)));
+    }
+    if session.repeats {
+        leftover::keep(session, record, &messages).await?;
+    }
+    if preflight::check(session, record, request, &messages, &rows).await? {
+        return Ok(Before::Asking(session.context_view().await?.0));
+    }
+    Ok(Before::Asking(messages))
 }
 
 /// The message of this turn, when an earlier life of the process has already stored it.

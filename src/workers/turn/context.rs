@@ -1,6 +1,8 @@
 //! What the model sees of a session (contract 02 §5.1), and which messages of a `run::start` are new (contract 02 §3,
 //! history form). Pure.
 
+use serde_json::Value;
+
 use crate::model::api::session::{CompactionRow, CompactionsResponse, MessageRow, MessagesResponse};
 use crate::model::message::UserRole;
 use crate::model::{AgentMessage, AssistantMessage, ContentBlock, RawMessage, UserMessage};
@@ -77,7 +79,7 @@ fn tail<'a>(
     )
 }
 
-/// Leaves out failed messages; after a stopped turn a note says so.
+/// Leaves out failed messages, and stopped ones that say nothing; after a stopped turn a note says so.
 fn with_stop_notes<'a>(rows: impl Iterator<Item = &'a MessageRow>, now_ms: i64) -> Vec<RawMessage> {
     let mut out = Vec::new();
     let mut stopped = false;
@@ -89,7 +91,12 @@ fn with_stop_notes<'a>(rows: impl Iterator<Item = &'a MessageRow>, now_ms: i64) 
         }
         match message.text_member("stop_reason") {
             Some("error") => continue,
-            Some("aborted") => stopped = true,
+            Some("aborted") => {
+                stopped = true;
+                if is_empty(message) {
+                    continue;
+                }
+            }
             _ => {}
         }
         out.push(message.clone());
@@ -98,6 +105,11 @@ fn with_stop_notes<'a>(rows: impl Iterator<Item = &'a MessageRow>, now_ms: i64) 
         out.push(user(STOPPED_NOTE, now_ms));
     }
     out
+}
+
+fn is_empty(message: &RawMessage) -> bool {
+    let content = message.object().get("content").and_then(Value::as_array);
+    content.is_none_or(Vec::is_empty)
 }
 
 fn user(text: &str, timestamp: i64) -> RawMessage {

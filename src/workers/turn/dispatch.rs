@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use regex::Regex;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::Turns;
 use crate::bus::{CallOptions, Cx};
@@ -13,10 +14,31 @@ use crate::model::{FunctionCall, FunctionId, FunctionResult};
 
 const CONTRACT_MS: u64 = 5_000;
 const INTROSPECTION: &str = "engine::functions::info";
-const RETRY_LOOKUP: Duration = Duration::from_millis(250);
+/// Pause before a function of a worker that may be on its way back is looked for again.
+pub(super) const RETRY_LOOKUP: Duration = Duration::from_millis(250);
 
-/// Runs one call. `idempotency_key` travels beside the payload, which reaches the target untouched.
-pub(super) async fn call(cx: &Cx<Turns>, call: FunctionCall, idempotency_key: String) -> FunctionResult {
+/// Runs one call. `idempotency_key` travels beside the payload, which reaches the target untouched. `None`: the run was
+/// stopped, and the target is no function of this process that could be waited for.
+pub(super) async fn call(
+    cx: &Cx<Turns>,
+    call: FunctionCall,
+    idempotency_key: String,
+    stop: CancellationToken,
+) -> Option<FunctionResult> {
+    let here = cx.bus().hosts(&call.function_id);
+    let work = to_the_end(cx, call, idempotency_key, stop.clone());
+    if here {
+        return Some(work.await);
+    }
+    stop.run_until_cancelled(work).await
+}
+
+async fn to_the_end(
+    cx: &Cx<Turns>,
+    call: FunctionCall,
+    idempotency_key: String,
+    stop: CancellationToken,
+) -> FunctionResult {
     let limit_ms = cx.config().turn.call_timeout_ms;
     let metadata = json!({
         "idempotency_key": idempotency_key,
@@ -24,7 +46,9 @@ pub(super) async fn call(cx: &Cx<Turns>, call: FunctionCall, idempotency_key: St
         "function_call_id": call.id,
     });
     let outcome = loop {
-        let options = CallOptions::timeout_ms(limit_ms).with_metadata(metadata.clone());
+        let options = CallOptions::timeout_ms(limit_ms)
+            .with_metadata(metadata.clone())
+            .with_cancel(stop.clone());
         let outcome = cx
             .invoke(&call.function_id, call.arguments.clone(), options)
             .await;

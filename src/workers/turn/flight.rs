@@ -1,7 +1,7 @@
 //! Calls of one batch under way: bounded, each marked as started in the stored record before it is dispatched.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -10,9 +10,13 @@ use tokio::sync::oneshot;
 use super::dispatch;
 use super::record::{ExecutedCall, TurnRecord};
 use super::session::Session;
+use super::stop::Answer;
 use crate::bus::Write;
 use crate::error::{Error, Result};
 use crate::model::{AgentEvent, CallId, FunctionCall, FunctionResult};
+
+/// Calls of this process that watch their cancel token have so long to end before a stopped run goes on without them.
+const LAST_MOMENT: Duration = Duration::from_millis(250);
 
 /// Calls waiting to be dispatched, and those that are.
 pub(super) struct Flight {
@@ -78,8 +82,37 @@ impl Flight {
             .extend(next.iter().map(|call| (call.id.clone(), now)));
         session.checkpoint(record, writes, events).await?;
         self.unstored = false;
+        if session.stop.is_asked() {
+            // Marked, but not dispatched: these have certainly not run.
+            if let Some(work) = &mut record.work {
+                work.started
+                    .retain(|id, _| next.iter().all(|call| call.id != *id));
+            }
+            return Ok(());
+        }
         for call in next {
             self.running.push(dispatch_one(session, record, call));
+        }
+        Ok(())
+    }
+
+    /// The run is to stop. Nothing waits to be dispatched any more, and what runs has been told so by its cancel token. That
+    /// is stored, so that a crash from here on leaves a run that ends; then the calls have a moment to do so. What they
+    /// answer is dropped: nobody can tell how much of them took effect.
+    pub(super) async fn stop(&mut self, session: &mut Session, record: &mut TurnRecord) -> Result<()> {
+        self.waiting.clear();
+        if self.running.is_empty() {
+            return Ok(());
+        }
+        record.aborted_at_ms = Some(session.cx.now_ms());
+        session.checkpoint(record, Vec::new(), Vec::new()).await?;
+        session.stop.answer(Answer {
+            aborted: true,
+            state: Some(record.state),
+        });
+        let ended = async { while self.running.next().await.is_some() {} };
+        if tokio::time::timeout(LAST_MOMENT, ended).await.is_err() {
+            tracing::info!(session_id = %session.id, left = self.running.len(), "calls of a stopped run go on");
         }
         Ok(())
     }
@@ -102,9 +135,10 @@ fn dispatch_one(session: &Session, record: &TurnRecord, call: FunctionCall) -> L
     let began = Instant::now();
     let (result, landed) = oneshot::channel();
     let (cx, key, target) = (session.cx.clone(), record.idempotency_key(&call.id), call.clone());
+    let stop = session.stop.token();
     session.cx.spawn(async move {
-        let outcome = dispatch::call(&cx, target, key).await;
-        if result.send(outcome).is_err() {
+        let outcome = dispatch::call(&cx, target, key, stop).await;
+        if outcome.is_none_or(|outcome| result.send(outcome).is_err()) {
             tracing::debug!("the result of a call has no taker");
         }
     });
@@ -125,13 +159,21 @@ pub(super) fn executed(call: FunctionCall, result: FunctionResult, duration_ms: 
     }
 }
 
+/// A call that never ran, or was cut off: it failed, whatever its details say.
+pub(super) fn failed(call: FunctionCall, result: FunctionResult) -> ExecutedCall {
+    ExecutedCall {
+        is_error: true,
+        ..executed(call, result, 0)
+    }
+}
+
 /// The result of a call that was started and whose end nobody saw. It is not run again: that is for the model to decide.
 pub(super) fn interrupted(call: &FunctionCall) -> FunctionResult {
     FunctionResult::error_code(
         "interrupted",
         &call.function_id,
-        "The call was started, then the process stopped before its result was seen. Whether it took effect is \
-         unknown. Check before calling it again.",
+        "The call was started, then interrupted before its result was seen. Whether it took effect is unknown. Check \
+         before calling it again.",
     )
 }
 

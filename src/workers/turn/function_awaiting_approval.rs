@@ -7,9 +7,9 @@ use super::flight::{self, Flight};
 use super::function_execute::{finalize, is_retry_safe};
 use super::parked::Parked;
 use super::record::{APPROVALS, Decision, DecisionKind, ExecutedCall, TurnRecord};
-use super::runner::{self, StepReply, StepRequest};
 use super::session::{Outcome, Session};
-use super::{Turns, gate};
+use super::step::{self, StepReply, StepRequest};
+use super::{Turns, aborted, gate};
 use crate::bus::{Cx, Function, Write};
 use crate::error::{Error, Result};
 use crate::model::api::approval::Settings;
@@ -29,16 +29,21 @@ impl Function for FunctionAwaitingApproval {
     type Response = StepReply;
 
     async fn call(cx: &Cx<Turns>, request: StepRequest) -> Result<StepReply> {
-        runner::step::<Self>(cx, request.session_id, TurnState::FunctionAwaitingApproval).await
+        step::run::<Self>(cx, request.session_id, TurnState::FunctionAwaitingApproval).await
     }
 }
 
 pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Result<Outcome> {
     record.batch()?;
+    let stop = Arc::clone(&session.stop);
     let mut flight = Flight::new(session);
     loop {
         // An allowed call runs on while later decisions are looked at: no call holds back another one.
-        let settled = scan(session, record, &mut flight).await?;
+        let Some(settled) = stop.unless_asked(scan(session, record, &mut flight)).await else {
+            flight.stop(session, record).await?;
+            return aborted::end(session, record, Vec::new()).await;
+        };
+        let settled = settled?;
         if flight.is_idle() && settled.is_empty() {
             break;
         }
@@ -109,9 +114,11 @@ async fn land(
             return Ok(None);
         }
     }
-    let recheck = Arc::clone(&session.recheck);
+    let (recheck, stop) = (Arc::clone(&session.recheck), session.stop.token());
     let began = Instant::now();
     let landed = tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
         executed = flight.landed() => Some(executed),
         () = recheck.notified() => None,
     };
@@ -129,7 +136,7 @@ async fn settle(
     let events: Vec<AgentEvent> = settled.iter().map(flight::end_event).collect();
     let writes: Vec<Write> = settled
         .iter()
-        .map(|executed| gate::used_decision(session, &executed.call))
+        .map(|executed| gate::used_decision(session, &executed.call.id))
         .collect();
     let (_, work, awaiting) = record.batch()?;
     awaiting.retain(|entry| {

@@ -1,15 +1,19 @@
 //! `turn::function_execute`: gate the calls of a batch, run those that may, park the others (contract 02 §6.2, §6.4).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use super::announcer::Announcer;
 use super::flight::{self, Flight};
 use super::gate::{self, Gate};
-use super::record::{ExecutedCall, PreparedCall, TurnRecord};
-use super::runner::{self, StepReply, StepRequest};
+use super::record::{ExecutedCall, PreparedCall, TurnRecord, Work};
+use super::runner;
 use super::session::{Outcome, Session};
-use super::{Turns, parked};
+use super::step::{self, StepReply, StepRequest};
+use super::{Turns, aborted, dispatch, parked};
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
 use crate::model::{AgentEvent, AgentMessage, AwaitingCall, CallId, FunctionCall, FunctionResult, TurnState};
@@ -30,22 +34,29 @@ impl Function for FunctionExecute {
     type Response = StepReply;
 
     async fn call(cx: &Cx<Turns>, request: StepRequest) -> Result<StepReply> {
-        runner::step::<Self>(cx, request.session_id, TurnState::FunctionExecute).await
+        step::run::<Self>(cx, request.session_id, TurnState::FunctionExecute).await
     }
 }
 
 pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Result<Outcome> {
+    let stop = Arc::clone(&session.stop);
     let mut flight = Flight::new(session);
-    let stored = stored_results(session, record).await?;
-    let (mut announcer, parked) = plan(session, record, stored, &mut flight).await?;
+    let Some(planned) = stop.unless_asked(plan(session, record, &mut flight)).await else {
+        return aborted::end(session, record, Vec::new()).await;
+    };
+    let (mut announcer, parked) = planned?;
     let mut events = announce(&mut announcer, record)?;
     while !flight.is_idle() {
         flight
             .launch(session, record, Vec::new(), std::mem::take(&mut events))
             .await?;
-        let began = std::time::Instant::now();
-        let landed = flight.landed().await;
+        let began = Instant::now();
+        let landed = stop.unless_asked(flight.landed()).await;
         session.spent_outside(began);
+        let Some(landed) = landed else {
+            flight.stop(session, record).await?;
+            return aborted::end(session, record, Vec::new()).await;
+        };
         let (_, work, _) = record.batch()?;
         work.executed.insert(landed.call.id.clone(), landed);
         events = announce(&mut announcer, record)?;
@@ -61,7 +72,7 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
 }
 
 /// Results that an earlier life wrote to the transcript and died before it stored the record: those calls have ended.
-async fn stored_results(
+pub(super) async fn stored_results(
     session: &Session,
     record: &mut TurnRecord,
 ) -> Result<BTreeMap<CallId, ExecutedCall>> {
@@ -97,9 +108,9 @@ async fn stored_results(
 async fn plan(
     session: &Session,
     record: &mut TurnRecord,
-    mut stored: BTreeMap<CallId, ExecutedCall>,
     flight: &mut Flight,
 ) -> Result<(Announcer, Vec<AwaitingCall>)> {
+    let mut stored = stored_results(session, record).await?;
     let place = record.place();
     let (_, work, awaiting) = record.batch()?;
     let announced = work
@@ -148,10 +159,8 @@ async fn plan(
         };
         match result {
             Some(result) => {
-                let mut executed = flight::executed(call.clone(), result, 0);
-                // What never ran, or was cut off, failed whatever its details say.
-                executed.is_error = true;
-                work.executed.insert(call.id.clone(), executed);
+                work.executed
+                    .insert(call.id.clone(), flight::failed(call.clone(), result));
             }
             None if pending => parked.push(parked::park(&place, &call)),
             None => flight.queue(call.clone()),
@@ -183,10 +192,17 @@ pub(super) async fn is_retry_safe(session: &Session, call: &FunctionCall) -> boo
         return true;
     }
     let request = json!({ "function_id": call.function_id });
-    let info = session
-        .invoke("engine::functions::info", request, INFO_MS)
-        .await
-        .unwrap_or_default();
+    let info = loop {
+        match session
+            .invoke("engine::functions::info", request.clone(), INFO_MS)
+            .await
+        {
+            Ok(info) => break info,
+            // After a restart the workers of the last life come back one by one.
+            Err(_) if session.cx.state().is_booting() => tokio::time::sleep(dispatch::RETRY_LOOKUP).await,
+            Err(_) => return false,
+        }
+    };
     matches!(
         info.pointer("/metadata/retry").and_then(Value::as_str),
         Some("pure" | "idempotent")
@@ -199,11 +215,24 @@ pub(super) async fn finalize(
     record: &mut TurnRecord,
     mut events: Vec<AgentEvent>,
 ) -> Result<Outcome> {
+    let now = session.cx.now_ms();
+    let work = store_results(session, record, now).await?;
+    events.extend(runner::turn_end(record, record.function_results.clone(), now));
+    if work.all_terminate() {
+        runner::finish(record, now);
+    } else {
+        record.awaiting_approval = Some(Vec::new());
+        record.go(TurnState::SteeringCheck, now);
+    }
+    Ok(Outcome::of(events))
+}
+
+/// Takes the work of a batch in which every call has a result: they go to the transcript in call order.
+pub(super) async fn store_results(session: &Session, record: &mut TurnRecord, now: i64) -> Result<Work> {
     let work = record
         .work
         .take()
         .ok_or_else(|| Error::invalid("record has no work"))?;
-    let now = session.cx.now_ms();
     let mut results = Vec::with_capacity(work.prepared.len());
     for prepared in &work.prepared {
         let id = &prepared.call().id;
@@ -217,137 +246,6 @@ pub(super) async fn finalize(
             .await?;
         results.push(message);
     }
-    record.function_results.clone_from(&results);
-    events.extend(runner::turn_end(record, results, now));
-    if work.all_terminate() {
-        runner::finish(record, now);
-    } else {
-        record.awaiting_approval = Some(Vec::new());
-        record.go(TurnState::SteeringCheck, now);
-    }
-    Ok(Outcome::of(events))
-}
-
-/// Sends start and end events as if the calls ran one after another, in call order, whatever order they end in. A parked
-/// call has its start only and holds nothing back.
-#[derive(Default)]
-struct Announcer {
-    calls: Vec<Announced>,
-    next: usize,
-}
-
-#[derive(Debug)]
-struct Announced {
-    call: FunctionCall,
-    pending: bool,
-    started: bool,
-}
-
-impl Announcer {
-    /// `started`: its start event went out in an earlier life.
-    fn add(&mut self, call: FunctionCall, pending: bool, started: bool) {
-        self.calls.push(Announced {
-            call,
-            pending,
-            started,
-        });
-    }
-
-    /// The events that may go out now.
-    fn collect(&mut self, executed: &BTreeMap<CallId, ExecutedCall>) -> Vec<AgentEvent> {
-        let mut events = Vec::new();
-        while let Some(next) = self.calls.get_mut(self.next) {
-            if !std::mem::replace(&mut next.started, true) {
-                events.push(flight::start_event(&next.call));
-            }
-            match executed.get(&next.call.id) {
-                Some(executed) => events.push(flight::end_event(executed)),
-                None if next.pending => {}
-                None => break,
-            }
-            self.next += 1;
-        }
-        events
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use pretty_assertions::assert_eq;
-
-    fn call(id: &str) -> FunctionCall {
-        FunctionCall {
-            id: id.into(),
-            function_id: "f".into(),
-            arguments: json!({}),
-        }
-    }
-
-    fn names(events: &[AgentEvent]) -> Vec<String> {
-        events
-            .iter()
-            .map(|event| match event {
-                AgentEvent::FunctionExecutionStart { function_call_id, .. } => {
-                    format!("start {function_call_id}")
-                }
-                AgentEvent::FunctionExecutionEnd { function_call_id, .. } => {
-                    format!("end {function_call_id}")
-                }
-                other => format!("{other:?}"),
-            })
-            .collect()
-    }
-
-    #[test]
-    fn after_a_restart_no_start_is_repeated_and_no_pair_is_missing() {
-        let mut announcer = Announcer::default();
-        for (id, pending, started) in [
-            ("a", false, true),
-            ("p", true, true),
-            ("b", false, false),
-            ("q", true, false),
-        ] {
-            announcer.add(call(id), pending, started);
-        }
-        let result = |id: &str| {
-            (
-                CallId::from(id),
-                flight::executed(call(id), FunctionResult::from_value(json!("x")), 1),
-            )
-        };
-        let done = BTreeMap::from([result("b")]);
-        assert_eq!(names(&announcer.collect(&done)), Vec::<String>::new());
-        let done = BTreeMap::from([result("a"), result("b")]);
-        assert_eq!(
-            names(&announcer.collect(&done)),
-            ["end a", "start b", "end b", "start q"]
-        );
-    }
-
-    #[test]
-    fn pairs_go_out_in_call_order_whatever_ends_first() {
-        let mut announcer = Announcer::default();
-        for (id, pending) in [("a", false), ("p", true), ("b", false), ("c", false)] {
-            announcer.add(call(id), pending, false);
-        }
-        let mut done = BTreeMap::new();
-        let mut end = |id: &str| {
-            done.insert(
-                id.into(),
-                flight::executed(call(id), FunctionResult::from_value(json!("x")), 1),
-            );
-            done.clone()
-        };
-        assert_eq!(names(&announcer.collect(&BTreeMap::new())), ["start a"]);
-        assert_eq!(names(&announcer.collect(&end("c"))), Vec::<String>::new());
-        assert_eq!(
-            names(&announcer.collect(&end("a"))),
-            ["end a", "start p", "start b"]
-        );
-        assert_eq!(
-            names(&announcer.collect(&end("b"))),
-            ["end b", "start c", "end c"]
-        );
-    }
+    record.function_results = results;
+    Ok(work)
 }

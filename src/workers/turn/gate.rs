@@ -12,7 +12,7 @@ use crate::bus::Write;
 use crate::error::Result;
 use crate::model::api::Contract;
 use crate::model::api::approval::{CheckPermissions, GetSettings, Mode, Settings, SettingsRequest, Verdict};
-use crate::model::{FunctionCall, FunctionResult};
+use crate::model::{CallId, FunctionCall, FunctionResult};
 use crate::rules::{Floor, consult, denial};
 
 const POLICY_MS: u64 = 5_000;
@@ -145,10 +145,10 @@ pub(super) async fn forget_stale_decision(session: &Session, call: &FunctionCall
 }
 
 /// The write that removes a decision once it is used.
-pub(super) fn used_decision(session: &Session, call: &FunctionCall) -> Write {
+pub(super) fn used_decision(session: &Session, call: &CallId) -> Write {
     Write::StateDelete {
         scope: APPROVALS.into(),
-        key: session.approval_key(&call.id),
+        key: session.approval_key(call),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Turns;
 use super::record::{RECORDS, TurnRecord};
-use super::runner::StepRequest;
+use super::step::StepRequest;
 use crate::bus::{Cx, Function};
 use crate::error::Result;
 use crate::model::TurnStateView;

@@ -13,12 +13,16 @@
 //! ```
 //!
 //! Invariants: the record in state is the truth and is written last; a session has one actor; a call is marked as started
-//! before it is dispatched and is never run twice silently; `agent_end` is the last event of a run, once. One file per
-//! function; pure parts: [`batch`], [`coalesce`], [`context`], [`prompt`], [`routing`]. Deliberately not here: anything a
+//! before it is dispatched and is never run twice silently; `agent_end` is the last event of a run, once; a stop
+//! ([`stop`]) is seen at every wait and leaves each call with a result. One file per function; pure parts: [`announcer`], [`batch`], [`coalesce`], [`context`], [`prompt`], [`routing`]. Deliberately not here: anything a
 //! particular provider or function means.
 
+mod abort;
+mod aborted;
 mod actor;
+mod announcer;
 mod assistant_streaming;
+mod backoff;
 mod batch;
 mod coalesce;
 mod context;
@@ -29,6 +33,7 @@ mod function_execute;
 mod gate;
 mod get_state;
 mod lease;
+mod leftover;
 mod meters;
 mod on_approval;
 mod outbox;
@@ -40,11 +45,16 @@ mod provider_turn;
 mod provisioning;
 mod record;
 mod recovery;
+mod request;
 mod routing;
 mod runner;
 mod session;
+mod spend;
 mod start;
 mod steering_check;
+mod step;
+mod stop;
+mod transcript;
 mod wake;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,6 +88,7 @@ pub fn worker() -> WorkerDef {
         Turns::default(),
     )
     .function::<start::Start>()
+    .function::<abort::Abort>()
     .function::<provisioning::Provisioning>()
     .function::<assistant_streaming::AssistantStreaming>()
     .function::<function_execute::FunctionExecute>()

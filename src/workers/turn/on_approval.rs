@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::Turns;
 use super::actor::Input;
 use super::record::{APPROVALS, Decision};
+use super::{Turns, abort};
 use crate::bus::{self, Cx, Function};
 use crate::error::Result;
 use crate::model::SessionId;
@@ -26,15 +26,17 @@ impl Function for OnApproval {
     }
 
     async fn call(cx: &Cx<Turns>, event: Value) -> Result<()> {
-        if let Some(session) = decided_session(&event) {
-            cx.state().actors.submit(cx, &session, Input::Resume);
+        match woken(&event) {
+            Some((session, None)) => cx.state().actors.submit(cx, &session, Input::Resume),
+            Some((session, Some(run))) => abort::wake(cx, &session, run),
+            None => {}
         }
         Ok(())
     }
 }
 
-/// The session a decision event belongs to; `None` for everything else.
-fn decided_session(event: &Value) -> Option<SessionId> {
+/// The session a decision event belongs to, and the run when it is a wish to stop one; `None` for everything else.
+fn woken(event: &Value) -> Option<(SessionId, Option<String>)> {
     let text = |key: &str| event.get(key).and_then(Value::as_str);
     if !matches!(text("event_type"), Some("state:created" | "state:updated")) {
         return None;
@@ -42,9 +44,15 @@ fn decided_session(event: &Value) -> Option<SessionId> {
     if event.get("scope").is_some_and(|scope| scope != APPROVALS) {
         return None;
     }
-    Decision::read(event.get("new_value").cloned())?;
-    let (session, call) = text("key")?.split_once('/')?;
-    (!session.is_empty() && !call.is_empty() && !call.contains('/')).then(|| session.into())
+    let value = event.get("new_value")?;
+    Decision::read(Some(value.clone()))?;
+    let key = text("key")?;
+    match key.split_once('/') {
+        Some((session, call)) => {
+            (!session.is_empty() && !call.is_empty() && !call.contains('/')).then(|| (session.into(), None))
+        }
+        None => abort::run_of(value).map(|run| (key.into(), Some(run))),
+    }
 }
 
 #[cfg(test)]
@@ -57,13 +65,16 @@ mod tests {
     fn c02_case_29_only_decisions_wake() {
         let event = |event_type: &str, key: &str, value: Value| json!({ "event_type": event_type, "scope": "approvals", "key": key, "new_value": value });
         let allow = json!({ "decision": "allow" });
+        for event_type in ["state:created", "state:updated"] {
+            assert_eq!(
+                woken(&event(event_type, "s1/C", allow.clone())),
+                Some(("s1".into(), None))
+            );
+        }
+        let stop = json!({ "decision": "aborted", "run_id": "r" });
         assert_eq!(
-            decided_session(&event("state:created", "s1/C", allow.clone())),
-            Some("s1".into())
-        );
-        assert_eq!(
-            decided_session(&event("state:updated", "s1/C", allow.clone())),
-            Some("s1".into())
+            woken(&event("state:created", "s1", stop)),
+            Some(("s1".into(), Some("r".into())))
         );
         for nothing in [
             event("state:created", "s1/C", json!({ "reason": "x" })),
@@ -76,7 +87,7 @@ mod tests {
             json!("text"),
             Value::Null,
         ] {
-            assert_eq!(decided_session(&nothing), None, "{nothing}");
+            assert_eq!(woken(&nothing), None, "{nothing}");
         }
     }
 }

@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::context;
 use super::provider_call::route_of;
-use super::record::{RunRequest, TurnRecord};
+use super::record::TurnRecord;
+use super::request::RunRequest;
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::model::RawMessage;

@@ -6,7 +6,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use super::record::{RunRequest, TurnRecord};
+use super::record::TurnRecord;
+use super::request::RunRequest;
 use super::routing::{self, Route};
 use super::session::Session;
 use crate::bus::{CallOptions, ChannelOptions, ChannelReader};
@@ -122,6 +123,7 @@ pub(super) fn start(
     let (bus, context) = (session.cx.bus().clone(), session.cx.context().clone());
     let options = CallOptions {
         timeout: Some(WHOLE_STREAM),
+        cancel: Some(session.stop.token()),
         ..CallOptions::default()
     };
     let function = call.function;

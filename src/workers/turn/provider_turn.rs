@@ -5,18 +5,23 @@ use std::time::{Duration, Instant};
 
 use super::coalesce::Coalescer;
 use super::provider_call::{self, Call};
-use super::record::{RunRequest, TurnRecord};
+use super::record::TurnRecord;
+use super::request::RunRequest;
 use super::routing::Route;
 use super::session::Session;
+use super::spend;
 use crate::bus::Frame;
 use crate::error::Error;
 use crate::model::{
     AgentEvent, AgentFunction, AgentMessage, AssistantEvent, AssistantMessage, ContentBlock, ErrorKind,
-    RawMessage, StopReason,
+    RawMessage, StopReason, Usage,
 };
 
 /// A provider that returned must have closed its channel; one that has not is not waited for longer.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
+
+/// A provider of this process that was told to stop says its last word at once, with what it has streamed and counted.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 /// What a model turn left behind.
 pub(super) struct ProviderTurn {
@@ -35,11 +40,15 @@ pub(super) async fn run(
     tools: Vec<AgentFunction>,
 ) -> ProviderTurn {
     let began = Instant::now();
-    let route = provider_call::route_of(session, request).await;
-    let mut reading = Reading::new(session, route.name(), &request.model);
-    let failure = match &route {
-        Route::Unknown(name) => Some(format!("unknown provider: {name}")),
-        Route::Provider(id) => {
+    let stop = Arc::clone(&session.stop);
+    let route = stop.unless_asked(provider_call::route_of(session, request)).await;
+    let provider = route.as_ref().map_or(request.provider.as_str(), Route::name);
+    let mut reading = Reading::new(session, provider, &request.model);
+    let sent = messages.clone();
+    let end = match &route {
+        None => End::Stopped,
+        Some(Route::Unknown(name)) => End::Failed(format!("unknown provider: {name}")),
+        Some(Route::Provider(id)) => {
             let call = Call {
                 function: format!("provider::{id}::stream"),
                 request,
@@ -49,9 +58,20 @@ pub(super) async fn run(
             reading.provider(session, record, call).await
         }
     };
-    let turn = reading.conclude(session, record, failure).await;
+    let mut turn = reading.conclude(session, record, end).await;
+    spend::settle(&mut turn.message, &sent);
     session.spent_outside(began);
     turn
+}
+
+/// How the reading of a turn ended.
+enum End {
+    /// With the provider's final message.
+    Complete,
+    /// Without one, for this reason.
+    Failed(String),
+    /// The run is stopped; there may be a final message.
+    Stopped,
 }
 
 /// What was read so far.
@@ -65,6 +85,8 @@ struct Reading {
     text: String,
     thinking: String,
     body_streamed: bool,
+    /// Counted so far, for a message that is cut.
+    usage: Option<Usage>,
     outcome: Option<Arc<AssistantMessage>>,
 }
 
@@ -81,22 +103,22 @@ impl Reading {
             text: String::new(),
             thinking: String::new(),
             body_streamed: false,
+            usage: None,
             outcome: None,
         }
     }
 
-    /// Runs the provider and reads until the end; answers why there is no final message, if there is none.
-    async fn provider(
-        &mut self,
-        session: &mut Session,
-        record: &mut TurnRecord,
-        call: Call<'_>,
-    ) -> Option<String> {
-        let (writer, mut reader) = match provider_call::open_channel(session, &call.function, self.slim).await
-        {
-            Ok(ends) => ends,
-            Err(error) => return Some(format!("create_channel failed: {error}")),
+    /// Runs the provider and reads until the end.
+    async fn provider(&mut self, session: &mut Session, record: &mut TurnRecord, call: Call<'_>) -> End {
+        let stop = session.stop.token();
+        let open = provider_call::open_channel(session, &call.function, self.slim);
+        let (writer, mut reader) = match stop.run_until_cancelled(open).await {
+            Some(Ok(ends)) => ends,
+            Some(Err(error)) => return End::Failed(format!("create_channel failed: {error}")),
+            None => return End::Stopped,
         };
+        let hears_the_stop = session.cx.bus().hosts(&call.function);
+        let mut last_word = None;
         let mut provider = provider_call::start(session, record, call, writer);
         let silence = Duration::from_millis(session.cx.config().turn.stream_timeout_ms);
         let mut quiet_until = tokio::time::Instant::now() + silence;
@@ -105,19 +127,27 @@ impl Reading {
             let flush_at = self.coalescer.deadline();
             tokio::select! {
                 biased;
+                () = stop.cancelled(), if last_word.is_none() => {
+                    if !hears_the_stop {
+                        return End::Stopped;
+                    }
+                    last_word = Some(Instant::now() + LAST_WORD);
+                }
+                () = sleep_until(last_word), if last_word.is_some() => return End::Stopped,
                 frame = reader.next() => match frame {
                     Some(frame) => {
                         quiet_until = tokio::time::Instant::now() + returned.as_ref().map_or(silence, |()| CLOSE_GRACE);
                         self.take(session, record, frame).await;
                         if self.outcome.is_some() {
-                            return None;
+                            return if last_word.is_some() { End::Stopped } else { End::Complete };
                         }
                     }
-                    None if returned.is_some() => return Some("provider channel closed without final".into()),
+                    None if last_word.is_some() => return End::Stopped,
+                    None if returned.is_some() => return End::Failed("provider channel closed without final".into()),
                     // Closed, but the call has not said why yet.
                     None => return match tokio::time::timeout(CLOSE_GRACE, provider).await {
-                        Ok(Err(error)) => Some(cause_of(&error)),
-                        Ok(Ok(_)) | Err(_) => Some("provider channel closed without final".into()),
+                        Ok(Err(error)) => End::Failed(cause_of(&error)),
+                        Ok(Ok(_)) | Err(_) => End::Failed("provider channel closed without final".into()),
                     },
                 },
                 result = &mut provider, if returned.is_none() => match result {
@@ -125,7 +155,8 @@ impl Reading {
                         returned = Some(());
                         quiet_until = tokio::time::Instant::now() + CLOSE_GRACE;
                     }
-                    Err(error) => return Some(cause_of(&error)),
+                    Err(_) if last_word.is_some() => return End::Stopped,
+                    Err(error) => return End::Failed(cause_of(&error)),
                 },
                 () = sleep_until(flush_at), if flush_at.is_some() => {
                     if let Some(event) = self.coalescer.flush() {
@@ -136,7 +167,7 @@ impl Reading {
                     let why = if returned.is_some() { "closed without final".to_owned() } else {
                         format!("timed out: nothing for {} ms", silence.as_millis())
                     };
-                    return Some(format!("provider channel {why}"));
+                    return End::Failed(format!("provider channel {why}"));
                 }
             }
         }
@@ -159,7 +190,11 @@ impl Reading {
             return;
         }
         match &event {
-            AssistantEvent::Usage { .. } | AssistantEvent::Stop { .. } => return,
+            AssistantEvent::Usage { usage } => {
+                self.usage = Some(usage.clone());
+                return;
+            }
+            AssistantEvent::Stop { .. } => return,
             AssistantEvent::TextDelta { delta, .. } => {
                 self.body_streamed = true;
                 self.text.push_str(delta);
@@ -202,28 +237,29 @@ impl Reading {
     }
 
     /// The final message: the provider's, or what was streamed with the cause, or the cause alone.
-    async fn conclude(
-        mut self,
-        session: &mut Session,
-        record: &mut TurnRecord,
-        failure: Option<String>,
-    ) -> ProviderTurn {
+    async fn conclude(mut self, session: &mut Session, record: &mut TurnRecord, end: End) -> ProviderTurn {
         if let Some(event) = self.coalescer.flush() {
             self.emit(session, record, event).await;
         }
-        if let Some(message) = self.outcome.take() {
-            let message = Arc::try_unwrap(message).unwrap_or_else(|shared| shared.as_ref().clone());
-            return ProviderTurn {
-                message,
-                body_streamed: self.body_streamed,
-            };
-        }
-        let cause = failure.unwrap_or_else(|| "provider channel closed without final".into());
-        if let Some(message) = self.cut_off(&cause) {
-            return ProviderTurn {
-                message,
-                body_streamed: self.body_streamed,
-            };
+        let body_streamed = self.body_streamed;
+        let of = |message| ProviderTurn {
+            message,
+            body_streamed,
+        };
+        let outcome = self.outcome.take();
+        let outcome =
+            outcome.map(|shared| Arc::try_unwrap(shared).unwrap_or_else(|shared| (*shared).clone()));
+        let cause = match (end, outcome) {
+            (End::Stopped, outcome) => {
+                let message = outcome.or_else(|| self.streamed()).unwrap_or(self.frame);
+                return of(cut(message, StopReason::Aborted, "aborted"));
+            }
+            (End::Complete | End::Failed(_), Some(message)) => return of(message),
+            (End::Failed(cause), None) => cause,
+            (End::Complete, None) => "provider channel closed without final".into(),
+        };
+        if let Some(message) = self.streamed() {
+            return of(cut(message, StopReason::Error, &cause));
         }
         let mut message = AssistantMessage::synthetic(StopReason::Error, Some(&cause), session.cx.now_ms());
         message.provider.clone_from(&self.frame.provider);
@@ -247,8 +283,8 @@ impl Reading {
         }
     }
 
-    /// What was streamed before the provider died, marked as failed. Calls are left out: they are not complete.
-    fn cut_off(&self, cause: &str) -> Option<AssistantMessage> {
+    /// What was streamed without a final message, if anything was.
+    fn streamed(&self) -> Option<AssistantMessage> {
         let mut message = match &self.last {
             Some(partial) => partial.as_ref().clone(),
             None if self.text.is_empty() && self.thinking.is_empty() => return None,
@@ -263,14 +299,22 @@ impl Reading {
                 message
             }
         };
-        message
-            .content
-            .retain(|block| !matches!(block, ContentBlock::FunctionCall { .. }));
-        message.stop_reason = StopReason::Error;
-        message.error_message = Some(cause.to_owned());
-        message.error_kind = Some(ErrorKind::Transient);
+        if self.usage.is_some() {
+            message.usage.clone_from(&self.usage);
+        }
         Some(message)
     }
+}
+
+/// A message that ended too early. Calls are left out: they did not run.
+fn cut(mut message: AssistantMessage, stop_reason: StopReason, cause: &str) -> AssistantMessage {
+    message
+        .content
+        .retain(|block| !matches!(block, ContentBlock::FunctionCall { .. }));
+    message.stop_reason = stop_reason;
+    message.error_message = Some(cause.to_owned());
+    message.error_kind = Some(ErrorKind::Transient);
+    message
 }
 
 fn raw(message: AssistantMessage) -> RawMessage {

@@ -1,12 +1,14 @@
 //! `turn::provisioning`: build the system prompt, attach the tool, go on to the model (contract 02 §4).
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::prompt::{self, Voice};
 use super::record::TurnRecord;
-use super::runner::{self, StepReply, StepRequest};
 use super::session::{Outcome, Session};
-use super::{Turns, provider_call};
+use super::step::{self, StepReply, StepRequest};
+use super::{Turns, aborted, provider_call};
 use crate::bus::{Cx, Function, to_json};
 use crate::error::Result;
 use crate::model::TurnState;
@@ -26,20 +28,28 @@ impl Function for Provisioning {
     type Response = StepReply;
 
     async fn call(cx: &Cx<Turns>, request: StepRequest) -> Result<StepReply> {
-        runner::step::<Self>(cx, request.session_id, TurnState::Provisioning).await
+        step::run::<Self>(cx, request.session_id, TurnState::Provisioning).await
     }
 }
 
 pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Result<Outcome> {
     let mut request = session.request().await?.as_ref().clone();
-    let provider = provider_call::route_of(session, &request).await;
+    let stop = Arc::clone(&session.stop);
+    let looked_up = async {
+        let provider = provider_call::route_of(session, &request).await;
+        let model = catalog_record(session, provider.name(), &request.model).await;
+        (provider, model)
+    };
+    let Some((provider, model)) = stop.unless_asked(looked_up).await else {
+        return aborted::end(session, record, Vec::new()).await;
+    };
     request.system_prompt = prompt::build(
         &request.system_prompt,
         request.mode,
         Voice::for_provider(provider.name()),
     );
     request.function_schemas = vec![to_json(&prompt::agent_trigger())?];
-    record.model_meta = catalog_record(session, provider.name(), &request.model).await;
+    record.model_meta = model;
     let stored = session.set_request(request)?;
     record.go(TurnState::AssistantStreaming, session.cx.now_ms());
     Ok(Outcome {

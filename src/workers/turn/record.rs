@@ -1,4 +1,4 @@
-//! What the turn machine keeps (contract 02 §1): the record of a session's run and the request it came from.
+//! What the turn machine keeps of a session's run (contract 02 §1).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,18 +6,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::model::api::run::{AgentMode, StartRequest};
 use crate::model::message::FunctionResultRole;
 use crate::model::{
-    AgentFunction, AgentMessage, AwaitingCall, CallId, FunctionCall, FunctionResult, FunctionResultMessage,
-    RawMessage, SessionId, ThinkingLevel, TurnError, TurnState, TurnStateView, lenient,
+    AgentMessage, AwaitingCall, CallId, FunctionCall, FunctionResult, FunctionResultMessage, RawMessage,
+    SessionId, TurnError, TurnState, TurnStateView, lenient,
 };
 
 /// State scope of the records, key = session id.
 pub(super) const RECORDS: &str = "turn_state";
-/// State scope of the requests, key = session id.
-pub(super) const REQUESTS: &str = "run_request";
-/// State scope of decisions, key = `<session>/<call>`.
+/// State scope of decisions, key = `<session>/<call>`, or the session for a wish to stop its run.
 pub(super) const APPROVALS: &str = "approvals";
 
 /// The durable state of a session's run. Members of other releases pass through.
@@ -88,6 +85,13 @@ pub(super) struct TurnRecord {
         deserialize_with = "lenient::optional"
     )]
     pub(super) agent_end_emitted: Option<bool>,
+    /// Unix milliseconds of the stop that was accepted; such a run ends, also when the process dies before it has.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
+    pub(super) aborted_at_ms: Option<i64>,
     /// Who numbered this session's events last.
     #[serde(
         default,
@@ -204,6 +208,7 @@ impl TurnRecord {
             updated_at_ms: now,
             run_id: Some(run_id),
             agent_end_emitted: None,
+            aborted_at_ms: None,
             emitter: None,
             extra: Map::new(),
         }
@@ -240,7 +245,7 @@ impl TurnRecord {
     }
 
     /// The run's id; records of other releases have none, their start tells them apart.
-    fn run(&self) -> String {
+    pub(super) fn run(&self) -> String {
         self.run_id
             .clone()
             .unwrap_or_else(|| format!("run-{}", self.started_at_ms))
@@ -276,74 +281,6 @@ impl TurnRecord {
             .as_mut()
             .ok_or_else(|| Error::invalid("record has no awaiting_approval"))?;
         Ok((assistant, work, awaiting))
-    }
-}
-
-/// What a run was asked to do. Read leniently: a wrong or missing member is its default.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct RunRequest {
-    #[serde(default, deserialize_with = "lenient::or_default")]
-    pub(super) provider: String,
-    #[serde(default, deserialize_with = "lenient::or_default")]
-    pub(super) model: String,
-    #[serde(default, deserialize_with = "lenient::optional")]
-    pub(super) mode: Option<AgentMode>,
-    #[serde(default, deserialize_with = "lenient::or_default")]
-    pub(super) system_prompt: String,
-    #[serde(default, deserialize_with = "lenient::or_default")]
-    pub(super) function_schemas: Vec<Value>,
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::optional"
-    )]
-    pub(super) thinking_level: Option<ThinkingLevel>,
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::optional"
-    )]
-    pub(super) budget_id: Option<String>,
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::optional"
-    )]
-    pub(super) estimated_cost_usd: Option<f64>,
-}
-
-impl RunRequest {
-    /// From what `run::start` was given.
-    pub(super) fn from_start(request: &StartRequest) -> Self {
-        Self {
-            provider: request.provider.clone(),
-            model: request.model.clone(),
-            mode: request.mode,
-            system_prompt: request.system_prompt.clone(),
-            function_schemas: Vec::new(),
-            thinking_level: request.thinking_level,
-            budget_id: request.budget_id.clone(),
-            estimated_cost_usd: request.estimated_cost_usd,
-        }
-    }
-
-    /// Reads a stored row; a missing or foreign one is all defaults.
-    pub(super) fn read(stored: Option<Value>) -> Self {
-        stored
-            .and_then(|value| serde_json::from_value(value).ok())
-            .unwrap_or_default()
-    }
-
-    /// The tools, checked.
-    ///
-    /// # Errors
-    /// One of them is not a tool descriptor.
-    pub(super) fn tools(&self) -> Result<Vec<AgentFunction>> {
-        self.function_schemas
-            .iter()
-            .map(|schema| serde_json::from_value(schema.clone()))
-            .collect::<std::result::Result<_, _>>()
-            .map_err(|error| Error::invalid(format!("function_schemas: {error}")))
     }
 }
 

@@ -4,93 +4,28 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::actor::Input;
+use super::backoff::Backoff;
 use super::record::TurnRecord;
-use super::session::{Backoff, Outcome, Session};
+use super::session::{Outcome, Session};
+use super::step::StepReply;
+use super::stop::Answer;
 use super::{
-    Turns, assistant_streaming, function_awaiting_approval, function_execute, provisioning, start,
+    abort, aborted, assistant_streaming, function_awaiting_approval, function_execute, provisioning,
     steering_check, wake,
 };
-use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
 use crate::model::{
-    AgentEvent, AgentMessage, AssistantMessage, RawMessage, SessionId, StopReason, TurnError, TurnState,
+    AgentEvent, AgentMessage, AssistantMessage, RawMessage, StopReason, TurnError, TurnState,
 };
 
 /// A session whose step failed for an outside caller is looked at again after this.
 const SAFETY_NET: Duration = Duration::from_secs(30);
 
-/// Request of the step functions.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub(super) struct StepRequest {
-    /// The session.
-    pub(super) session_id: SessionId,
-}
-
-/// Response of the step functions.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub(super) struct StepReply {
-    /// Always true: a failed step is an error or a transition to `failed`.
-    pub(super) ok: bool,
-    /// True when nothing was done.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) skipped: Option<bool>,
-    /// `stale`: the session is in another state; `running`: its step is under way.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) reason: Option<String>,
-    /// State before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) from_state: Option<TurnState>,
-    /// State after.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) to_state: Option<TurnState>,
-}
-
-impl StepReply {
-    pub(super) fn skipped(reason: &str) -> Self {
-        Self {
-            ok: true,
-            skipped: Some(true),
-            reason: Some(reason.to_owned()),
-            ..Self::default()
-        }
-    }
-
-    fn done(from: TurnState, to: TurnState) -> Self {
-        Self {
-            ok: true,
-            from_state: Some(from),
-            to_state: Some(to),
-            ..Self::default()
-        }
-    }
-}
-
 /// Who asked for a step, and with which state in mind.
-type Caller = Option<(TurnState, oneshot::Sender<Result<StepReply>>)>;
-
-/// The handler of every step function: one input of the session's actor.
-pub(super) async fn step<F>(cx: &Cx<Turns>, session: SessionId, state: TurnState) -> Result<StepReply>
-where
-    F: Function<State = Turns>,
-{
-    debug_assert!(
-        F::ID.ends_with(state.as_str()),
-        "{} runs {}",
-        F::ID,
-        state.as_str()
-    );
-    start::check_session_id(&session)?;
-    let (reply, answer) = oneshot::channel();
-    cx.state()
-        .actors
-        .submit(cx, &session, Input::Step { state, reply });
-    answer.await.unwrap_or(Err(Error::Stopped))
-}
+pub(super) type Caller = Option<(TurnState, oneshot::Sender<Result<StepReply>>)>;
 
 /// Runs steps from the stored record on until the session rests. `begin` is called once there is something to run,
 /// `ending` right before the record becomes terminal: from then on a new run may be asked for.
@@ -98,6 +33,7 @@ pub(super) async fn run(session: &mut Session, mut caller: Caller, begin: impl F
     let Some(mut record) = enter(session, &mut caller).await else {
         return;
     };
+    session.stop.enter(record.run());
     begin();
     let began = Instant::now();
     while !session.cx.shutdown_token().is_cancelled() {
@@ -110,6 +46,7 @@ pub(super) async fn run(session: &mut Session, mut caller: Caller, begin: impl F
             Err(error) => {
                 tracing::warn!(session_id = %session.id, state = from.as_str(), %error, "step not done");
                 look_again_later(session);
+                session.stop.leave(&Err(error.clone()));
                 return answer(&mut caller, Err(error));
             }
         }
@@ -124,16 +61,20 @@ pub(super) async fn run(session: &mut Session, mut caller: Caller, begin: impl F
                 .meters
                 .run_ended(began.elapsed(), session.outside);
             tracing::info!(session_id = %session.id, state = record.state.as_str(), turns = record.turn_count, "run ended");
-            return;
+            let aborted = record.aborted_at_ms.is_some();
+            let state = Some(if aborted { from } else { record.state });
+            return session.stop.leave(&Ok(Answer { aborted, state }));
         }
-        if record.state == from {
+        if record.state == from && !session.stop.is_asked() {
             return;
         }
     }
+    session.stop.leave(&Err(Error::Stopped));
     answer(&mut caller, Err(Error::Stopped));
 }
 
-/// Loads the record and takes the session; `None` when there is nothing to do, the caller having been told.
+/// Loads the record and takes the session; `None` when there is nothing to do, caller and those who asked for a stop having
+/// been told.
 async fn enter(session: &mut Session, caller: &mut Caller) -> Option<TurnRecord> {
     let mut record = match session.load().await {
         Ok(Some(record)) => record,
@@ -146,10 +87,15 @@ async fn enter(session: &mut Session, caller: &mut Caller) -> Option<TurnRecord>
                 );
                 answer(caller, Err(Error::Invalid(text)));
             }
+            session.stop.leave(&Ok(Answer {
+                aborted: false,
+                state: None,
+            }));
             return None;
         }
         Err(error) => {
             look_again_later(session);
+            session.stop.leave(&Err(error.clone()));
             answer(caller, Err(error));
             return None;
         }
@@ -164,16 +110,33 @@ async fn enter(session: &mut Session, caller: &mut Caller) -> Option<TurnRecord>
         {
             tracing::warn!(session_id = %session.id, %error, "the end of a run could not be announced");
         }
+        session.stop.leave(&Ok(Answer {
+            aborted: false,
+            state: Some(record.state),
+        }));
         return None;
     }
-    if let Err(error) = session.take_lease().await {
+    if let Err(error) = take(session).await {
         look_again_later(session);
+        if session.stop.is_asked() {
+            let forwarded = abort::forward(session, &record).await;
+            session.stop.leave(&forwarded);
+        }
         answer(caller, Err(error));
         return None;
     }
     session.published = Some(record.view());
     session.repeats = true;
     Some(record)
+}
+
+/// Takes the session. One that others had in hand before may have a wish to stop waiting.
+async fn take(session: &mut Session) -> Result<()> {
+    let newly = session.take_lease().await?;
+    if newly && !session.cx.bus().transport().is_exclusive() {
+        abort::look(session).await?;
+    }
+    Ok(())
 }
 
 /// One transition. A passing failure is repeated from the stored record; any other one fails the run.
@@ -190,7 +153,13 @@ async fn transition(
     let cx = session.cx.clone();
     let mut pause = Backoff::of(&cx);
     let outcome = loop {
-        match perform(session, record).await {
+        let stopping = session.stop.is_asked() || record.aborted_at_ms.is_some();
+        let performed = if stopping {
+            aborted::end(session, record, Vec::new()).await
+        } else {
+            perform(session, record).await
+        };
+        match performed {
             Ok(outcome) => break outcome,
             Err(error) if error.is_retryable() && for_caller => {
                 *record = previous;
@@ -199,7 +168,14 @@ async fn transition(
             Err(error) => {
                 *record = previous.clone();
                 let error = if error.is_retryable() {
-                    match pause.wait(error).await {
+                    let waited = pause.wait(error);
+                    // A stop does not wait for better times, but to be stored itself.
+                    let waited = if stopping {
+                        waited.await
+                    } else {
+                        session.stop.unless_asked(waited).await.unwrap_or(Ok(()))
+                    };
+                    match waited {
                         Ok(()) => {
                             session.repeats = true;
                             continue;

@@ -5,24 +5,21 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::Notify;
+use tokio_util::sync::DropGuard;
 
+use super::backoff::Backoff;
 use super::lease::Lease;
 use super::outbox::Outbox;
-use super::record::{Emitter, RECORDS, REQUESTS, RunRequest, TurnRecord};
-use super::{Turns, context};
+use super::record::{Emitter, RECORDS, TurnRecord};
+use super::request::{REQUESTS, RunRequest};
+use super::stop::Stop;
+use super::transcript::Joining;
+use super::{Turns, abort};
 use crate::bus::{Batch, CallOptions, Cx, Hold, Write, to_json};
 use crate::error::{Error, Result};
 use crate::model::api::Contract;
-use crate::model::api::session::{
-    Append, AppendRequest, Compactions, CompactionsResponse, Messages, MessagesRequest, MessagesResponse,
-    SessionRef,
-};
 use crate::model::event::StateChange;
-use crate::model::{AgentEvent, RawMessage, SessionId, TurnState, TurnStateView};
-
-/// Timeouts of contract 02 §11.
-const WRITE_TRANSCRIPT_MS: u64 = 10_000;
-const READ_TRANSCRIPT_MS: u64 = 30_000;
+use crate::model::{AgentEvent, SessionId, TurnState, TurnStateView};
 
 /// What a step did to its record, besides changing it.
 #[derive(Debug, Default)]
@@ -37,14 +34,6 @@ pub(super) struct Outcome {
     pub(super) hold: Option<Hold>,
     /// The message of the transition, to be stored with it.
     pub(super) message: Option<Joining>,
-}
-
-/// A message that is stored with the record, where the engine takes both or neither.
-#[derive(Debug, Clone)]
-pub(super) struct Joining {
-    batch: Batch,
-    message: RawMessage,
-    entry_id: Option<String>,
 }
 
 impl Outcome {
@@ -63,8 +52,12 @@ pub(super) struct Session {
     pub(super) id: SessionId,
     /// Set when a decision may have arrived while a step runs.
     pub(super) recheck: Arc<Notify>,
+    /// The wish to stop the run.
+    pub(super) stop: Arc<Stop>,
     outbox: Option<Outbox>,
     lease: Option<Lease>,
+    /// Looks for wishes of other processes while the lease is held.
+    watch: Option<DropGuard>,
     request: Option<Arc<RunRequest>>,
     /// The view that others saw last.
     pub(super) published: Option<TurnStateView>,
@@ -75,13 +68,15 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(cx: Cx<Turns>, id: SessionId, recheck: Arc<Notify>) -> Self {
+    pub(super) fn new(cx: Cx<Turns>, id: SessionId, recheck: Arc<Notify>, stop: Arc<Stop>) -> Self {
         Self {
             cx,
             id,
             recheck,
+            stop,
             outbox: None,
             lease: None,
+            watch: None,
             request: None,
             published: None,
             repeats: false,
@@ -94,16 +89,21 @@ impl Session {
         self.cx.scope(RECORDS).get(&self.id).await.map(TurnRecord::read)
     }
 
-    /// Takes the session's lease, once.
+    /// Takes the session's lease, once; true when it was not held already.
     ///
     /// # Errors
     /// Another process holds it, or state does not answer.
-    pub(super) async fn take_lease(&mut self) -> Result<()> {
-        if self.lease.is_none() {
-            self.lease = Lease::acquire(self.cx.bus(), &self.id).await?;
+    pub(super) async fn take_lease(&mut self) -> Result<bool> {
+        if self.lease.is_some() {
+            return Ok(false);
         }
+        self.lease = Lease::acquire(self.cx.bus(), &self.id).await?;
         match self.lease {
-            Some(_) => Ok(()),
+            Some(_) => {
+                let is_ours_alone = self.cx.bus().transport().is_exclusive();
+                self.watch = (!is_ours_alone).then(|| abort::watch(self));
+                Ok(true)
+            }
             None => Err(Error::Transient(format!(
                 "turn::function_awaiting_approval: session {} held by a concurrent step",
                 self.id
@@ -111,8 +111,14 @@ impl Session {
         }
     }
 
+    /// Whether the session's lease is ours.
+    pub(super) fn has_lease(&self) -> bool {
+        self.lease.is_some()
+    }
+
     /// Gives the lease back when the actor ends.
     pub(super) async fn release_lease(&mut self) {
+        self.watch = None;
         if let Some(lease) = self.lease.take()
             && let Err(error) = lease.release(self.cx.bus()).await
         {
@@ -146,6 +152,9 @@ impl Session {
             }
         }
         let resting = over || record.state == TurnState::FunctionAwaitingApproval;
+        if over && record.aborted_at_ms.is_some() && !exclusive {
+            writes.push(abort::used_wish(&self.id));
+        }
         if resting && let Some(lease) = &mut self.lease {
             writes.extend(lease.release_write(self.cx.bus()));
         }
@@ -279,120 +288,6 @@ impl Session {
         })
     }
 
-    /// The active path and the compactions, read side by side.
-    pub(super) async fn transcript(&self) -> Result<(MessagesResponse, CompactionsResponse)> {
-        let limit = || CallOptions::timeout_ms(READ_TRANSCRIPT_MS);
-        let messages = MessagesRequest {
-            session_id: self.id.clone(),
-            branch_leaf: None,
-        };
-        let compactions = SessionRef {
-            session_id: self.id.clone(),
-        };
-        let (messages, compactions) = futures::join!(
-            self.cx.call_with::<Messages>(messages, limit()),
-            self.cx.call_with::<Compactions>(compactions, limit()),
-        );
-        let compactions = match compactions {
-            // A session worker that cannot compact has no compactions.
-            Err(error) if error.is_function_not_found() => CompactionsResponse::default(),
-            outcome => outcome?,
-        };
-        Ok((messages?, compactions))
-    }
-
-    /// What the model sees now, and the rows it was made of.
-    pub(super) async fn context_view(&self) -> Result<(Vec<RawMessage>, MessagesResponse)> {
-        let (messages, compactions) = self.transcript().await?;
-        Ok((context::view(&messages, &compactions, self.cx.now_ms()), messages))
-    }
-
-    /// Adds a message under a deterministic id; an entry that is there already is left alone.
-    pub(super) async fn append(&self, message: RawMessage, entry_id: Option<String>) -> Result<()> {
-        self.append_with(message, entry_id, CallOptions::default()).await
-    }
-
-    /// Prepares a message that is to be stored with the next commit. Until then nothing else may be appended.
-    pub(super) async fn append_joining(
-        &self,
-        batch: Batch,
-        message: RawMessage,
-        entry_id: Option<String>,
-    ) -> Result<Joining> {
-        let options = CallOptions::default().with_batch(&batch);
-        self.append_with(message.clone(), entry_id.clone(), options)
-            .await?;
-        Ok(Joining {
-            batch,
-            message,
-            entry_id,
-        })
-    }
-
-    /// As [`append_joining`](Self::append_joining), repeated while the store is away: the message cost a model call.
-    pub(super) async fn append_joining_insisting(
-        &self,
-        message: RawMessage,
-        entry_id: String,
-    ) -> Result<Joining> {
-        let mut pause = Backoff::of(&self.cx);
-        loop {
-            let entry_id = Some(entry_id.clone());
-            match self
-                .append_joining(Batch::default(), message.clone(), entry_id)
-                .await
-            {
-                Err(error) if error.is_retryable() => pause.wait(error).await?,
-                outcome => return outcome,
-            }
-        }
-    }
-
-    /// Stores a message whose commit failed by itself, under its own id; repeated while the store is away.
-    pub(super) async fn append_apart(&self, joining: Joining) -> Result<()> {
-        // Gives the session free.
-        joining.batch.settle(false);
-        match joining.entry_id {
-            Some(entry_id) => self.append_insisting(joining.message, entry_id).await,
-            None => self.append(joining.message, None).await,
-        }
-    }
-
-    async fn append_with(
-        &self,
-        message: RawMessage,
-        entry_id: Option<String>,
-        options: CallOptions,
-    ) -> Result<()> {
-        let request = AppendRequest {
-            session_id: self.id.clone(),
-            message,
-            parent_id: None,
-            entry_id: entry_id.map(Into::into),
-        };
-        self.cx
-            .call_with::<Append>(
-                request,
-                CallOptions {
-                    timeout: Some(Duration::from_millis(WRITE_TRANSCRIPT_MS)),
-                    ..options
-                },
-            )
-            .await
-            .map(|_| ())
-    }
-
-    /// As [`append`](Self::append), repeated while the store is away: the message cost a model call.
-    pub(super) async fn append_insisting(&self, message: RawMessage, entry_id: String) -> Result<()> {
-        let mut pause = Backoff::of(&self.cx);
-        loop {
-            match self.append(message.clone(), Some(entry_id.clone())).await {
-                Err(error) if error.is_retryable() => pause.wait(error).await?,
-                outcome => return outcome,
-            }
-        }
-    }
-
     /// Calls a function with the default deadline of its contract.
     pub(super) async fn call<C: Contract>(
         &self,
@@ -419,43 +314,5 @@ impl Session {
     /// Runs something outside, counting its time as not ours.
     pub(super) fn spent_outside(&mut self, since: Instant) {
         self.outside += since.elapsed();
-    }
-}
-
-/// Bounded repetition of something that fails for a passing reason (contract 02 §2.1).
-pub(super) struct Backoff {
-    cx: Cx<Turns>,
-    left: u32,
-    pause: Duration,
-}
-
-const MAX_PAUSE: Duration = Duration::from_secs(30);
-
-impl Backoff {
-    pub(super) fn of(cx: &Cx<Turns>) -> Self {
-        let turn = &cx.config().turn;
-        Self {
-            cx: cx.clone(),
-            left: turn.step_retries,
-            pause: Duration::from_millis(turn.step_backoff_ms),
-        }
-    }
-
-    /// Waits before the next attempt.
-    ///
-    /// # Errors
-    /// The cause itself, when no attempt is left or the process is stopping.
-    pub(super) async fn wait(&mut self, cause: Error) -> Result<()> {
-        if self.left == 0 {
-            return Err(cause);
-        }
-        tracing::warn!(%cause, pause = ?self.pause, "repeating after a passing failure");
-        self.left -= 1;
-        let sleep = tokio::time::sleep(self.pause);
-        self.pause = (self.pause * 2).min(MAX_PAUSE);
-        match self.cx.shutdown_token().run_until_cancelled(sleep).await {
-            Some(()) => Ok(()),
-            None => Err(cause),
-        }
     }
 }

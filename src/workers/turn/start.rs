@@ -6,8 +6,10 @@ use tokio::sync::oneshot;
 
 use super::actor::Input;
 use super::lease::Lease;
-use super::record::{RunRequest, TurnRecord};
-use super::session::{Joining, Outcome, Session};
+use super::record::TurnRecord;
+use super::request::RunRequest;
+use super::session::{Outcome, Session};
+use super::transcript::Joining;
 use super::{Turns, context, wake};
 use crate::bus::{Batch, CallContext, CallOptions, Cx, Function};
 use crate::error::{Error, Result};
@@ -100,7 +102,8 @@ pub(super) async fn begin(session: &mut Session, request: StartRequest) -> Resul
     {
         return Ok(busy(request.session_id));
     }
-    if Lease::is_held(session.cx.bus(), &session.id).await? {
+    // Our own lease of the run before is as good as a new one.
+    if !session.has_lease() && Lease::is_held(session.cx.bus(), &session.id).await? {
         return Ok(busy(request.session_id));
     }
     session.take_lease().await?;

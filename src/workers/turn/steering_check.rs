@@ -4,8 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::Turns;
 use super::record::TurnRecord;
-use super::runner::{self, StepReply, StepRequest};
+use super::runner;
 use super::session::{Outcome, Session};
+use super::step::{self, StepReply, StepRequest};
 use crate::bus::{Cx, Function, Hold};
 use crate::error::Result;
 use crate::model::api::Contract;
@@ -30,7 +31,7 @@ impl Function for SteeringCheck {
     type Response = StepReply;
 
     async fn call(cx: &Cx<Turns>, request: StepRequest) -> Result<StepReply> {
-        runner::step::<Self>(cx, request.session_id, TurnState::SteeringCheck).await
+        step::run::<Self>(cx, request.session_id, TurnState::SteeringCheck).await
     }
 }
 

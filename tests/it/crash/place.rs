@@ -1,6 +1,7 @@
 //! A directory with a store, and the lives that are started in it.
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -108,7 +109,7 @@ impl Place {
         self.open_with(|_| {}).await
     }
 
-    async fn open_with(&self, change: impl FnOnce(&mut TestOptions)) -> TestBus {
+    pub(super) async fn open_with(&self, change: impl FnOnce(&mut TestOptions)) -> TestBus {
         let mut config = Config::default();
         config.turn.step_backoff_ms = 1;
         config.provider_openai.default_api_url = self.url.clone();
@@ -226,6 +227,13 @@ impl Place {
             .await
     }
 
+    /// Waits until text of the model is stored as an event.
+    pub(super) async fn shows_text(&self) {
+        let is_text = |event: &Value| event["llm_event"]["type"] == "text_delta";
+        self.eventually(|| self.events().iter().any(is_text).then_some(()))
+            .await;
+    }
+
     /// Waits until the run has ended.
     pub(super) async fn ended(&self) {
         self.eventually(|| (!of_type(&self.events(), "agent_end").is_empty()).then_some(()))
@@ -257,7 +265,7 @@ impl Drop for Place {
     }
 }
 
-fn dying(mut before: impl FnMut(&Op<'_>) -> bool + Send + 'static) -> (Spy, Arc<AtomicBool>) {
+pub(super) fn dying(mut before: impl FnMut(&Op<'_>) -> bool + Send + 'static) -> (Spy, Arc<AtomicBool>) {
     let (spy, dead) = (Spy::default(), Arc::new(AtomicBool::new(false)));
     let died = Arc::clone(&dead);
     spy.fail_when(move |op| {
@@ -321,6 +329,16 @@ impl Life {
 
     pub(super) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Where outside workers reach it.
+    pub(super) async fn listens(&self) -> SocketAddr {
+        self.says("listening for workers").await;
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("listening for workers"));
+        let address = line.and_then(|line| line.split("address=").nth(1));
+        let address = address.and_then(|text| text.split_whitespace().next());
+        address.unwrap_or_else(|| panic!("{log}")).parse().unwrap()
     }
 
     /// Waits until it says something.

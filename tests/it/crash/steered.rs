@@ -21,8 +21,11 @@ async fn steered_while_down() {
     push(&t, "followup", "later").await;
     t.stop().await;
     place.finish().await;
+    // What was streamed of the lost answer may have been stored.
+    let mut transcript = outcome(&place, &model).await.transcript;
+    transcript.retain(|line| !line.ends_with(" (error)"));
     assert_eq!(
-        outcome(&place, &model).await.transcript,
+        transcript,
         [
             "user hello",
             "assistant Re: hello",

@@ -1,5 +1,6 @@
 //! A transport between the bus and the engine that counts, remembers and fails on request.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
@@ -25,6 +26,7 @@ pub(crate) struct Spy {
     fails: Arc<Mutex<Option<Judge>>>,
     writes: Arc<Mutex<Vec<Write>>>,
     calls: Arc<Mutex<Vec<String>>>,
+    shares: Arc<AtomicBool>,
 }
 
 impl Spy {
@@ -32,6 +34,13 @@ impl Spy {
     pub(crate) fn wrap(&self) -> Wrap {
         let spy = self.clone();
         Box::new(move |inner| Arc::new(Wrapped { inner, spy }))
+    }
+
+    /// Says that other processes use the engine too.
+    pub(crate) fn sharing() -> Self {
+        let spy = Self::default();
+        spy.shares.store(true, Ordering::SeqCst);
+        spy
     }
 
     /// Fails, as if the store were away, whatever the judge says yes to.
@@ -111,7 +120,7 @@ impl Transport for Wrapped {
     }
 
     fn is_exclusive(&self) -> bool {
-        self.inner.is_exclusive()
+        !self.spy.shares.load(Ordering::SeqCst) && self.inner.is_exclusive()
     }
 
     fn info(&self) -> EngineInfo {

@@ -87,6 +87,12 @@ impl Stub {
         stub
     }
 
+    /// Waits until it has seen so many requests.
+    pub(crate) async fn asked(&self, t: &TestBus, count: usize) {
+        t.eventually(async || (self.requests().len() >= count).then_some(()))
+            .await;
+    }
+
     pub(crate) fn requests(&self) -> Vec<Value> {
         self.0.lock().unwrap().clone()
     }

@@ -1,10 +1,13 @@
 //! Contract 02 through the bus.
 
+mod abort;
 mod approvals;
 mod calls;
+mod effects;
 mod gate;
 mod lifecycle;
 mod limits;
+mod moments;
 mod start;
 mod streaming;
 

@@ -410,3 +410,23 @@ fn c02_case_06_the_tool_survives_its_wire_form() {
         agent_trigger()
     );
 }
+
+/// Four voices, three modes and none: a text that changes by accident shows here.
+#[test]
+fn c02_case_07_all_prompts() {
+    let mut rows = Vec::new();
+    for voice in VOICES {
+        for mode in std::iter::once(None).chain(MODES.map(Some)) {
+            let prompt = build("", mode, voice);
+            let letters: u64 = prompt.bytes().map(u64::from).sum();
+            let first = prompt.lines().next().unwrap_or_default();
+            let begin: String = first.chars().take(60).collect();
+            let name = format!("{voice:?} {mode:?}");
+            let (lines, bytes) = (prompt.lines().count(), prompt.len());
+            rows.push(format!(
+                "{name:24} {lines:3} lines {bytes:5} bytes, sum {letters:6}: {begin}"
+            ));
+        }
+    }
+    insta::assert_snapshot!(rows.join("\n"));
+}
