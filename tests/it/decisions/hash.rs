@@ -113,6 +113,7 @@ async fn a2_a_call_that_was_changed_after_it_was_shown_does_not_run() {
         let rig = Rig::asking(asks_each_run(one())).await;
         let (asked, other) = (rig.t.record("ask", json!({})), rig.t.record("other", json!({})));
         rig.parked("s1").await;
+        assert_eq!(rig.look("s1").await, still_parked());
         let mut record = rig.record("s1").await;
         record["awaiting_approval"][0][member] = value;
         rig.t.set_state("turn_state", "s1", record).await;

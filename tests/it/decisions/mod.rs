@@ -46,13 +46,18 @@ impl Rig {
         self.t.ok("approval::resolve", request).await
     }
 
-    /// Has the session look at its decisions; by the answer it has.
+    /// Has the session look at its decisions, from its stored record on; by the answer it has.
     async fn look(&self, session: &str) -> Value {
+        let request = json!({ "session_id": session });
         self.t
-            .ok(
-                "turn::function_awaiting_approval",
-                json!({ "session_id": session }),
-            )
+            .eventually(async || {
+                let reply = self
+                    .t
+                    .ok("turn::function_awaiting_approval", request.clone())
+                    .await;
+                // A look that is under way began before this one was asked for.
+                (reply["reason"] != "running").then_some(reply)
+            })
             .await
     }
 }
