@@ -1,15 +1,13 @@
 //! `policy check` and `policy explain`: what the program would make of a rule file, without running it.
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
-use super::{UNUSABLE, complain, print, with_config};
+use super::{Exit, complain, given, load, print};
 use crate::config::LoadInput;
 use crate::model::api::approval::{Constraint, Mode, Verdict};
 use crate::rules::consult::{self, Outcome};
@@ -41,25 +39,24 @@ pub(super) struct ExplainArgs {
     file: Option<PathBuf>,
 }
 
-pub(super) fn run(command: &Policy, input: &LoadInput) -> Result<ExitCode> {
+pub(super) fn run(command: Policy, input: &LoadInput) -> Result<Exit> {
     match command {
-        Policy::Check(CheckArgs { file: Some(file) }) => check(file),
-        Policy::Check(CheckArgs { file: None }) => {
-            with_config(input, |loaded| check(&loaded.config.permissions_path))
+        Policy::Check(CheckArgs { file: Some(file) }) => check(&file),
+        Policy::Check(CheckArgs { file: None }) => check(&load(input)?.config.permissions_path),
+        Policy::Explain(args) => {
+            let config = load(input)?.config;
+            let file = args.file.clone().unwrap_or(config.permissions_path);
+            explain(args, &file, &config.permissions.deny_floor)
         }
-        Policy::Explain(args) => with_config(input, |loaded| {
-            let file = args.file.as_ref().unwrap_or(&loaded.config.permissions_path);
-            explain(args, file, &loaded.config.permissions.deny_floor)
-        }),
     }
 }
 
-fn check(path: &Path) -> Result<ExitCode> {
+fn check(path: &Path) -> Result<Exit> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) => {
             complain(&format!("{}: {error}", path.display()));
-            return Ok(ExitCode::from(UNUSABLE));
+            return Ok(Exit::Unusable);
         }
     };
     let file = RuleFile::read(&text);
@@ -76,24 +73,24 @@ fn check(path: &Path) -> Result<ExitCode> {
             told("warning", &rules::review(&rules, &text))?;
             let (rules, examples) = (rules.len(), rules.examples());
             print(&format!("{name}: ok, {rules} rules, {examples} examples hold"))?;
-            Ok(ExitCode::SUCCESS)
+            Ok(Exit::Done)
         }
         Err(error) => {
             told("error", &error.0)?;
             print(&format!(
                 "{name}: refused; a running program keeps its rules, at a start there are none and every call needs a person"
             ))?;
-            Ok(ExitCode::from(UNUSABLE))
+            Ok(Exit::Unusable)
         }
     }
 }
 
-fn explain(args: &ExplainArgs, path: &Path, deny_floor: &[Value]) -> Result<ExitCode> {
+fn explain(args: ExplainArgs, path: &Path, deny_floor: &[Value]) -> Result<Exit> {
     let unusable = |problem: String| {
         complain(&problem);
-        Ok(ExitCode::from(UNUSABLE))
+        Ok(Exit::Unusable)
     };
-    let payload: Value = match serde_json::from_str(&arguments(&args.arguments)?) {
+    let payload: Value = match serde_json::from_str(&given(args.arguments)?) {
         Ok(payload) => payload,
         Err(error) => return unusable(format!("the arguments are not JSON: {error}")),
     };
@@ -122,18 +119,7 @@ fn explain(args: &ExplainArgs, path: &Path, deny_floor: &[Value]) -> Result<Exit
     for line in lines(&args.function, call_args, &explanation, &text) {
         print(&line)?;
     }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn arguments(given: &str) -> Result<String> {
-    if given != "-" {
-        return Ok(given.to_owned());
-    }
-    let mut text = String::new();
-    std::io::stdin()
-        .read_to_string(&mut text)
-        .context("reading the arguments from stdin")?;
-    Ok(text)
+    Ok(Exit::Done)
 }
 
 fn lines(function: &str, args: Map<String, Value>, explanation: &Explanation, text: &str) -> Vec<String> {

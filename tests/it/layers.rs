@@ -47,9 +47,9 @@ const ANY_WORKER: &str = "workers::*";
 
 /// Crates and modules with few places that may name them. `std::env::consts` is no environment.
 const DOORS: &[(&str, &[&str])] = &[
-    ("anyhow", &["app.rs", "app/", "cli.rs", "cli/", "demo/"]),
+    ("anyhow", &["app.rs", "app/", "cli/", "demo/"]),
     ("axum", &["admin.rs", "scripted/"]),
-    ("clap", &["cli.rs", "cli/"]),
+    ("clap", &["cli/"]),
     ("croner", &["bus/embedded/cron/"]),
     ("eventsource_stream", &["workers/providers/sse.rs"]),
     ("fancy_regex", &["rules/pattern.rs"]),
