@@ -1,22 +1,21 @@
 //! The program itself: its command line, its exit codes, and its life from start to signal.
 
-use std::io::{BufRead, BufReader, Read, Write};
+mod call;
+mod chat;
+mod home;
+mod run;
+mod stage;
+
 use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
 
 use harness::app::{App, Parts};
 use harness::bus::{CallContext, CallOptions};
 use harness::config::{Config, EngineChoice, Flags, LoadInput, MapEnv};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-/// Nothing here takes longer on a machine that works.
-const PATIENCE: Duration = Duration::from_secs(20);
+use home::{Home, get};
 
 /// The fifteen workers of contract 01 §8.1.
 const WORKERS: [&str; 15] = [
@@ -36,176 +35,6 @@ const WORKERS: [&str; 15] = [
     "web",
     "session-inbox",
 ];
-
-/// A directory to start the program in; it sees nothing else of the machine's settings.
-struct Home(TempDir);
-
-impl Home {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn with(config: &str) -> Self {
-        let home = Self::new();
-        home.write(config);
-        home
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// Replaces the configuration file at once, as editors do.
-    fn write(&self, config: &str) {
-        let beside = self.path().join("config.new");
-        std::fs::write(&beside, config).unwrap();
-        std::fs::rename(beside, self.path().join("config.yaml")).unwrap();
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_harness"));
-        command
-            .args(args)
-            .env_clear()
-            .current_dir(self.path())
-            .stdin(Stdio::null());
-        command
-    }
-
-    /// Runs to the end.
-    fn run(&self, args: &[&str]) -> Ran {
-        Ran::of(self.command(args).output().unwrap())
-    }
-
-    fn serve(&self, args: &[&str], env: &[(&str, &str)]) -> Running {
-        let mut command = self.command(args);
-        command
-            .envs(env.iter().copied())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        Running::new(command.spawn().unwrap())
-    }
-}
-
-/// How a run of the program ended.
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Ran {
-    fn of(output: Output) -> Self {
-        Self {
-            code: output.status.code(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap()
-    }
-}
-
-/// A program that serves; killed when the test is over.
-struct Running {
-    child: Child,
-    lines: Receiver<String>,
-    seen: Vec<String>,
-}
-
-impl Running {
-    fn new(mut child: Child) -> Self {
-        let (sender, lines) = channel();
-        let reader = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || {
-            for line in reader.lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
-        Self {
-            child,
-            lines,
-            seen: Vec::new(),
-        }
-    }
-
-    /// Waits for a line of the log that has this in it.
-    fn says(&mut self, what: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) => {
-                    self.seen.push(line.clone());
-                    if line.contains(what) {
-                        return line;
-                    }
-                }
-                Err(why) => panic!("never said {what:?} ({why}):\n{}", self.seen.join("\n")),
-            }
-        }
-    }
-
-    /// The address after `address=` of the admin server, once it is there.
-    fn admin(&mut self) -> String {
-        let line = self.says("admin server");
-        let address = line.rsplit_once("address=").unwrap().1.trim();
-        address
-            .chars()
-            .take_while(|c| c.is_ascii_digit() || ".:".contains(*c))
-            .collect()
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([format!("-{name}"), pid])
-                .status()
-                .unwrap()
-                .success()
-        );
-    }
-
-    fn ends(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        while Instant::now() < deadline {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        panic!("it did not end:\n{}", self.seen.join("\n"))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended already.
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
-/// Status and body of a page.
-fn get(address: &str, path: &str) -> (u16, String) {
-    let mut connection = TcpStream::connect(address).unwrap();
-    connection.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(
-        connection,
-        "GET {path} HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut text = String::new();
-    connection.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, body.to_owned())
-}
 
 const EMBEDDED: &str = "engine: {mode: embedded, listen: \"127.0.0.1:0\"}\nhttp: {listen: \"127.0.0.1:0\"}\n";
 

@@ -81,7 +81,7 @@ fn options(address: SocketAddr) -> IiiOptions {
 }
 
 /// A program on an engine elsewhere.
-async fn join(options: IiiOptions, workers: Vec<WorkerDef>) -> Bus {
+pub(crate) async fn join(options: IiiOptions, workers: Vec<WorkerDef>) -> Bus {
     let bus = Bus::new(ports(), Iii::new(options));
     assert_eq!(within(bus.host(workers)).await.unwrap(), Vec::<String>::new());
     bus
