@@ -21,6 +21,7 @@ use crate::ids::RandomIds;
 use crate::telemetry::{self, Masks, Metrics};
 use crate::watch::Watcher;
 use engine::Engine;
+pub(crate) use engine::engine_token;
 
 /// A running program.
 #[derive(Debug)]

@@ -47,7 +47,7 @@ async fn probe(worker_name: &str, token: Option<&Secret>) -> Probe {
 }
 
 /// What an engine behind a token asks for; the variable is the SDKs'.
-pub(super) fn engine_token(env: &dyn Env) -> Option<Secret> {
+pub(crate) fn engine_token(env: &dyn Env) -> Option<Secret> {
     let token = env.var("III_TOKEN")?;
     let token = token.trim();
     (!token.is_empty()).then(|| Secret::from(token.to_owned()))

@@ -12,10 +12,11 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::Trouble;
+use crate::app::engine_token;
 use crate::bus::iii::{Iii, IiiOptions};
 use crate::bus::{Bus, CallContext, CallOptions, FunctionDef, Link, Ports, Transport, TriggerSpec, Worker};
 use crate::clock::SystemClock;
-use crate::config::{Config, Loaded, ProcessEnv};
+use crate::config::{Config, Env, Loaded, ProcessEnv, Secret};
 use crate::error;
 use crate::ids::RandomIds;
 use crate::telemetry::Metrics;
@@ -36,21 +37,17 @@ impl Client {
     /// # Errors
     /// [`Trouble::NoEngine`] when nobody answers there.
     pub(super) async fn connect(loaded: Loaded, functions: Vec<FunctionDef>) -> Result<Self> {
-        let url = address(&loaded.config)?;
+        let (url, token) = address(&loaded.config, &ProcessEnv)?;
         let no_engine = |why: String| Trouble::NoEngine {
             place: shown(&url),
             why,
         };
         reach(&url).await.map_err(no_engine)?;
-        let token = loaded.config.engine.listen_token.as_ref();
         let transport = Iii::new(IiiOptions {
             url: url.to_string(),
             worker_name: format!("harness-cli-{}", std::process::id()),
             description: "A command of `harness` at work".into(),
-            headers: token
-                .map(|token| ("authorization".into(), format!("Bearer {}", token.expose())))
-                .into_iter()
-                .collect(),
+            token,
             ..IiiOptions::default()
         });
         match timeout(REACH, Self::start(transport, loaded.config, functions)).await {
@@ -148,14 +145,15 @@ impl Client {
     }
 }
 
-/// Where the engine is: `engine.url` from flag, variable or file, else where `harness serve` with this configuration
-/// listens, which is the default address unless the file says otherwise.
-fn address(config: &Config) -> Result<Url> {
-    let engine = &config.engine;
+/// Where the engine is, and what it wants to see: `engine.url` from flag, variable or file, else where `harness serve` with
+/// this configuration listens. Its own token is for nobody else.
+fn address(config: &Config, env: &dyn Env) -> Result<(Url, Option<Secret>)> {
+    let (engine, token) = (&config.engine, engine_token(env));
     if let Some(url) = &engine.url {
-        return Url::parse(url).context("engine.url");
+        return Ok((Url::parse(url).context("engine.url")?, token));
     }
-    Url::parse(&format!("ws://{}", engine.listen)).context("engine.listen")
+    let url = Url::parse(&format!("ws://{}", engine.listen)).context("engine.listen")?;
+    Ok((url, token.or_else(|| engine.listen_token.clone())))
 }
 
 /// An address for messages, without what must not be shown.
@@ -175,5 +173,41 @@ async fn reach(url: &Url) -> Result<(), String> {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("not reachable within {} s", REACH.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+
+    use super::*;
+    use crate::config::MapEnv;
+
+    #[test]
+    fn the_token_of_the_own_listener_is_shown_to_nobody_else() {
+        let mut config = Config::default();
+        config.engine.listen = "127.0.0.1:7".into();
+        config.engine.listen_token = Some(Secret::from("own".to_owned()));
+        let found = |config: &Config, env: MapEnv| {
+            let (url, token) = address(config, &env).unwrap();
+            (url.to_string(), token.map(|token| token.expose().to_owned()))
+        };
+        let theirs = || MapEnv::from([("III_TOKEN", "theirs")]);
+        let own = "ws://127.0.0.1:7/".to_owned();
+        assert_eq!(
+            found(&config, MapEnv::default()),
+            (own.clone(), Some("own".into()))
+        );
+        assert_eq!(found(&config, theirs()), (own, Some("theirs".into())));
+        config.engine.url = Some("ws://elsewhere:1/x".into());
+        let elsewhere = "ws://elsewhere:1/x".to_owned();
+        assert_eq!(found(&config, MapEnv::default()), (elsewhere.clone(), None));
+        assert_eq!(found(&config, theirs()), (elsewhere, Some("theirs".into())));
+    }
+
+    #[test]
+    fn addresses_are_shown_without_secrets() {
+        let url = Url::parse("wss://me:pass@host:1/engine?token=t").unwrap();
+        assert_eq!(shown(&url), "wss://me@host:1/engine");
     }
 }

@@ -173,3 +173,25 @@ async fn the_functions_of_all_workers_are_listed() {
         ["test::mail", "tools"]
     );
 }
+
+#[test]
+fn a_client_of_the_same_configuration_shows_the_listeners_token() {
+    let config = |address: &str| {
+        format!(
+            "engine: {{mode: embedded, listen: \"{address}\", listen_token: \"${{SECRET}}\"}}\nhttp: {{listen: \"\"}}\n"
+        )
+    };
+    let home = Home::with(&config("127.0.0.1:0"));
+    let mut serve = home.serve(&["serve"], &[("SECRET", "s3cret")]);
+    let line = serve.says("listening for workers");
+    let address = line.rsplit_once("address=").unwrap().1.trim().to_owned();
+    home.write(&config(&address));
+    let call = |secret: &str| {
+        let mut command = home.command(&["call", "stream::list_groups", r#"{"stream_name":"x"}"#]);
+        Ran::of(command.env("SECRET", secret).output().unwrap())
+    };
+    assert_eq!(all(&call("s3cret")), (Some(0), "[]\n", ""));
+    let refused = call("guess");
+    assert_eq!((refused.code, refused.out.as_str()), (Some(3), ""));
+    assert!(!refused.err.contains("guess"), "{}", refused.err);
+}
