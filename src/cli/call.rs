@@ -1,13 +1,13 @@
 //! `harness call`: one call of one function.
 
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::Value;
 
 use super::client::Client;
-use super::{Exit, Trouble, complain, print};
+use super::{Exit, Trouble, complain, given, print};
 use crate::bus::CallOptions;
 use crate::config::Loaded;
 use crate::error::Error;
@@ -54,13 +54,6 @@ pub(super) async fn call(args: Args, loaded: Loaded) -> Result<Exit> {
 }
 
 fn payload(argument: String) -> Result<Value> {
-    let text = if argument == "-" {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text)?;
-        text
-    } else {
-        argument
-    };
-    serde_json::from_str(&text)
+    serde_json::from_str(&given(argument)?)
         .map_err(|error| Trouble::Unusable(format!("the payload is no JSON: {error}")).into())
 }

@@ -18,12 +18,12 @@ mod run;
 mod screen;
 mod view;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use serde_json::{Value, json};
 
@@ -155,7 +155,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Chat(args) => on_runtime(chat::chat(args, load()?)),
         Command::Functions(args) if args.engine => on_runtime(functions::of_engine(args, load()?)),
         Command::Functions(args) => functions::of_this_program(&args),
-        Command::Policy(command) => policy::run(&command, &load()?),
+        Command::Policy(command) => policy::run(command, &input),
         Command::CheckConfig => check_config::check(&input, &load()?),
     }
 }
@@ -170,6 +170,16 @@ fn on_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 
 fn load(input: &LoadInput) -> Result<Loaded> {
     Config::load(input).map_err(|findings| Trouble::Unusable(findings.to_string()).into())
+}
+
+/// What was given, or with `-` all of stdin.
+fn given(argument: String) -> Result<String> {
+    if argument == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).context("stdin")?;
+        return Ok(text);
+    }
+    Ok(argument)
 }
 
 fn print_manifest() -> Result<Exit> {

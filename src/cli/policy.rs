@@ -1,15 +1,14 @@
 //! `policy check` and `policy explain`: what the program would make of a rule file, without running it.
 
 use std::fs;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
-use super::{Exit, complain, print};
-use crate::config::Loaded;
+use super::{Exit, complain, given, load, print};
+use crate::config::LoadInput;
 use crate::model::api::approval::{Constraint, Mode, Verdict};
 use crate::rules::consult::{self, Outcome};
 use crate::rules::{self, Explanation, Finding, Floor, ModeOutcome, RuleFile, RuleSet};
@@ -40,13 +39,14 @@ pub(super) struct ExplainArgs {
     file: Option<PathBuf>,
 }
 
-pub(super) fn run(command: &Policy, loaded: &Loaded) -> Result<Exit> {
-    let usual = &loaded.config.permissions_path;
+pub(super) fn run(command: Policy, input: &LoadInput) -> Result<Exit> {
     match command {
-        Policy::Check(args) => check(args.file.as_ref().unwrap_or(usual)),
+        Policy::Check(CheckArgs { file: Some(file) }) => check(&file),
+        Policy::Check(CheckArgs { file: None }) => check(&load(input)?.config.permissions_path),
         Policy::Explain(args) => {
-            let file = args.file.as_ref().unwrap_or(usual);
-            explain(args, file, &loaded.config.permissions.deny_floor)
+            let config = load(input)?.config;
+            let file = args.file.clone().unwrap_or(config.permissions_path);
+            explain(args, &file, &config.permissions.deny_floor)
         }
     }
 }
@@ -85,12 +85,12 @@ fn check(path: &Path) -> Result<Exit> {
     }
 }
 
-fn explain(args: &ExplainArgs, path: &Path, deny_floor: &[Value]) -> Result<Exit> {
+fn explain(args: ExplainArgs, path: &Path, deny_floor: &[Value]) -> Result<Exit> {
     let unusable = |problem: String| {
         complain(&problem);
         Ok(Exit::Unusable)
     };
-    let payload: Value = match serde_json::from_str(&arguments(&args.arguments)?) {
+    let payload: Value = match serde_json::from_str(&given(args.arguments)?) {
         Ok(payload) => payload,
         Err(error) => return unusable(format!("the arguments are not JSON: {error}")),
     };
@@ -120,17 +120,6 @@ fn explain(args: &ExplainArgs, path: &Path, deny_floor: &[Value]) -> Result<Exit
         print(&line)?;
     }
     Ok(Exit::Done)
-}
-
-fn arguments(given: &str) -> Result<String> {
-    if given != "-" {
-        return Ok(given.to_owned());
-    }
-    let mut text = String::new();
-    std::io::stdin()
-        .read_to_string(&mut text)
-        .context("reading the arguments from stdin")?;
-    Ok(text)
 }
 
 fn lines(function: &str, args: Map<String, Value>, explanation: &Explanation, text: &str) -> Vec<String> {

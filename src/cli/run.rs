@@ -1,7 +1,5 @@
 //! `harness run`: one prompt, one run. The answer goes to stdout as it comes, everything else to stderr.
 
-use std::io::Read;
-
 use anyhow::{Result, bail};
 
 use super::conversation::{Conversation, Settings};
@@ -9,7 +7,7 @@ use super::dialogue::{Approve, Dialogue};
 use super::ears::{Ears, Woken};
 use super::screen::Screen;
 use super::view::{Outcome, Tone};
-use super::{Exit, Trouble};
+use super::{Exit, Trouble, given};
 use crate::config::Loaded;
 
 #[derive(Debug, clap::Args)]
@@ -77,18 +75,12 @@ async fn follow(dialogue: &mut Dialogue, ears: &mut Ears) -> Result<Exit> {
 }
 
 fn prompt(args: &Args) -> Result<String> {
-    let text = if args.prompt == "-" {
-        if args.approve == Approve::Ask {
-            return Err(
-                Trouble::Unusable("--approve ask: stdin has the prompt, so it cannot answer".into()).into(),
-            );
-        }
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text)?;
-        text
-    } else {
-        args.prompt.clone()
-    };
+    if args.prompt == "-" && args.approve == Approve::Ask {
+        return Err(
+            Trouble::Unusable("--approve ask: stdin has the prompt, so it cannot answer".into()).into(),
+        );
+    }
+    let text = given(args.prompt.clone())?;
     if text.trim().is_empty() {
         return Err(Trouble::Unusable("the prompt is empty".into()).into());
     }
