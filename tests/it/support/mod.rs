@@ -3,9 +3,12 @@
 pub(crate) mod bus;
 pub(crate) mod engine;
 pub(crate) mod fake_engine;
+pub(crate) mod outsider;
 pub(crate) mod spy;
 pub(crate) mod stub;
 pub(crate) mod timed;
+pub(crate) mod way;
 pub(crate) mod ws;
 
 pub(crate) use bus::{TestBus, TestOptions};
+pub(crate) use way::three_ways;

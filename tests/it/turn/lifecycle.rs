@@ -8,9 +8,14 @@ use tempfile::TempDir;
 
 use super::{Rig, lines, of_type, run, said};
 use crate::model_rig::ModelRig;
-use crate::support::TestOptions;
 use crate::support::spy::{Op, Spy};
 use crate::support::stub::{calls, calls_then_ends, message, says};
+use crate::support::{TestOptions, three_ways};
+
+three_ways! {
+    c02_weakness_10_a_stored_answer_is_not_asked_for_again,
+    a_wake_queue_gets_every_hand_over_and_costs_nothing,
+}
 
 fn saves_record(op: &Op<'_>) -> bool {
     matches!(op, Op::Commit(writes)
@@ -99,7 +104,6 @@ async fn a_run_that_cannot_be_stored_is_not_accepted() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_weakness_10_a_stored_answer_is_not_asked_for_again() {
     let rig = Rig::allowing(|_, _| says(&["second"])).await;
     let stored = message(json!([{ "type": "text", "text": "first" }]), "end");
@@ -148,7 +152,6 @@ async fn a_name_is_held_by_one_and_forgotten_by_the_last() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn a_wake_queue_gets_every_hand_over_and_costs_nothing() {
     for (queue, fails) in [("default", false), ("nowhere", true)] {
         let mut options = TestOptions {
