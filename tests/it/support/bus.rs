@@ -11,11 +11,12 @@ use arc_swap::ArcSwap;
 use harness::bus::embedded::listener::ListenOptions;
 use harness::bus::embedded::store::Durability;
 use harness::bus::embedded::{Embedded, EmbeddedOptions};
-use harness::bus::{Bus, CallContext, CallOptions, FunctionDef, Ports, Transport, WorkerDef};
+use harness::bus::{Bus, CallContext, CallOptions, Frame, FunctionDef, Ports, Transport, WorkerDef};
 use harness::clock::{Clock, SystemClock};
 use harness::config::{Config, MapEnv};
 use harness::error::{Error, Result};
 use harness::ids::RandomIds;
+use harness::model::api::provider::ChannelRef;
 use harness::telemetry::Metrics;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -81,7 +82,9 @@ impl TestBus {
     pub(crate) async fn with(options: TestOptions) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = options.config;
-        config.permissions_path = dir.path().join("iii-permissions.yaml");
+        if config.permissions_path == Config::default().permissions_path {
+            config.permissions_path = dir.path().join("iii-permissions.yaml");
+        }
         if let Some(rules) = options.rules {
             std::fs::write(&config.permissions_path, rules).unwrap();
         }
@@ -131,6 +134,11 @@ impl TestBus {
             config,
             _dir: dir,
         }
+    }
+
+    /// The engine, for a look at it or another life of the workers on it.
+    pub(crate) fn engine(&self) -> Arc<Embedded> {
+        Arc::clone(&self.embedded)
     }
 
     /// The bus of the workers.
@@ -203,6 +211,29 @@ impl TestBus {
         self.bus.register(function).unwrap();
     }
 
+    /// A channel of the engine: the references of its writing and its reading end.
+    pub(crate) async fn channel(&self) -> (Value, Value) {
+        let mut pair = self.ok("engine::channels::create", json!({})).await;
+        (pair["writer"].take(), pair["reader"].take())
+    }
+
+    /// Reads a channel to its end, or until no more is wanted.
+    pub(crate) async fn read_channel(&self, channel: &Value, mut wants_more: impl FnMut(&str) -> bool) {
+        if let Some(outsider) = &self.outsider {
+            return outsider.read_channel(channel, wants_more).await;
+        }
+        let channel: ChannelRef = serde_json::from_value(channel.clone()).unwrap();
+        let mut reader = self.bus.open_reader(&channel).await.unwrap();
+        while let Some(frame) = reader.next().await {
+            let Frame::Text(text) = frame else {
+                panic!("{frame:?}")
+            };
+            if !wants_more(&text) {
+                return;
+            }
+        }
+    }
+
     /// How a function that [`serve`](Self::serve) registered opens the writing end of a channel.
     pub(crate) fn writers(&self) -> Writers {
         match &self.outsider {
@@ -211,15 +242,25 @@ impl TestBus {
         }
     }
 
-    /// Registers a function that answers always the same and remembers what it was called with.
-    pub(crate) fn record(&self, id: &str, answer: Value) -> Recorded {
+    /// Registers a function that remembers what it was called with.
+    pub(crate) fn record_with(
+        &self,
+        id: &str,
+        answer: impl Fn(&Value) -> Result<Value> + Send + Sync + 'static,
+    ) -> Recorded {
         let calls = Recorded::default();
         let seen = calls.clone();
         self.serve(id, move |payload| {
+            let outcome = answer(&payload);
             seen.0.lock().unwrap().push(payload);
-            std::future::ready(Ok(answer.clone()))
+            std::future::ready(outcome)
         });
         calls
+    }
+
+    /// The same, and it answers always the same.
+    pub(crate) fn record(&self, id: &str, answer: Value) -> Recorded {
+        self.record_with(id, move |_| Ok(answer.clone()))
     }
 
     pub(crate) async fn state(&self, scope: &str, key: &str) -> Value {

@@ -8,10 +8,11 @@ use std::time::Duration;
 use harness::bus::{Frame, WeakBus};
 use harness::error::{Error, Result};
 use harness::model::api::provider::ChannelRef;
-use iii_sdk::channel::{ChannelWriter, StreamChannelRef};
+use iii_sdk::channel::{ChannelReader, ChannelWriter, StreamChannelRef};
 use iii_sdk::protocol::TriggerRequest;
 use iii_sdk::{IIIClient, InitOptions, RegisterFunction, WorkerIdentityMode, register_worker};
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 /// A connection of its own.
 pub(crate) struct Outsider {
@@ -65,6 +66,30 @@ impl Outsider {
     /// How its functions open the writing end of a channel.
     pub(crate) fn writers(&self) -> Writers {
         Writers::Outside(self.client.address().into())
+    }
+
+    /// Reads a channel to its end, or until no more is wanted.
+    pub(crate) async fn read_channel(&self, channel: &Value, mut wants_more: impl FnMut(&str) -> bool) {
+        let channel: StreamChannelRef = serde_json::from_value(channel.clone()).unwrap();
+        let reader = ChannelReader::new(self.client.address(), &channel);
+        let (sender, mut texts) = mpsc::channel(10_000);
+        let take = move |text| sender.try_send(text).unwrap();
+        reader.on_message(take).await;
+        let end = async { while let Ok(Some(_)) = reader.next_binary().await {} };
+        tokio::pin!(end);
+        loop {
+            let text = tokio::select! {
+                biased;
+                Some(text) = texts.recv() => text,
+                () = &mut end => break,
+            };
+            if !wants_more(&text) {
+                return;
+            }
+        }
+        while let Ok(text) = texts.try_recv() {
+            wants_more(&text);
+        }
     }
 
     pub(crate) async fn leave(&self) {
