@@ -17,6 +17,7 @@ use harness::workers::{session_inbox, session_tree};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use crate::support::pass_on::pass_on_to;
 use crate::support::way::Way;
 use crate::support::{TestBus, TestOptions};
 
@@ -63,9 +64,7 @@ impl Record {
 }
 
 impl Transport for Recorder {
-    fn start(&self, bus: Bus) -> CallFuture<()> {
-        self.inner.start(bus)
-    }
+    pass_on_to!(inner);
 
     fn call(&self, invocation: Invocation) -> CallFuture {
         let bytes = invocation.payload.to_string().len();
@@ -75,14 +74,6 @@ impl Transport for Recorder {
             Some(error) => ready(Err(error)).boxed(),
             None => self.inner.call(invocation),
         }
-    }
-
-    fn enqueue(&self, queue: &str, invocation: Invocation) -> CallFuture {
-        self.inner.enqueue(queue, invocation)
-    }
-
-    fn bind(&self, trigger: TriggerSpec) -> CallFuture<()> {
-        self.inner.bind(trigger)
     }
 
     fn commit(&self, writes: Vec<Write>) -> CallFuture<()> {
@@ -111,14 +102,6 @@ impl Transport for Recorder {
 
     fn is_exclusive(&self) -> bool {
         self.exclusive
-    }
-
-    fn info(&self) -> EngineInfo {
-        self.inner.info()
-    }
-
-    fn shutdown(&self) -> BoxFuture<'static, ()> {
-        self.inner.shutdown()
     }
 }
 

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use harness::bus::embedded::listener::ListenOptions;
 use harness::bus::embedded::store::Durability;
 use harness::bus::embedded::{Embedded, EmbeddedOptions};
+use harness::bus::iii::{Iii, IiiOptions};
 use harness::bus::{Bus, CallContext, CallOptions, Frame, FunctionDef, Ports, Transport, WorkerDef};
 use harness::clock::{Clock, SystemClock};
 use harness::config::{Config, MapEnv};
@@ -112,7 +113,10 @@ impl TestBus {
             let bus = Bus::new(alone(&ports), transport);
             bus.host(Vec::new()).await.unwrap();
             let at = listen(&embedded).await;
-            transport = unimplemented!();
+            transport = Iii::new(IiiOptions {
+                url: format!("ws://{at}"),
+                ..IiiOptions::default()
+            });
             engine = Some(bus);
             address = Some(at);
         }

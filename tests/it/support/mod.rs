@@ -4,6 +4,7 @@ pub(crate) mod bus;
 pub(crate) mod engine;
 pub(crate) mod fake_engine;
 pub(crate) mod outsider;
+pub(crate) mod pass_on;
 pub(crate) mod spy;
 pub(crate) mod stub;
 pub(crate) mod timed;

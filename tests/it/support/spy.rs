@@ -3,14 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use futures::future::BoxFuture;
-use harness::bus::{
-    Bus, CallFuture, ChannelReader, ChannelWriter, EngineInfo, Invocation, Transport, TriggerSpec, Write,
-};
+use harness::bus::{CallFuture, Invocation, Transport, Write};
 use harness::error::{Error, Result};
-use harness::model::api::provider::ChannelRef;
 
 use super::bus::Wrap;
+use super::pass_on::pass_on_to;
 
 /// What passes the spy.
 pub(crate) enum Op<'a> {
@@ -85,23 +82,13 @@ struct Wrapped {
 }
 
 impl Transport for Wrapped {
-    fn start(&self, bus: Bus) -> CallFuture<()> {
-        self.inner.start(bus)
-    }
+    pass_on_to!(inner);
 
     fn call(&self, invocation: Invocation) -> CallFuture {
         match self.spy.judge(&Op::Call(&invocation)) {
             Ok(()) => self.inner.call(invocation),
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
-    }
-
-    fn enqueue(&self, queue: &str, invocation: Invocation) -> CallFuture {
-        self.inner.enqueue(queue, invocation)
-    }
-
-    fn bind(&self, trigger: TriggerSpec) -> CallFuture<()> {
-        self.inner.bind(trigger)
     }
 
     fn commit(&self, writes: Vec<Write>) -> CallFuture<()> {
@@ -111,23 +98,7 @@ impl Transport for Wrapped {
         }
     }
 
-    fn open_writer(&self, channel: &ChannelRef) -> CallFuture<ChannelWriter> {
-        self.inner.open_writer(channel)
-    }
-
-    fn open_reader(&self, channel: &ChannelRef) -> CallFuture<ChannelReader> {
-        self.inner.open_reader(channel)
-    }
-
     fn is_exclusive(&self) -> bool {
         !self.spy.shares.load(Ordering::SeqCst) && self.inner.is_exclusive()
-    }
-
-    fn info(&self) -> EngineInfo {
-        self.inner.info()
-    }
-
-    fn shutdown(&self) -> BoxFuture<'static, ()> {
-        self.inner.shutdown()
     }
 }
