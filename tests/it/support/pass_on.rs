@@ -16,7 +16,7 @@ macro_rules! pass_on_to {
             self.$inner.unregistered(id);
         }
 
-        fn settle(&self) -> harness::bus::CallFuture<Vec<String>> {
+        fn settle(&self) -> harness::bus::CallFuture<()> {
             self.$inner.settle()
         }
 
@@ -48,6 +48,10 @@ macro_rules! pass_on_to {
 
         fn info(&self) -> harness::bus::EngineInfo {
             self.$inner.info()
+        }
+
+        fn missing(&self) -> Vec<&'static str> {
+            self.$inner.missing()
         }
 
         fn shutdown(&self) -> futures::future::BoxFuture<'static, ()> {
