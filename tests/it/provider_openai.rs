@@ -783,6 +783,17 @@ async fn requests_that_are_wrong_fail_the_call() {
         let error = rig.test.error("provider::openai::stream", request(change)).await;
         assert!(error.contains(expected), "{error}");
     }
+    let mut stranger = writer.clone();
+    stranger["access_key"] = json!("y");
+    let error = rig
+        .test
+        .error(
+            "provider::openai::stream",
+            request(json!({ "writer_ref": stranger })),
+        )
+        .await;
+    let id = writer["channel_id"].as_str().unwrap();
+    assert!(error.contains(&format!("no channel {id}")), "{error}");
     assert_eq!(rig.server.requests().len(), 0);
 }
 

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 use harness::bus::{CallFuture, Invocation, Transport, Write};
 use harness::error::{Error, Result};
 
+use serde_json::Value;
+
 use super::bus::Wrap;
 use super::pass_on::pass_on_to;
 
@@ -22,7 +24,7 @@ type Judge = Box<dyn FnMut(&Op<'_>) -> bool + Send>;
 pub(crate) struct Spy {
     fails: Arc<Mutex<Option<Judge>>>,
     writes: Arc<Mutex<Vec<Write>>>,
-    calls: Arc<Mutex<Vec<String>>>,
+    calls: Arc<Mutex<Vec<(String, Value)>>>,
     shares: Arc<AtomicBool>,
 }
 
@@ -54,8 +56,8 @@ impl Spy {
         self.writes.lock().unwrap().clone()
     }
 
-    /// Ids of engine functions that were called.
-    pub(crate) fn calls(&self) -> Vec<String> {
+    /// Engine functions that were called, and the scope each was asked about.
+    pub(crate) fn calls(&self) -> Vec<(String, Value)> {
         self.calls.lock().unwrap().clone()
     }
 
@@ -65,11 +67,10 @@ impl Spy {
             return Err(Error::store("test", "the store is away"));
         }
         match op {
-            Op::Call(invocation) => self
-                .calls
-                .lock()
-                .unwrap()
-                .push(invocation.function_id.to_string()),
+            Op::Call(invocation) => self.calls.lock().unwrap().push((
+                invocation.function_id.to_string(),
+                invocation.payload["scope"].clone(),
+            )),
             Op::Commit(writes) => self.writes.lock().unwrap().extend(writes.iter().cloned()),
         }
         Ok(())
