@@ -8,7 +8,7 @@ macro_rules! pass_on_to {
             self.$inner.start(bus)
         }
 
-        fn registered(&self, function: &harness::bus::FunctionDef) {
+        fn registered(&self, function: harness::bus::FunctionDef) {
             self.$inner.registered(function);
         }
 
