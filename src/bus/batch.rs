@@ -3,7 +3,8 @@
 //! A caller that is about to commit puts an empty batch into [`CallOptions`](super::CallOptions) of calls within the
 //! process. A handler that can leaves its writes there and answers at once; one that cannot ignores the batch and stores
 //! by itself, so that its answer means the same as ever. Where the engine takes a commit whole or not at all
-//! ([`Transport::is_exclusive`](super::Transport::is_exclusive)), all of it is stored or nothing.
+//! ([`Transport::is_exclusive`](super::Transport::is_exclusive)), all of it is stored or nothing. Elsewhere all of it is
+//! stored before the caller's last write, which decides; when that fails, some of it may be there.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

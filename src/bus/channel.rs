@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::Bus;
+use super::transport::no_channel;
 use crate::error::{Error, Result};
 use crate::model::AssistantEvent;
 use crate::model::api::provider::{ChannelRef, Direction};
@@ -228,7 +229,7 @@ impl Channels {
         let mut slots = lock(&self.0);
         let slot = slots.get_mut(&channel.channel_id)?;
         if slot.access_key != channel.access_key {
-            return Some(Err(Error::coded("channel_not_found", "wrong access key")));
+            return Some(Err(no_channel(channel)));
         }
         Some(end(slot).ok_or_else(|| Error::coded("channel_taken", "this end of the channel is taken")))
     }

@@ -9,6 +9,7 @@
 //! away or timed out still runs to its end, as it would behind the engine, unless it watches its cancel token; an id is
 //! registered once. Deliberately not here: anything that knows what a function means.
 
+mod apart;
 mod batch;
 mod call;
 pub mod channel;
@@ -46,6 +47,7 @@ use crate::ids::Ids;
 use crate::model::api::Contract;
 use crate::telemetry::Metrics;
 
+pub use apart::commit_apart;
 pub use batch::{Batch, Part};
 pub use channel::{ChannelOptions, ChannelPair, ChannelReader, ChannelWriter, Frame};
 pub use context::{Baggage, CallContext, CallOptions};

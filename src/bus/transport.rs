@@ -179,7 +179,8 @@ pub trait Transport: Send + Sync + 'static {
     fn shutdown(&self) -> BoxFuture<'static, ()>;
 }
 
-fn no_channel(channel: &ChannelRef) -> Error {
+/// The engine has no such channel, or not with this key.
+pub(super) fn no_channel(channel: &ChannelRef) -> Error {
     Error::coded(
         "channel_not_found",
         format!("no channel {}", clip(&channel.channel_id, 64)),

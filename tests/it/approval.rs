@@ -1,19 +1,63 @@
 //! `approval::*` through the bus (contract 03 §2, acceptance cases 1 to 23).
 
+use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::join_all;
 use harness::bus::{CallContext, FunctionDef};
-use harness::error::Error;
+use harness::clock::ManualClock;
+use harness::error::{Error, Result};
 use harness::workers::approval;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
-use crate::rig::{NOW_MS, Rig};
+use crate::rig::{NOW_MS, Rig as Alone};
+use crate::support::{TestBus, TestOptions, three_ways};
+
+three_ways! {
+    c03_case_01_a_decision_is_stored,
+    c03_case_02_a_missing_reason_is_null,
+    c03_cases_03_to_06_bad_payloads_write_nothing,
+    c03_case_07_aborted_is_a_decision,
+    c03_case_09_unknown_ids_are_accepted_and_the_last_decision_wins,
+    a1_every_decision_stays_with_its_call,
+    c03_case_11_a_fresh_session_has_the_defaults,
+    c03_case_12_get_settings_rejects_bad_payloads,
+    c03_case_13_set_mode_leaves_the_lists,
+    c03_case_14_bad_changes_are_told_and_change_nothing,
+    c03_case_16_approve_always_has_its_own_list,
+    c03_case_17_remove_takes_one_id,
+    c03_case_18_three_changes_at_once_all_survive on 4 threads,
+    c03_case_19_twenty_at_once_are_twenty on 4 threads,
+    c03_case_20_clear_then_start_anew,
+    c03_cases_21_and_22_odd_records,
+    c03_case_23_the_default_mode_follows_the_configuration,
+    weakness_3_a_change_that_may_release_wakes_the_turn,
+}
+
+/// The worker on an engine.
+struct Rig {
+    t: TestBus,
+    clock: Arc<ManualClock>,
+}
+
+impl Deref for Rig {
+    type Target = TestBus;
+    fn deref(&self) -> &TestBus {
+        &self.t
+    }
+}
 
 async fn rig() -> Rig {
-    Rig::embedded().host(approval::worker()).await
+    let clock = Arc::new(ManualClock::at(NOW_MS));
+    let options = TestOptions {
+        clock: clock.clone(),
+        workers: vec![approval::worker()],
+        ..TestOptions::default()
+    };
+    let t = TestBus::with(options).await;
+    Rig { t, clock }
 }
 
 fn ok() -> Value {
@@ -37,10 +81,6 @@ impl Rig {
         self.ok("approval::resolve", request).await
     }
 
-    async fn stored(&self, scope: &str, key: &str) -> Value {
-        self.ok("state::get", json!({"scope": scope, "key": key})).await
-    }
-
     async fn settings(&self, session_id: &str) -> Value {
         self.ok("approval::get_settings", json!({ "session_id": session_id }))
             .await
@@ -50,51 +90,38 @@ impl Rig {
         self.ok("state::list", json!({"scope": "approvals"})).await
     }
 
-    fn refuse(&self, id: &str) {
-        self.double(id, |_| Err(Error::coded("STATE_ERROR", "disk full")));
+    async fn default_mode_becomes(&self, mode: &str) {
+        self.eventually(async || (self.settings("fresh").await["mode"] == mode).then_some(()))
+            .await;
     }
 }
 
-/// Records the payloads a function is called with.
-fn recorded(rig: &Rig, id: &str) -> Arc<Mutex<Vec<Value>>> {
-    let calls = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&calls);
-    rig.double(id, move |payload| {
-        seen.lock().unwrap().push(payload);
-        Ok(json!({}))
-    });
-    calls
+fn refused(_: &Value) -> Result<Value> {
+    Err(Error::coded("STATE_ERROR", "disk full"))
 }
 
-#[tokio::test]
 async fn c03_case_01_a_decision_is_stored() {
     let rig = rig().await;
     let request = json!({"session_id": "s1", "function_call_id": "fc-1", "decision": "deny", "reason": "no"});
     assert_eq!(rig.resolve(request).await, ok());
     assert_eq!(
-        rig.stored("approvals", "s1/fc-1").await,
+        rig.state("approvals", "s1/fc-1").await,
         json!({"decision": "deny", "reason": "no"})
     );
 }
 
-#[tokio::test]
 async fn c03_case_02_a_missing_reason_is_null() {
     let rig = rig().await;
     let request = json!({"session_id": "s1", "function_call_id": "fc-1", "decision": "deny", "x": [1]});
     assert_eq!(rig.resolve(request).await, ok());
     assert_eq!(
-        rig.stored("approvals", "s1/fc-1").await,
+        rig.state("approvals", "s1/fc-1").await,
         json!({"decision": "deny", "reason": null})
     );
 }
 
-#[tokio::test]
 async fn c03_cases_03_to_06_bad_payloads_write_nothing() {
     let rig = rig().await;
-    let mut deep = Value::Null;
-    for _ in 0..100_000 {
-        deep = Value::Array(vec![deep]);
-    }
     for request in [
         json!({"session_id": "a/b", "function_call_id": "f", "decision": "allow"}),
         json!({"session_id": "s", "function_call_id": "x/y", "decision": "allow"}),
@@ -112,21 +139,28 @@ async fn c03_cases_03_to_06_bad_payloads_write_nothing() {
         json!([]),
         json!(7),
         json!({"session_id": "s", "function_call_id": "f", "decision": "allow", "x": "y".repeat(17 * 1024 * 1024)}),
-        deep,
     ] {
         assert_eq!(rig.resolve(request).await, failed("invalid_payload"));
     }
     assert_eq!(rig.decisions().await, json!([]));
 }
 
+/// No client can write such a payload; another worker of this process can make one.
 #[tokio::test]
+async fn c03_case_04_a_very_deep_payload_writes_nothing() {
+    let rig = rig().await;
+    let deep = (0..100_000).fold(Value::Null, |inner, _| Value::Array(vec![inner]));
+    assert_eq!(rig.resolve(deep).await, failed("invalid_payload"));
+    assert_eq!(rig.decisions().await, json!([]));
+}
+
 async fn c03_case_07_aborted_is_a_decision() {
     let rig = rig().await;
     let request =
         json!({"session_id": "s1", "function_call_id": "fc-1", "decision": "aborted", "reason": null});
     assert_eq!(rig.resolve(request).await, ok());
     assert_eq!(
-        rig.stored("approvals", "s1/fc-1").await,
+        rig.state("approvals", "s1/fc-1").await,
         json!({"decision": "aborted", "reason": null})
     );
 }
@@ -134,12 +168,11 @@ async fn c03_case_07_aborted_is_a_decision() {
 #[tokio::test]
 async fn c03_case_08_a_refused_write_is_told() {
     let rig = rig().await;
-    rig.refuse("state::set");
+    rig.record_with("state::set", refused);
     let request = json!({"session_id": "s1", "function_call_id": "fc-1", "decision": "allow"});
     assert_eq!(rig.resolve(request).await, failed("resume_failed"));
 }
 
-#[tokio::test]
 async fn c03_case_09_unknown_ids_are_accepted_and_the_last_decision_wins() {
     let rig = rig().await;
     for decision in ["allow", "deny"] {
@@ -155,16 +188,15 @@ async fn c03_case_09_unknown_ids_are_accepted_and_the_last_decision_wins() {
 #[tokio::test]
 async fn c03_case_10_one_state_write_and_nothing_else() {
     let rig = rig().await;
-    let (writes, events) = (recorded(&rig, "state::set"), recorded(&rig, "stream::set"));
-    let woken = recorded(&rig, "turn::function_awaiting_approval");
+    let [writes, events, woken] = ["state::set", "stream::set", "turn::function_awaiting_approval"]
+        .map(|id| rig.record(id, Value::Null));
     let request = json!({"session_id": "s", "function_call_id": "f", "decision": "allow"});
     assert_eq!(rig.resolve(request).await, ok());
     let write = json!({"scope": "approvals", "key": "s/f", "value": {"decision": "allow", "reason": null}});
-    assert_eq!(*writes.lock().unwrap(), [write]);
-    assert!(events.lock().unwrap().is_empty() && woken.lock().unwrap().is_empty());
+    assert_eq!(writes.all(), [write]);
+    assert_eq!((events.count(), woken.count()), (0, 0));
 }
 
-#[tokio::test]
 async fn a1_every_decision_stays_with_its_call() {
     let rig = rig().await;
     let calls = [
@@ -178,22 +210,20 @@ async fn a1_every_decision_stays_with_its_call() {
             .await;
     }
     for (session_id, call_id, decision) in calls {
-        let row = rig.stored("approvals", &format!("{session_id}/{call_id}")).await;
+        let row = rig.state("approvals", &format!("{session_id}/{call_id}")).await;
         assert_eq!(row["decision"], decision);
     }
 }
 
-#[tokio::test]
 async fn c03_case_11_a_fresh_session_has_the_defaults() {
     let rig = rig().await;
     assert_eq!(
         rig.settings("new").await,
         settings("manual", &json!([]), &json!([]), 0)
     );
-    assert_eq!(rig.stored("approval_settings", "new").await, Value::Null);
+    assert_eq!(rig.state("approval_settings", "new").await, Value::Null);
 }
 
-#[tokio::test]
 async fn c03_case_12_get_settings_rejects_bad_payloads() {
     let rig = rig().await;
     for (payload, message) in [
@@ -209,13 +239,11 @@ async fn c03_case_12_get_settings_rejects_bad_payloads() {
         ),
         (json!({"session_id": "a/b"}), "session_id must not contain \"/\""),
     ] {
-        let error = rig.call("approval::get_settings", payload).await.unwrap_err();
-        assert_eq!(error, Error::invalid(message));
+        assert_eq!(rig.error("approval::get_settings", payload).await, message);
     }
     assert!(rig.call("approval::get_settings", json!([])).await.is_err());
 }
 
-#[tokio::test]
 async fn c03_case_13_set_mode_leaves_the_lists() {
     let rig = rig().await;
     rig.ok(
@@ -230,10 +258,9 @@ async fn c03_case_13_set_mode_leaves_the_lists() {
         .await;
     assert_eq!(answer, expected);
     assert_eq!(rig.settings("s").await, expected);
-    assert_eq!(rig.stored("approval_settings", "s").await, expected);
+    assert_eq!(rig.state("approval_settings", "s").await, expected);
 }
 
-#[tokio::test]
 async fn c03_case_14_bad_changes_are_told_and_change_nothing() {
     let rig = rig().await;
     rig.ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"}))
@@ -297,12 +324,11 @@ async fn c03_case_15_adding_twice_is_adding_once() {
         expected
     );
     rig.clock.advance(1_000);
-    let writes = recorded(&rig, "state::set");
+    let writes = rig.record("state::set", Value::Null);
     assert_eq!(rig.ok("approval::add_always_allow", request).await, expected);
-    assert!(writes.lock().unwrap().is_empty());
+    assert_eq!(writes.count(), 0);
 }
 
-#[tokio::test]
 async fn c03_case_16_approve_always_has_its_own_list() {
     let rig = rig().await;
     let request = json!({"session_id": "s", "function_id": "shell::exec"});
@@ -320,7 +346,6 @@ async fn c03_case_16_approve_always_has_its_own_list() {
     assert_eq!(rig.decisions().await, json!([]));
 }
 
-#[tokio::test]
 async fn c03_case_17_remove_takes_one_id() {
     let rig = rig().await;
     for id in ["a/b", "b"] {
@@ -337,7 +362,6 @@ async fn c03_case_17_remove_takes_one_id() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn c03_case_18_three_changes_at_once_all_survive() {
     let rig = rig().await;
     tokio::join!(
@@ -355,7 +379,6 @@ async fn c03_case_18_three_changes_at_once_all_survive() {
     assert_eq!(rig.settings("s").await, expected);
 }
 
-#[tokio::test(flavor = "multi_thread")]
 async fn c03_case_19_twenty_at_once_are_twenty() {
     let rig = rig().await;
     let requests = (0..40).map(|n| json!({"session_id": "s", "function_id": format!("f{}", n % 20)}));
@@ -373,7 +396,6 @@ async fn c03_case_19_twenty_at_once_are_twenty() {
     assert_eq!(ids, expected);
 }
 
-#[tokio::test]
 async fn c03_case_20_clear_then_start_anew() {
     let rig = rig().await;
     rig.ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"}))
@@ -395,10 +417,9 @@ async fn c03_case_20_clear_then_start_anew() {
     );
     rig.ok("approval::set_mode", json!({"session_id": "s", "mode": "full"}))
         .await;
-    assert_eq!(rig.stored("approval_settings", "s").await["mode"], "full");
+    assert_eq!(rig.state("approval_settings", "s").await["mode"], "full");
 }
 
-#[tokio::test]
 async fn c03_cases_21_and_22_odd_records() {
     let rig = rig().await;
     let list = json!([{"function_id": "f", "granted_at": 1, "granted_by": "user_click"}]);
@@ -425,10 +446,10 @@ async fn c03_cases_21_and_22_odd_records() {
 
 /// A configuration worker of one entry.
 #[derive(Clone)]
-struct Entry(Arc<Mutex<Result<Value, Error>>>);
+struct Entry(Arc<Mutex<Result<Value>>>);
 
 impl Entry {
-    fn new(rig: &Rig, answer: Result<Value, Error>) -> Self {
+    fn new(rig: &Alone, answer: Result<Value>) -> Self {
         let entry = Self(Arc::new(Mutex::new(answer)));
         let seen = entry.clone();
         rig.double("configuration::get", move |request| {
@@ -439,7 +460,7 @@ impl Entry {
     }
 
     /// Values under `raw` answer raw reads only.
-    fn answer(&self, raw: bool) -> Result<Value, Error> {
+    fn answer(&self, raw: bool) -> Result<Value> {
         let value = self.0.lock().unwrap().clone()?;
         match value.get("raw") {
             Some(stored) if raw => Ok(json!({"id": "harness", "value": stored})),
@@ -448,7 +469,7 @@ impl Entry {
         }
     }
 
-    fn set(&self, answer: Result<Value, Error>) {
+    fn set(&self, answer: Result<Value>) {
         *self.0.lock().unwrap() = answer;
     }
 }
@@ -457,11 +478,11 @@ fn mode(mode: &str) -> Value {
     json!({"permissions": {"default_mode": mode}, "providers": {}})
 }
 
-fn unreachable() -> Result<Value, Error> {
+fn unreachable() -> Result<Value> {
     Err(Error::coded("TIMEOUT", "configuration::get timed out"))
 }
 
-async fn changed(rig: &Rig) {
+async fn changed(rig: &Alone) {
     // What the event carries does not matter.
     let answer = rig
         .ok(
@@ -472,23 +493,18 @@ async fn changed(rig: &Rig) {
     assert_eq!(answer, Value::Null);
 }
 
-impl Rig {
+impl Alone {
     /// State without an engine: nothing is stored.
     fn without_state(&self) {
         self.double("state::get", |_| Ok(Value::Null));
     }
 
     async fn default_mode(&self) -> String {
-        self.settings("fresh").await["mode"].as_str().unwrap().to_owned()
-    }
-
-    async fn default_mode_becomes(&self, mode: &str) {
-        self.eventually(async || (self.default_mode().await == mode).then_some(()))
-            .await;
+        let settings = self.ok("approval::get_settings", json!({"session_id": "fresh"}));
+        settings.await["mode"].as_str().unwrap().to_owned()
     }
 }
 
-#[tokio::test]
 async fn c03_case_23_the_default_mode_follows_the_configuration() {
     let rig = rig().await;
     let registration = json!({"id": "harness", "name": "harness", "description": "", "schema": {"type": "object"},
@@ -538,7 +554,7 @@ async fn the_default_mode_is_read_before_the_start() {
             "manual",
         ),
     ] {
-        let rig = Rig::alone();
+        let rig = Alone::alone();
         rig.without_state();
         Entry::new(&rig, answer);
         let rig = rig.host(approval::worker()).await;
@@ -548,7 +564,7 @@ async fn the_default_mode_is_read_before_the_start() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_read_keeps_the_mode_and_is_repeated() {
-    let rig = Rig::alone();
+    let rig = Alone::alone();
     rig.without_state();
     let entry = Entry::new(&rig, Ok(mode("full")));
     let rig = rig.host(approval::worker()).await;
@@ -563,12 +579,13 @@ async fn a_failed_read_keeps_the_mode_and_is_repeated() {
     // "No entry" is an answer.
     entry.set(Err(Error::coded("NOT_FOUND", "no entry")));
     changed(&rig).await;
-    rig.default_mode_becomes("manual").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(rig.default_mode().await, "manual");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_unreadable_entry_at_the_start_is_read_later() {
-    let rig = Rig::alone();
+    let rig = Alone::alone();
     rig.without_state();
     let entry = Entry::new(&rig, unreachable());
     let rig = rig.host(approval::worker()).await;
@@ -580,28 +597,33 @@ async fn an_unreadable_entry_at_the_start_is_read_later() {
 
 #[tokio::test(start_paused = true)]
 async fn weakness_5_an_unreadable_state_means_manual() {
-    let rig = Rig::alone();
+    let rig = Alone::alone();
     Entry::new(&rig, Ok(mode("full")));
-    rig.refuse("state::get");
+    rig.double("state::get", |payload| refused(&payload));
     let rig = rig.host(approval::worker()).await;
     assert_eq!(
-        rig.settings("s").await,
+        rig.ok("approval::get_settings", json!({"session_id": "s"})).await,
         settings("manual", &json!([]), &json!([]), 0)
     );
     // A change that cannot see the record must not replace it.
-    let writes = recorded(&rig, "state::set");
+    let writes = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&writes);
+    rig.double("state::set", move |_| {
+        *counted.lock().unwrap() += 1;
+        Ok(Value::Null)
+    });
     let answer = rig
         .ok("approval::set_mode", json!({"session_id": "s", "mode": "auto"}))
         .await;
     assert_eq!(answer, failed("state::get approval_settings: disk full"));
-    assert!(writes.lock().unwrap().is_empty());
+    assert_eq!(*writes.lock().unwrap(), 0);
 }
 
 #[tokio::test]
 async fn refused_writes_are_told() {
     let rig = rig().await;
     for id in ["state::set", "state::delete"] {
-        rig.refuse(id);
+        rig.record_with(id, refused);
     }
     let request = json!({"session_id": "s", "function_id": "f", "mode": "full"});
     for id in [
@@ -624,10 +646,9 @@ async fn refused_writes_are_told() {
     );
 }
 
-#[tokio::test]
 async fn weakness_3_a_change_that_may_release_wakes_the_turn() {
     let rig = rig().await;
-    let woken = recorded(&rig, "turn::function_awaiting_approval");
+    let woken = rig.record("turn::function_awaiting_approval", Value::Null);
     let request = |session_id: &str| json!({"session_id": session_id, "function_id": "f", "mode": "manual"});
     // These release nothing, those do.
     for id in [
@@ -638,25 +659,22 @@ async fn weakness_3_a_change_that_may_release_wakes_the_turn() {
         rig.ok(id, request("quiet")).await;
     }
     rig.ok("approval::approve_always", request("approved")).await;
-    rig.eventually(async || (!woken.lock().unwrap().is_empty()).then_some(()))
-        .await;
+    rig.eventually(async || (woken.count() == 1).then_some(())).await;
     rig.ok(
         "approval::set_mode",
         json!({"session_id": "auto", "mode": "auto"}),
     )
     .await;
-    rig.eventually(async || (woken.lock().unwrap().len() == 2).then_some(()))
-        .await;
+    rig.eventually(async || (woken.count() == 2).then_some(())).await;
     rig.ok("approval::add_always_allow", request("auto")).await;
-    rig.eventually(async || (woken.lock().unwrap().len() == 3).then_some(()))
-        .await;
+    rig.eventually(async || (woken.count() == 3).then_some(())).await;
     let expected = ["approved", "auto", "auto"].map(|id| json!({ "session_id": id }));
-    assert_eq!(*woken.lock().unwrap(), expected);
+    assert_eq!(woken.all(), expected);
 }
 
 #[tokio::test(start_paused = true)]
 async fn c09_cases_24_to_26_changed_providers_are_asked_for_their_models() {
-    let rig = Rig::alone();
+    let rig = Alone::alone();
     rig.without_state();
     let value = |default_mode: &str, anthropic: &str, openai: &str| {
         Ok(
@@ -679,7 +697,7 @@ async fn c09_cases_24_to_26_changed_providers_are_asked_for_their_models() {
             async { std::future::pending().await }
         };
         let function = FunctionDef::ad_hoc(format!("provider::{id}::refresh_models"), handler);
-        rig.bus.register(function).unwrap();
+        rig.0.register(function).unwrap();
     }
     let rig = rig.host(approval::worker()).await;
     let settled = async || {
@@ -710,7 +728,7 @@ async fn c09_cases_24_to_26_changed_providers_are_asked_for_their_models() {
 #[tokio::test]
 async fn clients_can_tell_which_functions_are_for_them() {
     let rig = rig().await;
-    let catalog = rig.bus.catalog();
+    let catalog = rig.bus().catalog();
     let all: Vec<_> = catalog
         .iter()
         .map(|info| (info.id.as_str(), info.metadata.is_some()))

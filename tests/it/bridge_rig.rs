@@ -46,8 +46,8 @@ impl Rig {
     }
 
     /// A function that always fails.
-    pub(crate) fn fails(&self, id: &str, error: Error) {
-        self.serve(id, move |_| std::future::ready(Err(error.clone())));
+    pub(crate) fn fails(&self, id: &str, error: Error) -> Recorded {
+        self.record_with(id, move |_| Err(error.clone()))
     }
 
     /// A browser's handler of session events.

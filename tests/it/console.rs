@@ -9,8 +9,32 @@ use serde_json::{Value, json};
 use super::model_rig::ModelRig;
 use super::support::bus::Recorded;
 use super::support::stub::{Stub, done, message};
+use super::support::three_ways;
 use super::turn::{lines, of_type, said};
 use screen::{Card, Screen};
+
+three_ways! {
+    c11_case_01_one_worker_named_harness,
+    c11_case_02_a_run_is_delivered_once_however_often_one_subscribes,
+    c11_case_03_runs_of_other_sessions_reach_all_sessions_browsers_only,
+    c11_case_04_a_stream_trigger_gets_the_same_events,
+    c11_case_05_the_kickoff_does_not_wait_for_the_model,
+    c11_case_06_a_busy_session_answers_409_and_takes_nothing,
+    c11_case_07_newer_and_older_forms_of_the_kickoff,
+    c11_case_08_a_text_turn,
+    c11_case_09_a_provider_that_does_not_stream,
+    c11_case_10_a_provider_error_is_shown_once,
+    c11_case_11_an_allowed_call,
+    c11_case_12_and_13_a_call_is_asked_for_and_allowed,
+    c11_case_14_a_call_is_denied,
+    c11_case_15_two_prompts_one_after_the_other,
+    c11_case_16_an_unknown_session_has_no_record,
+    c11_case_17_settings_are_whole_objects,
+    c11_case_18_approve_always_holds_for_its_session,
+    c11_case_22_and_23_the_model_picker_works_without_a_credential,
+    c11_case_24_a_saved_key_is_used_by_the_next_run,
+    c11_case_25_after_unsubscribing_a_run_is_silent,
+}
 
 const BROWSER: &str = "console-t1";
 
@@ -146,7 +170,6 @@ fn calls_then_says(calls: &[(&str, &str)]) -> Script {
     Script::queue([asks_for(calls), Reply::says("done", 1)])
 }
 
-#[tokio::test]
 async fn c11_case_01_one_worker_named_harness() {
     let console = Console::open(Script::queue([])).await;
     let reply = console.ok("engine::workers::list", json!({})).await;
@@ -155,7 +178,6 @@ async fn c11_case_01_one_worker_named_harness() {
     console.close().await;
 }
 
-#[tokio::test]
 async fn c11_case_02_a_run_is_delivered_once_however_often_one_subscribes() {
     let console = Console::open(Script::queue([Reply::says("hello", 2)])).await;
     for _ in 0..2 {
@@ -168,7 +190,6 @@ async fn c11_case_02_a_run_is_delivered_once_however_often_one_subscribes() {
     console.close().await;
 }
 
-#[tokio::test]
 async fn c11_case_03_runs_of_other_sessions_reach_all_sessions_browsers_only() {
     let console = Console::open(Script::answer(|_| Reply::says("hello", 1))).await;
     let t = &console.rig.t;
@@ -202,7 +223,6 @@ async fn c11_case_03_runs_of_other_sessions_reach_all_sessions_browsers_only() {
     console.close().await;
 }
 
-#[tokio::test]
 async fn c11_case_04_a_stream_trigger_gets_the_same_events() {
     let console = Console::open(Script::answer(|_| Reply::says("hello there", 2))).await;
     let t = &console.rig.t;
@@ -231,7 +251,6 @@ async fn c11_case_04_a_stream_trigger_gets_the_same_events() {
     console.close().await;
 }
 
-#[tokio::test]
 async fn c11_case_05_the_kickoff_does_not_wait_for_the_model() {
     let gate = Gate::new();
     let console = Console::open(Script::queue([Reply::says("late", 1).after(gate.clone())])).await;
@@ -249,7 +268,6 @@ async fn c11_case_05_the_kickoff_does_not_wait_for_the_model() {
     console.close().await;
 }
 
-#[tokio::test]
 async fn c11_case_06_a_busy_session_answers_409_and_takes_nothing() {
     let gate = Gate::new();
     let console = Console::open(Script::queue([Reply::says("one", 1).after(gate.clone())])).await;
@@ -273,7 +291,6 @@ async fn c11_case_06_a_busy_session_answers_409_and_takes_nothing() {
     console.close().await;
 }
 
-#[tokio::test]
 async fn c11_case_07_newer_and_older_forms_of_the_kickoff() {
     let console = Console::open(Script::answer(|request| {
         Reply::says(format!("to {}", request.last_user_text()), 1)
@@ -327,7 +344,6 @@ async fn c11_case_07_newer_and_older_forms_of_the_kickoff() {
     console.close().await;
 }
 
-#[tokio::test]
 async fn c11_case_08_a_text_turn() {
     let reply = Reply::thinks("hm").then(Reply::says("Hello, wörld 🦀!", 5));
     let console = Console::open(Script::queue([reply])).await;
@@ -354,7 +370,6 @@ async fn c11_case_08_a_text_turn() {
     console.close().await;
 }
 
-#[tokio::test]
 async fn c11_case_09_a_provider_that_does_not_stream() {
     let console = Console::open(Script::queue([])).await;
     Stub::register(&console.rig.t, |_, _| {
@@ -370,7 +385,6 @@ async fn c11_case_09_a_provider_that_does_not_stream() {
     console.close().await;
 }
 
-#[tokio::test]
 async fn c11_case_10_a_provider_error_is_shown_once() {
     let console = Console::open(Script::queue([Reply::fails(
         500,
@@ -384,7 +398,6 @@ async fn c11_case_10_a_provider_error_is_shown_once() {
     console.close().await;
 }
 
-#[tokio::test]
 async fn c11_case_11_an_allowed_call() {
     let console = Console::open(calls_then_says(&[("c1", "free")])).await;
     console.rig.t.record("free", json!({ "entries": [1] }));
@@ -404,7 +417,6 @@ async fn c11_case_11_an_allowed_call() {
     console.close().await;
 }
 
-#[tokio::test]
 async fn c11_case_12_and_13_a_call_is_asked_for_and_allowed() {
     let console = Console::open(calls_then_says(&[("c1", "asked")])).await;
     let asked = console.rig.t.record("asked", json!("ran"));
@@ -454,7 +466,6 @@ async fn c11_case_12_and_13_a_call_is_asked_for_and_allowed() {
     console.close().await;
 }
 
-#[tokio::test]
 async fn c11_case_14_a_call_is_denied() {
     let console = Console::open(calls_then_says(&[("c1", "asked")])).await;
     let asked = console.rig.t.record("asked", json!("ran"));
@@ -473,7 +484,6 @@ async fn c11_case_14_a_call_is_denied() {
     console.close().await;
 }
 
-#[tokio::test]
 async fn c11_case_15_two_prompts_one_after_the_other() {
     let console = Console::open(calls_then_says(&[
         ("c1", "asked"),
@@ -501,7 +511,6 @@ async fn c11_case_15_two_prompts_one_after_the_other() {
     console.close().await;
 }
 
-#[tokio::test]
 async fn c11_case_16_an_unknown_session_has_no_record() {
     let console = Console::open(Script::queue([])).await;
     let request = json!({ "session_id": "console-never" });
@@ -509,7 +518,6 @@ async fn c11_case_16_an_unknown_session_has_no_record() {
     console.close().await;
 }
 
-#[tokio::test]
 async fn c11_case_17_settings_are_whole_objects() {
     let console = Console::open(Script::queue([])).await;
     let session = |mut more: Value| {
@@ -574,7 +582,6 @@ fn ids(settings: &Value, list: &str) -> Vec<String> {
         .collect()
 }
 
-#[tokio::test]
 async fn c11_case_18_approve_always_holds_for_its_session() {
     let script = Script::answer(|request| {
         if request.tool_results().is_empty() {
@@ -630,7 +637,6 @@ async fn c11_case_20_a_snapshot_of_what_is_there_changes_nothing() {
     console.close().await;
 }
 
-#[tokio::test]
 async fn c11_case_22_and_23_the_model_picker_works_without_a_credential() {
     let rig = ModelRig::with(Script::queue([]), |options| options.env.clear()).await;
     let console = Console::on(rig);
@@ -667,7 +673,6 @@ async fn c11_case_22_and_23_the_model_picker_works_without_a_credential() {
     console.close().await;
 }
 
-#[tokio::test]
 async fn c11_case_24_a_saved_key_is_used_by_the_next_run() {
     let console = Console::open(Script::answer(|_| Reply::says("hello", 1))).await;
     for (n, key) in ["sk-new-1", "${NEW_KEY:sk-new-2}"].into_iter().enumerate() {
@@ -689,7 +694,6 @@ async fn c11_case_24_a_saved_key_is_used_by_the_next_run() {
     console.close().await;
 }
 
-#[tokio::test]
 async fn c11_case_25_after_unsubscribing_a_run_is_silent() {
     let console = Console::open(Script::answer(|_| Reply::says("hello", 1))).await;
     console.send("console-a", "hi").await;

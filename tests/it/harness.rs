@@ -5,13 +5,21 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::bridge_rig::Rig;
+use crate::support::three_ways;
+
+three_ways! {
+    c04_case_01_forwarded_with_defaults,
+    c04_case_02_03_bad_payloads_start_nothing,
+    c04_case_04_errors_are_passed_on,
+    c04_case_05_a_busy_session_is_409,
+    c11_case_07_fields_of_newer_clients_are_accepted,
+}
 
 fn request() -> Value {
     json!({"session_id": "s", "message_id": "m",
            "payload": {"session_id": "s", "provider": "p", "model": "x", "messages": []}})
 }
 
-#[tokio::test]
 async fn c04_case_01_forwarded_with_defaults() {
     let rig = Rig::start().await;
     // Not the shape of ours: what run::start answers is passed on exactly.
@@ -27,7 +35,6 @@ async fn c04_case_01_forwarded_with_defaults() {
     );
 }
 
-#[tokio::test]
 async fn c04_case_02_03_bad_payloads_start_nothing() {
     let rig = Rig::start().await;
     let starts = rig.record("run::start", json!({}));
@@ -57,7 +64,6 @@ async fn c04_case_02_03_bad_payloads_start_nothing() {
     assert_eq!(starts.all(), Vec::<Value>::new());
 }
 
-#[tokio::test]
 async fn c04_case_04_errors_are_passed_on() {
     let rig = Rig::start().await;
     rig.fails("run::start", Error::coded("custom", "boom"));
@@ -68,7 +74,6 @@ async fn c04_case_04_errors_are_passed_on() {
     );
 }
 
-#[tokio::test]
 async fn c04_case_05_a_busy_session_is_409() {
     let rig = Rig::start().await;
     let body = json!({"session_id": "s", "started": false, "reason": "session_busy"});
@@ -79,7 +84,6 @@ async fn c04_case_05_a_busy_session_is_409() {
     );
 }
 
-#[tokio::test]
 async fn c11_case_07_fields_of_newer_clients_are_accepted() {
     let rig = Rig::start().await;
     let starts = rig.record("run::start", json!({"session_id": "s", "started": true}));

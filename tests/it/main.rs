@@ -69,6 +69,8 @@ mod registry;
 #[cfg(test)]
 mod rig;
 #[cfg(test)]
+mod rounds;
+#[cfg(test)]
 mod session_inbox;
 #[cfg(test)]
 mod session_rig;

@@ -55,24 +55,6 @@ impl ModelRig {
 
     /// All that this program has stored, shown or counted, as one text.
     pub(crate) async fn everything(&self) -> String {
-        let mut all = vec![self.t.measured()];
-        let scopes = self.t.ok("state::list_groups", json!({})).await;
-        for scope in scopes["groups"].as_array().unwrap() {
-            all.push(
-                self.t
-                    .ok("state::list", json!({ "scope": scope }))
-                    .await
-                    .to_string(),
-            );
-        }
-        let streams = self.t.ok("stream::list_all", json!({})).await;
-        all.push(streams.to_string());
-        for stream in streams["stream"].as_array().unwrap() {
-            for group in stream["groups"].as_array().unwrap() {
-                let request = json!({ "stream_name": stream["id"], "group_id": group });
-                all.push(self.t.ok("stream::list", request).await.to_string());
-            }
-        }
-        all.join("\n")
+        format!("{}\n{}", self.t.measured(), self.t.stored().await)
     }
 }

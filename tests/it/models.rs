@@ -7,6 +7,20 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::bridge_rig::Rig;
+use crate::support::three_ways;
+
+three_ways! {
+    c09_case_16_registered_verbatim,
+    c09_case_17_bad_records_are_refused_and_nothing_is_lost,
+    c09_case_18_get,
+    c09_case_19_list_filters_and_sorts,
+    c09_case_20_21_supports,
+    c09_case_22_ids_with_slashes_and_colons,
+    c09_case_23_junk_in_the_scope_is_skipped,
+    what_others_write_is_seen,
+    a_record_can_be_removed,
+    many_registrations_at_once,
+}
 
 fn m1() -> Value {
     json!({"id": "m1", "provider": "p1", "api": "x", "display_name": "M", "context_window": 1000,
@@ -22,7 +36,6 @@ async fn list(rig: &Rig, filter: Value) -> Vec<String> {
         .collect()
 }
 
-#[tokio::test]
 async fn c09_case_16_registered_verbatim() {
     let rig = Rig::start().await;
     assert_eq!(
@@ -35,7 +48,6 @@ async fn c09_case_16_registered_verbatim() {
     assert_eq!(stored, m1());
 }
 
-#[tokio::test]
 async fn c09_case_17_bad_records_are_refused_and_nothing_is_lost() {
     let rig = Rig::start().await;
     rig.ok("models::register", m1()).await;
@@ -63,7 +75,6 @@ async fn c09_case_17_bad_records_are_refused_and_nothing_is_lost() {
     );
 }
 
-#[tokio::test]
 async fn c09_case_18_get() {
     let rig = Rig::start().await;
     rig.ok("models::register", m1()).await;
@@ -119,7 +130,6 @@ async fn typed_callers_get_the_record_typed() {
     assert_eq!((odd.context_window, odd.max_output_tokens), (None, Some(5.0)));
 }
 
-#[tokio::test]
 async fn c09_case_19_list_filters_and_sorts() {
     let rig = Rig::start().await;
     for record in [
@@ -150,7 +160,6 @@ async fn c09_case_19_list_filters_and_sorts() {
     }
 }
 
-#[tokio::test]
 async fn c09_case_20_21_supports() {
     let rig = Rig::start().await;
     rig.ok("models::register", m1()).await;
@@ -203,7 +212,6 @@ async fn c09_case_20_21_supports() {
     }
 }
 
-#[tokio::test]
 async fn c09_case_22_ids_with_slashes_and_colons() {
     let rig = Rig::start().await;
     let record = json!({"id": "qwen/qwen3:4b", "provider": "lmstudio"});
@@ -216,7 +224,6 @@ async fn c09_case_22_ids_with_slashes_and_colons() {
     assert_eq!(list(&rig, json!({})).await, ["qwen/qwen3:4b"]);
 }
 
-#[tokio::test]
 async fn c09_case_23_junk_in_the_scope_is_skipped() {
     let rig = Rig::start().await;
     rig.ok("models::register", m1()).await;
@@ -234,7 +241,6 @@ async fn c09_case_23_junk_in_the_scope_is_skipped() {
     assert_eq!(list(&rig, json!({})).await, ["m1"]);
 }
 
-#[tokio::test]
 async fn what_others_write_is_seen() {
     let rig = Rig::start().await;
     assert_eq!(list(&rig, json!({})).await, Vec::<String>::new());
@@ -255,7 +261,6 @@ async fn what_others_write_is_seen() {
         .await;
 }
 
-#[tokio::test]
 async fn a_record_can_be_removed() {
     let rig = Rig::start().await;
     rig.ok("models::register", m1()).await;
@@ -305,7 +310,6 @@ async fn a_failed_write_fails_the_registration_and_a_failed_read_empties_no_cata
     assert_eq!(list(&fresh, json!({})).await, Vec::<String>::new());
 }
 
-#[tokio::test]
 async fn many_registrations_at_once() {
     let rig = Rig::start().await;
     let calls = (0..200).map(|n| {

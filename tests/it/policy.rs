@@ -4,25 +4,32 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use harness::bus::embedded::{Embedded, EmbeddedOptions};
-use harness::config::Config;
 use harness::workers::harness as worker;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::rig::Rig;
+use crate::support::{TestBus, TestOptions, three_ways};
 
-async fn rig(file: &Path) -> Rig {
-    let config = Config {
-        permissions_path: file.to_owned(),
-        ..Config::default()
-    };
-    let engine = Embedded::open(EmbeddedOptions::default()).unwrap();
-    Rig::over(engine, config).host(worker::worker()).await
+three_ways! {
+    c03_case_33_bad_payloads_are_rejected,
+    c03_case_34_one_bad_rule_at_the_start_means_no_rules,
+    without_a_file_everything_needs_a_person,
+    c03_case_35_the_file_is_followed,
+    p6_a_failing_example_is_a_bad_file,
+    a_file_that_appears_later_is_taken_with_its_directory,
 }
 
-async fn check(rig: &Rig, function_id: &str) -> Value {
+async fn rig(file: &Path) -> TestBus {
+    let mut options = TestOptions {
+        workers: vec![worker::worker()],
+        ..TestOptions::default()
+    };
+    options.config.permissions_path = file.to_owned();
+    TestBus::with(options).await
+}
+
+async fn check(rig: &TestBus, function_id: &str) -> Value {
     rig.ok("policy::check_permissions", json!({ "function_id": function_id }))
         .await
 }
@@ -35,7 +42,6 @@ fn ask() -> Value {
     json!({"decision": "needs_approval"})
 }
 
-#[tokio::test]
 async fn c03_case_33_bad_payloads_are_rejected() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("rules.yaml");
@@ -77,7 +83,6 @@ async fn c03_case_33_bad_payloads_are_rejected() {
     );
 }
 
-#[tokio::test]
 async fn c03_case_34_one_bad_rule_at_the_start_means_no_rules() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("rules.yaml");
@@ -93,7 +98,6 @@ async fn c03_case_34_one_bad_rule_at_the_start_means_no_rules() {
     }
 }
 
-#[tokio::test]
 async fn p6_a_failing_example_is_a_bad_file() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("rules.yaml");
@@ -126,7 +130,6 @@ async fn p6_a_failing_example_is_a_bad_file() {
     assert_eq!(check(&rig, "three").await, ask());
 }
 
-#[tokio::test]
 async fn without_a_file_everything_needs_a_person() {
     let directory = TempDir::new().unwrap();
     for path in ["none.yaml", "no/such/directory/rules.yaml"] {
@@ -144,7 +147,6 @@ async fn without_a_file_everything_needs_a_person() {
     );
 }
 
-#[tokio::test]
 async fn c03_case_35_the_file_is_followed() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("rules.yaml");
@@ -175,7 +177,6 @@ async fn c03_case_35_the_file_is_followed() {
     follows("four").await;
 }
 
-#[tokio::test]
 async fn a_file_that_appears_later_is_taken_with_its_directory() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("etc/harness/rules.yaml");

@@ -5,6 +5,24 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::bridge_rig::Rig;
+use crate::support::three_ways;
+
+three_ways! {
+    c09_case_01_a_fresh_engine_gets_the_seed,
+    c09_case_02_the_schema_lists_the_five,
+    c09_case_03_what_the_schema_refuses,
+    c09_case_04_stored_values,
+    c09_case_05_07_the_environment,
+    c09_case_06_08_nothing_configured,
+    c09_case_09_11_a_provider_of_somebody_else,
+    c09_case_10_a_schema_of_ones_own,
+    c09_case_12_templates_of_the_environment,
+    c09_case_13_14_keys_survive_restarts,
+    a_removed_provider_does_not_invalidate_the_entry,
+    c09_case_15_lists_hold_no_secrets,
+    c11_case_22_what_the_model_picker_reads,
+    an_edit_takes_effect_with_the_next_call,
+}
 
 const ANTHROPIC_URL: &str = "https://api.anthropic.com/v1/messages";
 const OPENAI_URL: &str = "https://api.openai.com/v1/chat/completions";
@@ -31,7 +49,6 @@ async fn schema(rig: &Rig) -> Value {
     rig.ok("configuration::schema", json!({"id": "harness"})).await["schema"].take()
 }
 
-#[tokio::test]
 async fn c09_case_01_a_fresh_engine_gets_the_seed() {
     let rig = Rig::start().await;
     assert_eq!(
@@ -41,7 +58,6 @@ async fn c09_case_01_a_fresh_engine_gets_the_seed() {
     );
 }
 
-#[tokio::test]
 async fn c09_case_02_the_schema_lists_the_five() {
     let rig = Rig::start().await;
     let schema = schema(&rig).await;
@@ -64,7 +80,6 @@ async fn c09_case_02_the_schema_lists_the_five() {
     );
 }
 
-#[tokio::test]
 async fn c09_case_03_what_the_schema_refuses() {
     let rig = Rig::start().await;
     for value in [
@@ -80,7 +95,6 @@ async fn c09_case_03_what_the_schema_refuses() {
     }
 }
 
-#[tokio::test]
 async fn c09_case_04_stored_values() {
     let rig = Rig::start().await;
     let slice = json!({"api_key": "sk-1", "api_url": "http://h/v1/messages", "max_tokens": 5000});
@@ -92,7 +106,6 @@ async fn c09_case_04_stored_values() {
     );
 }
 
-#[tokio::test]
 async fn c09_case_05_07_the_environment() {
     let rig = Rig::with(&[("OPENAI_API_KEY", "sk-e")], None).await;
     let expected = json!({"configured": true, "source": "environment",
@@ -103,7 +116,6 @@ async fn c09_case_05_07_the_environment() {
     assert_eq!(resolve(&rig, "openai").await, expected);
 }
 
-#[tokio::test]
 async fn c09_case_06_08_nothing_configured() {
     let rig = Rig::start().await;
     let nothing = |url: Value, tokens: Value| {
@@ -126,7 +138,6 @@ async fn c09_case_06_08_nothing_configured() {
     }
 }
 
-#[tokio::test]
 async fn c09_case_09_11_a_provider_of_somebody_else() {
     let rig = Rig::with(&[("FOO_KEY", "k")], None).await;
     let foo = json!({"id": "foo", "credential_env_var": "FOO_KEY",
@@ -181,7 +192,6 @@ async fn c09_case_09_11_a_provider_of_somebody_else() {
     assert!(rig.call("harness::provider::register", json!({})).await.is_err());
 }
 
-#[tokio::test]
 async fn c09_case_10_a_schema_of_ones_own() {
     let rig = Rig::start().await;
     let own =
@@ -199,7 +209,6 @@ async fn c09_case_10_a_schema_of_ones_own() {
     assert_eq!(key_of(&rig, "foo").await, (json!("stored"), json!("k")));
 }
 
-#[tokio::test]
 async fn c09_case_12_templates_of_the_environment() {
     let rig = Rig::with(&[("KIMI", "abc"), ("ANTHROPIC_API_KEY", "sk-env")], None).await;
     let slices = json!({
@@ -216,7 +225,6 @@ async fn c09_case_12_templates_of_the_environment() {
     );
 }
 
-#[tokio::test]
 async fn c09_case_13_14_keys_survive_restarts() {
     let directory = tempfile::tempdir().unwrap();
     let rig = Rig::with(&[], Some(directory.path())).await;
@@ -235,7 +243,6 @@ async fn c09_case_13_14_keys_survive_restarts() {
     }
 }
 
-#[tokio::test]
 async fn a_removed_provider_does_not_invalidate_the_entry() {
     let directory = tempfile::tempdir().unwrap();
     let rig = Rig::with(&[], Some(directory.path())).await;
@@ -252,7 +259,6 @@ async fn a_removed_provider_does_not_invalidate_the_entry() {
     rig.stop().await;
 }
 
-#[tokio::test]
 async fn c09_case_15_lists_hold_no_secrets() {
     let rig = Rig::with(&[("OPENAI_API_KEY", "sk-from-env")], None).await;
     store(&rig, json!({"anthropic": {"api_key": "sk-stored"}})).await;
@@ -279,7 +285,6 @@ async fn c09_case_15_lists_hold_no_secrets() {
     );
 }
 
-#[tokio::test]
 async fn c11_case_22_what_the_model_picker_reads() {
     let rig = Rig::with(&[("OPENAI_API_KEY", "sk-from-env")], None).await;
     let record = json!({"id": "gpt", "provider": "openai", "display_name": "GPT", "context_window": 128_000});
@@ -308,7 +313,6 @@ async fn c11_case_22_what_the_model_picker_reads() {
     assert!(!list.to_string().contains("sk-"));
 }
 
-#[tokio::test]
 async fn an_edit_takes_effect_with_the_next_call() {
     let rig = Rig::start().await;
     for key in ["one", "two"] {

@@ -8,6 +8,18 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use crate::session_rig::{Rig, together};
+use crate::support::three_ways;
+
+three_ways! {
+    c06_case_32_push_peek_drain,
+    c06_case_33_an_item_may_be_null_but_not_absent,
+    c06_case_34_items_of_any_kind_keep_their_shape,
+    c06_case_35_every_item_is_drained_once on 4 threads,
+    c06_case_36_empty_drains_write_nothing,
+    c06_case_37_inboxes_are_separate,
+    what_others_left_under_a_key_is_kept,
+    the_scope_is_a_setting,
+}
 
 async fn push(rig: &Rig, name: &str, session: &str, item: Value) -> Value {
     let request = json!({"name": name, "session_id": session, "item": item});
@@ -29,7 +41,6 @@ async fn both_backends() -> [Rig; 2] {
     [Rig::start().await, memory]
 }
 
-#[tokio::test]
 async fn c06_case_32_push_peek_drain() {
     for rig in both_backends().await {
         assert_eq!(
@@ -48,7 +59,6 @@ async fn c06_case_32_push_peek_drain() {
     }
 }
 
-#[tokio::test]
 async fn c06_case_33_an_item_may_be_null_but_not_absent() {
     for rig in both_backends().await {
         let text = rig
@@ -60,7 +70,6 @@ async fn c06_case_33_an_item_may_be_null_but_not_absent() {
     }
 }
 
-#[tokio::test]
 async fn c06_case_34_items_of_any_kind_keep_their_shape() {
     for rig in both_backends().await {
         let items = [
@@ -81,7 +90,6 @@ async fn c06_case_34_items_of_any_kind_keep_their_shape() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn c06_case_35_every_item_is_drained_once() {
     for rig in both_backends().await {
         let tasks = (0..210).map(|n| {
@@ -114,7 +122,6 @@ async fn c06_case_35_every_item_is_drained_once() {
     }
 }
 
-#[tokio::test]
 async fn c06_case_36_empty_drains_write_nothing() {
     let rig = Rig::start().await;
     for _ in 0..20 {
@@ -131,7 +138,6 @@ async fn c06_case_36_empty_drains_write_nothing() {
     assert_eq!(rig.writes(), [""; 0]);
 }
 
-#[tokio::test]
 async fn c06_case_37_inboxes_are_separate() {
     for rig in both_backends().await {
         push(&rig, "steering", "S1", json!(1)).await;
@@ -141,7 +147,6 @@ async fn c06_case_37_inboxes_are_separate() {
     }
 }
 
-#[tokio::test]
 async fn what_others_left_under_a_key_is_kept() {
     let rig = Rig::start().await;
     let leave = async |value: Value| {
@@ -165,7 +170,6 @@ async fn what_others_left_under_a_key_is_kept() {
     assert_eq!(drain(&rig, "n", "s").await, json!(["bare"]));
 }
 
-#[tokio::test]
 async fn the_scope_is_a_setting() {
     let rig = Rig::with(|config| config.session.state_scope = "post".into()).await;
     push(&rig, "n", "s", json!(1)).await;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
-use harness::bus::embedded::{Embedded, EmbeddedOptions};
+use harness::bus::embedded::Embedded;
 use harness::bus::{
     Bus, CallContext, CallFuture, CallOptions, EngineInfo, Invocation, Transport, TriggerSpec, Write,
 };
@@ -17,6 +17,8 @@ use harness::workers::{session_inbox, session_tree};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use crate::support::pass_on::pass_on_to;
+use crate::support::way::Way;
 use crate::support::{TestBus, TestOptions};
 
 /// Start of the clock.
@@ -36,15 +38,21 @@ pub(crate) struct Asked {
     pub(crate) bytes: usize,
 }
 
-/// Passes everything on, writes it down, and fails what it is told to.
-pub(crate) struct Recorder {
-    inner: Arc<dyn Transport>,
-    exclusive: bool,
+/// What was asked, and what is to fail.
+#[derive(Default)]
+struct Record {
     asked: Mutex<Vec<Asked>>,
     failing: Mutex<Option<String>>,
 }
 
-impl Recorder {
+/// Passes everything on, writes it down, and fails what it is told to.
+struct Recorder {
+    inner: Arc<dyn Transport>,
+    exclusive: bool,
+    record: Arc<Record>,
+}
+
+impl Record {
     fn note(&self, what: &str, rows: Vec<(String, String)>, bytes: usize) -> Option<Error> {
         let place = |failing: &str, scope: &str| failing == scope || failing == format!("{what} {scope}");
         let hit = |failing: &str| failing == what || rows.iter().any(|(scope, _)| place(failing, scope));
@@ -56,26 +64,16 @@ impl Recorder {
 }
 
 impl Transport for Recorder {
-    fn start(&self, bus: Bus) -> CallFuture<()> {
-        self.inner.start(bus)
-    }
+    pass_on_to!(inner);
 
     fn call(&self, invocation: Invocation) -> CallFuture {
         let bytes = invocation.payload.to_string().len();
         let member = |name: &str| invocation.payload[name].as_str().unwrap_or_default().to_owned();
         let rows = vec![(member("scope"), member("key"))];
-        match self.note(&invocation.function_id, rows, bytes) {
+        match self.record.note(&invocation.function_id, rows, bytes) {
             Some(error) => ready(Err(error)).boxed(),
             None => self.inner.call(invocation),
         }
-    }
-
-    fn enqueue(&self, queue: &str, invocation: Invocation) -> CallFuture {
-        self.inner.enqueue(queue, invocation)
-    }
-
-    fn bind(&self, trigger: TriggerSpec) -> CallFuture<()> {
-        self.inner.bind(trigger)
     }
 
     fn commit(&self, writes: Vec<Write>) -> CallFuture<()> {
@@ -87,8 +85,8 @@ impl Transport for Recorder {
                 bytes += value.to_string().len();
             }
         }
-        let late = self.failing.lock().unwrap().as_deref() == Some(LATE);
-        match self.note("commit", rows, bytes) {
+        let late = self.record.failing.lock().unwrap().as_deref() == Some(LATE);
+        match self.record.note("commit", rows, bytes) {
             Some(error) => ready(Err(error)).boxed(),
             None if late => {
                 let written = self.inner.commit(writes);
@@ -105,14 +103,6 @@ impl Transport for Recorder {
     fn is_exclusive(&self) -> bool {
         self.exclusive
     }
-
-    fn info(&self) -> EngineInfo {
-        self.inner.info()
-    }
-
-    fn shutdown(&self) -> BoxFuture<'static, ()> {
-        self.inner.shutdown()
-    }
 }
 
 /// The session workers, ready to be called.
@@ -120,7 +110,8 @@ impl Transport for Recorder {
 pub(crate) struct Rig {
     bus: Arc<TestBus>,
     pub(crate) clock: Arc<ManualClock>,
-    engine: Arc<Recorder>,
+    engine: Arc<Embedded>,
+    record: Arc<Record>,
 }
 
 impl Rig {
@@ -131,42 +122,57 @@ impl Rig {
 
     /// On a fresh engine, with other settings.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        Self::on(fresh(), true, change).await
+        let mut options = TestOptions::default();
+        change(&mut options.config);
+        Self::on(options, |inner| (inner.is_exclusive(), inner)).await
     }
 
     /// On a fresh engine that others write to as well, and whose batches may be stored in part.
     pub(crate) async fn on_shared_engine() -> Self {
-        Self::on(fresh(), false, |_| {}).await
+        Self::on(TestOptions::default(), |inner| (false, inner)).await
     }
 
-    /// A new life of the process on the engine of this one: nothing is remembered, everything stored is there.
+    /// A new life of the workers on the engine of this one: nothing is remembered, everything stored is there. They are
+    /// beside it, whichever way this life goes.
     pub(crate) async fn reborn(&self) -> Self {
-        let inner: Arc<dyn Transport> = Arc::new(Restarted(Arc::clone(&self.engine)));
-        Self::on(inner, true, |_| {}).await
-    }
-
-    async fn on(inner: Arc<dyn Transport>, exclusive: bool, change: impl FnOnce(&mut Config)) -> Self {
-        let engine = Arc::new(Recorder {
-            inner,
-            exclusive,
-            asked: Mutex::default(),
-            failing: Mutex::default(),
-        });
-        let clock = Arc::new(ManualClock::at(T0));
-        let mut config = Config::default();
-        change(&mut config);
-        let transport: Arc<dyn Transport> = Arc::clone(&engine) as Arc<dyn Transport>;
         let options = TestOptions {
-            config,
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            workers: vec![session_inbox::worker(), session_tree::worker()],
-            wrap: Box::new(|_| transport),
+            way: Way::InProcess,
             ..TestOptions::default()
         };
+        let engine = Arc::clone(&self.engine);
+        let mut life = Self::on(options, move |_| (true, Arc::new(Restarted(engine)))).await;
+        life.engine = Arc::clone(&self.engine);
+        life
+    }
+
+    /// `engine` says from the test's engine whether it is to count as the workers' own, and what to use instead.
+    async fn on(
+        options: TestOptions,
+        engine: impl FnOnce(Arc<dyn Transport>) -> (bool, Arc<dyn Transport>) + Send + 'static,
+    ) -> Self {
+        let record = Arc::new(Record::default());
+        let clock = Arc::new(ManualClock::at(T0));
+        let kept = Arc::clone(&record);
+        let wrap = move |inner| {
+            let (exclusive, inner) = engine(inner);
+            Arc::new(Recorder {
+                inner,
+                exclusive,
+                record: kept,
+            }) as Arc<dyn Transport>
+        };
+        let options = TestOptions {
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            workers: vec![session_inbox::worker(), session_tree::worker()],
+            wrap: Box::new(wrap),
+            ..options
+        };
+        let bus = Arc::new(TestBus::with(options).await);
         Self {
-            bus: Arc::new(TestBus::with(options).await),
+            engine: bus.engine(),
+            bus,
             clock,
-            engine,
+            record,
         }
     }
 
@@ -252,12 +258,12 @@ impl Rig {
 
     /// Forgets what was asked so far.
     pub(crate) fn clear(&self) {
-        self.engine.asked.lock().unwrap().clear();
+        self.record.asked.lock().unwrap().clear();
     }
 
     /// What the engine was asked since the last clearing.
     pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.engine.asked.lock().unwrap().clone()
+        self.record.asked.lock().unwrap().clone()
     }
 
     /// Counts of what the engine was asked since the last clearing.
@@ -282,12 +288,8 @@ impl Rig {
     /// Lets an engine function, or `commit`, or everything about a scope, or one of them
     /// in a scope (`commit inbox`), fail from now on; `None` ends it.
     pub(crate) fn fail(&self, what: Option<&str>) {
-        *self.engine.failing.lock().unwrap() = what.map(str::to_owned);
+        *self.record.failing.lock().unwrap() = what.map(str::to_owned);
     }
-}
-
-fn fresh() -> Arc<dyn Transport> {
-    Embedded::open(EmbeddedOptions::default()).unwrap()
 }
 
 /// Runs tasks beside each other; answers in the order of their ends.
@@ -298,7 +300,7 @@ pub(crate) async fn together<T: Send + 'static>(
 }
 
 /// An engine that is started already.
-struct Restarted(Arc<Recorder>);
+struct Restarted(Arc<Embedded>);
 
 impl Transport for Restarted {
     fn start(&self, _: Bus) -> CallFuture<()> {
@@ -306,19 +308,19 @@ impl Transport for Restarted {
     }
 
     fn call(&self, invocation: Invocation) -> CallFuture {
-        self.0.inner.call(invocation)
+        self.0.call(invocation)
     }
 
     fn enqueue(&self, queue: &str, invocation: Invocation) -> CallFuture {
-        self.0.inner.enqueue(queue, invocation)
+        self.0.enqueue(queue, invocation)
     }
 
     fn bind(&self, trigger: TriggerSpec) -> CallFuture<()> {
-        self.0.inner.bind(trigger)
+        self.0.bind(trigger)
     }
 
     fn commit(&self, writes: Vec<Write>) -> CallFuture<()> {
-        self.0.inner.commit(writes)
+        self.0.commit(writes)
     }
 
     fn is_exclusive(&self) -> bool {
@@ -326,7 +328,7 @@ impl Transport for Restarted {
     }
 
     fn info(&self) -> EngineInfo {
-        self.0.inner.info()
+        self.0.info()
     }
 
     fn shutdown(&self) -> BoxFuture<'static, ()> {

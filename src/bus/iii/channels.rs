@@ -15,6 +15,7 @@ use url::Url;
 use super::super::socket::{self, Inward, inward, outward};
 use super::greet::{self, Socket};
 use super::{Core, IiiOptions};
+use crate::bus::transport::no_channel;
 use crate::bus::{CallFuture, ChannelReader, ChannelWriter, Frame};
 use crate::error::{Error, Result};
 use crate::model::api::provider::ChannelRef;
@@ -30,9 +31,10 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Opens the writing end.
 pub(super) fn writer(core: &Arc<Core>, channel: &ChannelRef) -> CallFuture<ChannelWriter> {
-    let (core, url) = (Arc::clone(core), address(&core.options, channel, "write"));
+    let (core, channel) = (Arc::clone(core), channel.clone());
+    let url = address(&core.options, &channel, "write");
     async move {
-        let socket = open(&core, &url?).await?;
+        let socket = open(&core, &url?, &channel).await?;
         let (writer, frames) = ChannelWriter::remote(BUFFER);
         core.bus()?.spawn(write(socket, frames));
         Ok(writer)
@@ -42,9 +44,10 @@ pub(super) fn writer(core: &Arc<Core>, channel: &ChannelRef) -> CallFuture<Chann
 
 /// Opens the reading end.
 pub(super) fn reader(core: &Arc<Core>, channel: &ChannelRef) -> CallFuture<ChannelReader> {
-    let (core, url) = (Arc::clone(core), address(&core.options, channel, "read"));
+    let (core, channel) = (Arc::clone(core), channel.clone());
+    let url = address(&core.options, &channel, "read");
     async move {
-        let socket = open(&core, &url?).await?;
+        let socket = open(&core, &url?, &channel).await?;
         let (frames, reader) = ChannelReader::remote(BUFFER);
         core.bus()?.spawn(read(socket, frames));
         Ok(reader)
@@ -66,14 +69,11 @@ fn address(options: &IiiOptions, channel: &ChannelRef, direction: &str) -> Resul
     Ok(url)
 }
 
-async fn open(core: &Core, url: &Url) -> Result<Socket> {
+async fn open(core: &Core, url: &Url, channel: &ChannelRef) -> Result<Socket> {
     let opening = greet::open(url.as_str(), core.options.token.as_ref());
     match tokio::time::timeout(OPEN_WITHIN, opening).await {
         Ok(Ok(socket)) => Ok(socket),
-        Ok(Err(SocketError::Http(response))) if response.status() == 404 => Err(Error::coded(
-            "channel_not_found",
-            "the engine does not know this channel, or not with this key",
-        )),
+        Ok(Err(SocketError::Http(response))) if response.status() == 404 => Err(no_channel(channel)),
         Ok(Err(error)) => Err(Error::Unavailable(format!(
             "channel: {}",
             greet::refusal_of(&error)

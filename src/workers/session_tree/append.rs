@@ -10,7 +10,7 @@ use super::measure::measure_object;
 use super::meta::SessionMeta;
 use super::request;
 use super::sessions::{Meta, Sessions};
-use super::staged::Staged;
+use super::staged::{Staged, batch};
 use crate::bus::{Cx, Function, MAX_PAYLOAD_BYTES, decode};
 use crate::error::{Error, Result};
 use crate::model::api::session::{AppendRequest, EntryRef, MAX_STORED_DEPTH};
@@ -77,7 +77,8 @@ impl Function for Append {
             Meta::Known(row) => Some(SessionMeta::clone(&row)),
             Meta::Missing => {
                 let row = SessionMeta::new(session_id.clone(), 0, changed);
-                if !cx.bus().transport().is_exclusive() {
+                // Without a batch an engine may store the entry and not the row.
+                if batch(cx).is_none() && !cx.bus().transport().is_exclusive() {
                     slot.create(cx, row.clone()).await?;
                 }
                 Some(row)

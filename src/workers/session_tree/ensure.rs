@@ -1,9 +1,11 @@
 //! `session-tree::ensure`: a session with the caller's id, made when there is none (contract 06 §4.2).
 
+use futures::future::join;
+
 use super::meta::SessionMeta;
 use super::request;
 use super::sessions::{Meta, Sessions};
-use super::staged::Staged;
+use super::staged::{Staged, batch};
 use crate::bus::{Cx, Function};
 use crate::error::Result;
 use crate::model::api::session::{EnsureRequest, SessionRef};
@@ -25,8 +27,16 @@ impl Function for Ensure {
         let session_id = request.session_id;
         let slot = cx.state().slot(&session_id);
         let staged = Staged::open(cx, &session_id, &slot).await;
+        let meta = if batch(cx).is_some() {
+            // The caller goes on to append, for which the entries are needed: both are read at once.
+            let (loaded, meta) = join(slot.load(cx, &session_id), slot.load_meta(cx, &session_id)).await;
+            loaded?;
+            meta?
+        } else {
+            slot.load_meta(cx, &session_id).await?
+        };
         if staged.meta().is_none()
-            && let Meta::Missing = slot.load_meta(cx, &session_id).await?
+            && let Meta::Missing = meta
         {
             let now_ms = cx.state().change_time(cx.now_ms());
             let meta = SessionMeta {

@@ -116,9 +116,8 @@ impl Drop for Staged {
     }
 }
 
-/// The batch of the caller, where a commit is all or nothing.
-fn batch(cx: &Cx<Sessions>) -> Option<&Batch> {
+/// The batch of the caller, unless trees live in this process only.
+pub(super) fn batch(cx: &Cx<Sessions>) -> Option<&Batch> {
     let batch = cx.context().batch.as_ref()?;
-    let is_whole = cx.bus().transport().is_exclusive() && !cx.state().in_memory(cx);
-    is_whole.then_some(batch)
+    (!cx.state().in_memory(cx)).then_some(batch)
 }

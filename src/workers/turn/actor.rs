@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::record::TurnRecord;
 use super::session::Session;
+use super::start::Begun;
 use super::step::StepReply;
 use super::stop::{Ask, Stop};
 use super::{Turns, runner, start};
@@ -171,26 +173,32 @@ impl Actor {
     async fn handle(&mut self, input: Input) {
         match input {
             Input::Start { request, reply } => {
-                let outcome = start::begin(&mut self.session, *request).await;
-                let begun = outcome.as_ref().is_ok_and(|response| response.started);
-                send(reply, outcome);
+                let (answer, record) = match start::begin(&mut self.session, *request).await {
+                    Ok(Begun { response, record }) => (Ok(response), record),
+                    Err(error) => (Err(error), None),
+                };
+                send(reply, answer);
                 // A run of before may have been decided on while this one asked.
-                if begun || self.missed_something() {
-                    self.drive(None).await;
+                if record.is_some() || self.missed_something() {
+                    self.drive(record, None).await;
                 }
             }
-            Input::Step { state, reply } => self.drive(Some((state, reply))).await,
+            Input::Step { state, reply } => self.drive(None, Some((state, reply))).await,
             Input::Abort(ask) => {
                 self.status.stop.ask(ask);
-                self.drive(None).await;
+                self.drive(None, None).await;
             }
-            Input::Resume => self.drive(None).await,
+            Input::Resume => self.drive(None, None).await,
         }
     }
 
-    /// Runs the session's steps until it rests. A parked session is looked at again when something came meanwhile.
-    async fn drive(&mut self, first: Option<(TurnState, oneshot::Sender<Result<StepReply>>)>) {
-        let mut first = first;
+    /// Runs the session's steps until it rests, from a record that was stored just now or from the stored one. A parked
+    /// session is looked at again when something came meanwhile.
+    async fn drive(
+        &mut self,
+        mut stored: Option<TurnRecord>,
+        mut first: Option<(TurnState, oneshot::Sender<Result<StepReply>>)>,
+    ) {
         loop {
             let (id, cx) = (self.session.id.clone(), self.session.cx.clone());
             let (status, inputs) = (&self.status, &mut self.inputs);
@@ -205,7 +213,8 @@ impl Actor {
                 }
             };
             let ending = || status.running.store(false, Ordering::SeqCst);
-            runner::run(&mut self.session, first.take(), begin, ending).await;
+            let (record, caller) = (stored.take(), first.take());
+            runner::run(&mut self.session, record, caller, begin, ending).await;
             if !self.missed_something() {
                 return;
             }

@@ -57,18 +57,18 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     batch::repair_call_ids(&mut message, record.turn_count);
     let stored = RawMessage::from(&AgentMessage::Assistant(message.clone()));
     let entry_id = record.entry_id("assistant");
-    let joining = session.append_joining_insisting(stored.clone(), entry_id).await?;
+    let mut outcome = Outcome::default();
+    session.join(&mut outcome, stored.clone(), entry_id).await?;
     record.last_assistant = Some(stored.clone());
     record.assistant_body_streamed = Some(body_streamed);
-    let mut events = vec![AgentEvent::MessageComplete {
+    outcome.before.push(AgentEvent::MessageComplete {
         message: stored,
         body_streamed: Some(body_streamed),
-    }];
-    events.extend(go_on(record, &message, session.cx.now_ms()));
-    Ok(Outcome {
-        message: Some(joining),
-        ..Outcome::of(events)
-    })
+    });
+    outcome
+        .before
+        .extend(go_on(record, &message, session.cx.now_ms()));
+    Ok(outcome)
 }
 
 /// What the transcript says before the model is asked.

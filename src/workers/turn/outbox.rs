@@ -1,7 +1,8 @@
 //! The one way out for a session's events and commits, in order (contract 01 §7, 02 §1.1).
 //!
 //! Streamed events are shown to subscribers at once and written behind, in batches, so that a slow store never slows the
-//! model. A commit carries the events of its transition in the same transaction; they are shown after it succeeded.
+//! model. A commit carries the events of its transition in the same transaction; they are shown after it succeeded. An
+//! engine that has no transactions gets them behind it, like the streamed ones: events never hold up a turn.
 
 use std::sync::Arc;
 
@@ -29,9 +30,22 @@ pub(super) struct Outbox {
     queue: mpsc::Sender<Item>,
 }
 
+/// Tells what became of a commit.
+#[derive(Debug)]
+pub(super) struct Stored(oneshot::Receiver<Result<()>>);
+
+impl Stored {
+    /// Waits for it.
+    pub(super) async fn outcome(self) -> Result<()> {
+        self.0.await.unwrap_or(Err(Error::Stopped))
+    }
+}
+
 #[derive(Debug)]
 enum Item {
     Event(AgentEvent),
+    /// Asks when all events before it are written.
+    Written(oneshot::Sender<()>),
     Commit {
         batch: Option<Batch>,
         writes: Vec<Write>,
@@ -62,14 +76,14 @@ impl Outbox {
         }
     }
 
-    /// Writes a transition with its events, after everything emitted before; answers when it is stored and shown. `batch`
-    /// hears of it before anybody is shown anything.
+    /// Writes a transition with its events, after everything emitted before; what is returned tells when it is stored and
+    /// shown. `batch` hears of it before anybody is shown anything.
     pub(super) async fn commit(
         &self,
         batch: Option<Batch>,
         writes: Vec<Write>,
         events: Vec<AgentEvent>,
-    ) -> Result<()> {
+    ) -> Stored {
         let (done, stored) = oneshot::channel();
         let item = Item::Commit {
             batch,
@@ -77,8 +91,17 @@ impl Outbox {
             events,
             done,
         };
-        self.queue.send(item).await.map_err(|_| Error::Stopped)?;
-        stored.await.unwrap_or(Err(Error::Stopped))
+        // When nobody takes it, nobody answers.
+        self.queue.send(item).await.ok();
+        Stored(stored)
+    }
+
+    /// Waits until every event emitted so far is written, or has failed to be.
+    pub(super) async fn written(&self) {
+        let (done, written) = oneshot::channel();
+        if self.queue.send(Item::Written(done)).await.is_ok() {
+            written.await.ok();
+        }
     }
 }
 
@@ -201,16 +224,61 @@ impl Task {
                 events,
                 done,
             } => {
-                settle(in_flight).await;
-                let outcome = self.commit(batch, writes, &events).await;
+                let outcome = if self.bus.transport().is_exclusive() {
+                    settle(in_flight).await;
+                    self.commit_whole(batch, writes, &events).await
+                } else {
+                    self.commit_apart(batch, writes, &events, in_flight).await
+                };
                 if done.send(outcome).is_err() {
                     tracing::debug!("nobody waits for the commit");
                 }
             }
+            Item::Written(done) => {
+                settle(in_flight).await;
+                let pending = std::mem::take(&mut self.pending);
+                if !pending.is_empty() {
+                    report(self.bus.transport().commit(pending).await);
+                }
+                done.send(()).ok();
+            }
         }
     }
 
-    async fn commit(
+    /// On an engine without transactions: the transition by itself, then its events behind it. What is on its way goes on
+    /// meanwhile.
+    async fn commit_apart(
+        &mut self,
+        batch: Option<Batch>,
+        writes: Vec<Write>,
+        events: &[AgentEvent],
+        in_flight: &mut InFlight,
+    ) -> Result<()> {
+        let mut commit = self.bus.transport().commit(writes);
+        let stored = loop {
+            let writing = OptionFuture::from(in_flight.as_mut());
+            tokio::select! {
+                biased;
+                Some(outcome) = writing => {
+                    *in_flight = None;
+                    report(outcome);
+                }
+                stored = &mut commit => break stored,
+            }
+        };
+        if let Some(batch) = batch {
+            batch.settle(stored.is_ok());
+        }
+        stored?;
+        let (items, event_writes) = self.numbering.number_all(events);
+        self.pending.extend(event_writes);
+        for item in &items {
+            self.bus.show_to_taps(item);
+        }
+        Ok(())
+    }
+
+    async fn commit_whole(
         &mut self,
         batch: Option<Batch>,
         writes: Vec<Write>,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join, join_all};
 use serde_json::Value;
 
 use super::record::TurnRecord;
@@ -24,28 +24,33 @@ const REGISTRY_MS: u64 = 5_000;
 /// Routes the request of a run.
 pub(super) async fn route_of(session: &Session, request: &RunRequest) -> Route {
     let name = request.provider.as_str();
+    let hosts = |provider: &str| session.cx.bus().hosts(&stream_of(provider));
     let mut known = Vec::new();
-    if routing::needs_lookup(name) {
-        let declared = session
-            .call::<provider::List>(Empty {}, REGISTRY_MS)
-            .await
-            .map(|list| list.providers);
-        for spelling in [name.to_owned(), name.to_lowercase()] {
-            let listed = declared
-                .as_ref()
-                .is_ok_and(|rows| rows.iter().any(|row| *row.id == *spelling));
-            if listed || has_stream(session, &spelling).await {
+    if routing::needs_lookup(name) && !hosts(name) {
+        let spellings = [name.to_owned(), name.to_lowercase()];
+        let (declared, on_the_bus) = join(
+            session.call::<provider::List>(Empty {}, REGISTRY_MS),
+            join_all(spellings.iter().map(|spelling| has_stream(session, spelling))),
+        )
+        .await;
+        let declared = declared.map(|list| list.providers).unwrap_or_default();
+        for (spelling, on_the_bus) in spellings.into_iter().zip(on_the_bus) {
+            if on_the_bus || declared.iter().any(|row| *row.id == *spelling) {
                 known.push(spelling);
             }
         }
     }
     routing::route(name, &request.model, |spelling| {
-        known.iter().any(|known| known == spelling)
+        hosts(spelling) || known.iter().any(|known| known == spelling)
     })
 }
 
+fn stream_of(provider: &str) -> String {
+    format!("provider::{provider}::stream")
+}
+
 async fn has_stream(session: &Session, provider: &str) -> bool {
-    let id = format!("provider::{provider}::stream");
+    let id = stream_of(provider);
     if session.cx.bus().hosts(&id) {
         return true;
     }

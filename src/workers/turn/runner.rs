@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::actor::Input;
 use super::backoff::Backoff;
 use super::record::TurnRecord;
-use super::session::{Outcome, Session};
+use super::session::{Outcome, Session, load};
 use super::step::StepReply;
 use super::stop::Answer;
 use super::{
@@ -27,10 +27,24 @@ const SAFETY_NET: Duration = Duration::from_secs(30);
 /// Who asked for a step, and with which state in mind.
 pub(super) type Caller = Option<(TurnState, oneshot::Sender<Result<StepReply>>)>;
 
-/// Runs steps from the stored record on until the session rests. `begin` is called once there is something to run,
-/// `ending` right before the record becomes terminal: from then on a new run may be asked for.
-pub(super) async fn run(session: &mut Session, mut caller: Caller, begin: impl FnOnce(), ending: impl Fn()) {
-    let Some(mut record) = enter(session, &mut caller).await else {
+/// Runs steps from the stored record on until the session rests; the record is read unless the session has just stored it.
+/// `begin` is called once there is something to run, `ending` right before the record becomes terminal: from then on a new
+/// run may be asked for.
+pub(super) async fn run(
+    session: &mut Session,
+    stored: Option<TurnRecord>,
+    mut caller: Caller,
+    begin: impl FnOnce(),
+    ending: impl Fn(),
+) {
+    let record = match stored {
+        Some(record) => {
+            session.repeats = false;
+            Some(record)
+        }
+        None => enter(session, &mut caller).await,
+    };
+    let Some(mut record) = record else {
         return;
     };
     session.stop.enter(record.run());
@@ -76,7 +90,7 @@ pub(super) async fn run(session: &mut Session, mut caller: Caller, begin: impl F
 /// Loads the record and takes the session; `None` when there is nothing to do, caller and those who asked for a stop having
 /// been told.
 async fn enter(session: &mut Session, caller: &mut Caller) -> Option<TurnRecord> {
-    let mut record = match session.load().await {
+    let mut record = match load(&session.cx, &session.id).await {
         Ok(Some(record)) => record,
         Ok(None) => {
             if let Some((state, _)) = caller {
@@ -196,13 +210,28 @@ async fn transition(
     if *record == previous {
         return Ok(());
     }
-    let outcome = if for_caller {
+    let mut outcome = if for_caller {
         outcome
     } else {
         steering_check::end_at_once(session, record, outcome).await
     };
+    let from = previous.state;
+    if let Some(under_way) = outcome.under_way.take()
+        && let Err(error) = under_way.await.unwrap_or(Err(Error::Stopped))
+    {
+        if cx.shutdown_token().is_cancelled() {
+            return Err(error);
+        }
+        session.published = Some(previous.view());
+        *record = previous;
+        outcome = fail(session, record, &error).await;
+    }
     if record.state.is_terminal() {
         ending();
+    }
+    // A prompt that is lost is built again, so the model need not wait for it.
+    if from == TurnState::Provisioning && record.state == TurnState::AssistantStreaming && !for_caller {
+        return session.save_behind(record, outcome).await;
     }
     save(session, record, outcome).await
 }
@@ -219,6 +248,7 @@ async fn save(session: &mut Session, record: &mut TurnRecord, mut outcome: Outco
             after: outcome.after.clone(),
             hold: None,
             message: message.clone(),
+            under_way: None,
         };
         match session.save(record, attempt).await {
             Err(error) if error.is_retryable() => pause.wait(error).await?,

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::DropGuard;
 
 use super::backoff::Backoff;
 use super::lease::Lease;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Stored};
 use super::record::{Emitter, RECORDS, TurnRecord};
 use super::request::{REQUESTS, RunRequest};
 use super::stop::Stop;
@@ -34,6 +34,30 @@ pub(super) struct Outcome {
     pub(super) hold: Option<Hold>,
     /// The message of the transition, to be stored with it.
     pub(super) message: Option<Joining>,
+    /// The message of the transition, which is being stored meanwhile and must be before it.
+    pub(super) under_way: Option<oneshot::Receiver<Result<()>>>,
+}
+
+/// A transition that was sent to the store and not waited for.
+struct Behind {
+    stored: Option<Stored>,
+    writes: Vec<Write>,
+    events: Vec<AgentEvent>,
+}
+
+impl Behind {
+    /// Waits for its outcome: whether it has to be written again.
+    async fn is_lost(&mut self) -> bool {
+        if let Some(stored) = self.stored.take() {
+            if let Err(error) = stored.outcome().await {
+                tracing::warn!(%error, "a transition is written with the next one");
+            } else {
+                self.writes.clear();
+                self.events.clear();
+            }
+        }
+        !self.writes.is_empty()
+    }
 }
 
 impl Outcome {
@@ -59,6 +83,8 @@ pub(super) struct Session {
     /// Looks for wishes of other processes while the lease is held.
     watch: Option<DropGuard>,
     request: Option<Arc<RunRequest>>,
+    /// What the next commit must make sure of.
+    behind: Option<Behind>,
     /// The view that others saw last.
     pub(super) published: Option<TurnStateView>,
     /// The step at hand may have been begun before, by an earlier life or by an attempt that failed.
@@ -78,15 +104,11 @@ impl Session {
             lease: None,
             watch: None,
             request: None,
+            behind: None,
             published: None,
             repeats: false,
             outside: Duration::ZERO,
         }
-    }
-
-    /// The stored record, if there is one.
-    pub(super) async fn load(&self) -> Result<Option<TurnRecord>> {
-        self.cx.scope(RECORDS).get(&self.id).await.map(TurnRecord::read)
     }
 
     /// Takes the session's lease, once; true when it was not held already.
@@ -94,26 +116,25 @@ impl Session {
     /// # Errors
     /// Another process holds it, or state does not answer.
     pub(super) async fn take_lease(&mut self) -> Result<bool> {
-        if self.lease.is_some() {
-            return Ok(false);
+        let newly = self.lease.is_none();
+        if self.claim().await? {
+            return Ok(newly);
         }
-        self.lease = Lease::acquire(self.cx.bus(), &self.id).await?;
-        match self.lease {
-            Some(_) => {
-                let is_ours_alone = self.cx.bus().transport().is_exclusive();
-                self.watch = (!is_ours_alone).then(|| abort::watch(self));
-                Ok(true)
-            }
-            None => Err(Error::Transient(format!(
-                "turn::function_awaiting_approval: session {} held by a concurrent step",
-                self.id
-            ))),
-        }
+        Err(Error::Transient(format!(
+            "turn::function_awaiting_approval: session {} held by a concurrent step",
+            self.id
+        )))
     }
 
-    /// Whether the session's lease is ours.
-    pub(super) fn has_lease(&self) -> bool {
-        self.lease.is_some()
+    /// Takes the session's lease, once; false when another process holds it. Our own of the run before is as good as a new
+    /// one.
+    pub(super) async fn claim(&mut self) -> Result<bool> {
+        if self.lease.is_none() {
+            self.lease = Lease::acquire(self.cx.bus(), &self.id).await?;
+            let others_write = !self.cx.bus().transport().is_exclusive();
+            self.watch = (self.lease.is_some() && others_write).then(|| abort::watch(self));
+        }
+        Ok(self.lease.is_some())
     }
 
     /// Gives the lease back when the actor ends.
@@ -140,6 +161,7 @@ impl Session {
             after,
             hold: _until_stored,
             message,
+            under_way: _,
         } = outcome;
         events.extend(self.view_change(record));
         events.extend(after);
@@ -170,6 +192,28 @@ impl Session {
         Ok(())
     }
 
+    /// Full save of a transition that the next step does not rest on: it is not waited for. The next commit comes behind
+    /// it, and repeats it when it failed.
+    pub(super) async fn save_behind(&mut self, record: &mut TurnRecord, outcome: Outcome) -> Result<()> {
+        let Outcome {
+            writes,
+            before: mut events,
+            after,
+            ..
+        } = outcome;
+        events.extend(self.view_change(record));
+        events.extend(after);
+        let commit = self.with_record(record, None, writes.clone())?;
+        let stored = self.outbox(record).commit(None, commit, events.clone()).await;
+        self.published = Some(record.view());
+        self.behind = Some(Behind {
+            stored: Some(stored),
+            writes,
+            events,
+        });
+        Ok(())
+    }
+
     /// Sends the run's last event and remembers that it was sent.
     pub(super) async fn end_run(&mut self, record: &mut TurnRecord) -> Result<()> {
         let end = AgentEvent::AgentEnd { messages: Vec::new() };
@@ -178,6 +222,7 @@ impl Session {
             return self.commit(record, None, Vec::new(), vec![end]).await;
         }
         self.emit(record, end).await;
+        self.outbox(record).written().await;
         self.commit(record, None, Vec::new(), Vec::new()).await
     }
 
@@ -235,11 +280,32 @@ impl Session {
         &mut self,
         record: &mut TurnRecord,
         batch: Option<Batch>,
-        extra: Vec<Write>,
-        events: Vec<AgentEvent>,
+        mut extra: Vec<Write>,
+        mut events: Vec<AgentEvent>,
     ) -> Result<()> {
+        if let Some(behind) = &mut self.behind
+            && behind.is_lost().await
+        {
+            extra.splice(..0, behind.writes.iter().cloned());
+            events.splice(..0, behind.events.iter().cloned());
+        }
+        let writes = self.with_record(record, batch.as_ref(), extra)?;
+        let stored = self.outbox(record).commit(batch, writes, events).await;
+        stored.outcome().await?;
+        self.behind = None;
+        Ok(())
+    }
+
+    /// What a commit writes: the record last, because it decides.
+    fn with_record(
+        &mut self,
+        record: &mut TurnRecord,
+        batch: Option<&Batch>,
+        extra: Vec<Write>,
+    ) -> Result<Vec<Write>> {
+        // Names the emitter in the record.
         self.outbox(record);
-        let mut writes = batch.as_ref().map(Batch::writes).unwrap_or_default();
+        let mut writes = batch.map(Batch::writes).unwrap_or_default();
         writes.extend(extra);
         writes.extend(self.lease.as_mut().and_then(Lease::take_unwritten));
         writes.push(Write::StateSet {
@@ -247,7 +313,7 @@ impl Session {
             key: self.id.to_string(),
             value: to_json(record)?.into(),
         });
-        self.outbox(record).commit(batch, writes, events).await
+        Ok(writes)
     }
 
     fn outbox(&mut self, record: &mut TurnRecord) -> &Outbox {
@@ -315,4 +381,9 @@ impl Session {
     pub(super) fn spent_outside(&mut self, since: Instant) {
         self.outside += since.elapsed();
     }
+}
+
+/// The stored record of a session, if there is one.
+pub(super) async fn load(cx: &Cx<Turns>, session: &SessionId) -> Result<Option<TurnRecord>> {
+    cx.scope(RECORDS).get(session).await.map(TurnRecord::read)
 }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::actor::Input;
-use super::lease::Lease;
 use super::record::TurnRecord;
 use super::request::RunRequest;
-use super::session::{Outcome, Session};
+use super::session::{Outcome, Session, load};
 use super::transcript::Joining;
 use super::{Turns, context, wake};
 use crate::bus::{Batch, CallContext, CallOptions, Cx, Function};
@@ -93,25 +92,32 @@ pub(super) fn busy(session_id: SessionId) -> StartResponse {
     }
 }
 
-/// Accepts a run, or says that the session is busy. Accepted means stored.
-pub(super) async fn begin(session: &mut Session, request: StartRequest) -> Result<StartResponse> {
-    let previous = session.load().await?;
-    if let Some(record) = &previous
-        && !record.state.is_terminal()
-        && !is_abandoned(session, record).await?
-    {
-        return Ok(busy(request.session_id));
-    }
-    // Our own lease of the run before is as good as a new one.
-    if !session.has_lease() && Lease::is_held(session.cx.bus(), &session.id).await? {
-        return Ok(busy(request.session_id));
-    }
-    session.take_lease().await?;
-    trace_message(session, &request);
+/// What became of a `run::start`.
+pub(super) struct Begun {
+    pub(super) response: StartResponse,
+    /// The record of the run, when there is one.
+    pub(super) record: Option<TurnRecord>,
+}
 
+/// Accepts a run, or says that the session is busy. Accepted means stored.
+pub(super) async fn begin(session: &mut Session, request: StartRequest) -> Result<Begun> {
     // A single message is stored with the record; several are stored before it, one after the other.
     let batch = (request.messages.len() == 1).then(Batch::default);
-    ensure(session, batch.clone()).await?;
+    let looked_up = look_up(session, batch.as_ref()).await;
+    let Ok(Some(previous)) = looked_up else {
+        if let Some(batch) = batch {
+            batch.settle(false);
+        }
+        let response = looked_up.map(|_| busy(request.session_id))?;
+        return Ok(Begun {
+            response,
+            record: None,
+        });
+    };
+    trace_message(session, &request);
+    if batch.is_none() {
+        ensure(&session.cx, &session.id, None).await?;
+    }
     let run_request = session.set_request(RunRequest::from_start(&request))?;
     let message = append_new(session, &request, batch).await?;
 
@@ -130,19 +136,41 @@ pub(super) async fn begin(session: &mut Session, request: StartRequest) -> Resul
     session.published = previous.as_ref().map(TurnRecord::view);
     session.save(&mut record, outcome).await?;
     wake::hand_over(session, record.state);
-    Ok(StartResponse {
-        session_id: request.session_id,
-        started: true,
-        reason: None,
-        extra: serde_json::Map::new(),
+    Ok(Begun {
+        response: StartResponse {
+            session_id: request.session_id,
+            started: true,
+            reason: None,
+            extra: serde_json::Map::new(),
+        },
+        record: Some(record),
     })
 }
 
-/// A run that nobody works on any more: not parked, untouched for long, its lease lapsed.
-async fn is_abandoned(session: &Session, record: &TurnRecord) -> Result<bool> {
+/// Everything that must be known first, asked for at once, while the lease is taken: the record of the run before, if there
+/// was one. `None` when the session is busy. With a batch the session is made as well, which stores nothing yet.
+async fn look_up(session: &mut Session, batch: Option<&Batch>) -> Result<Option<Option<TurnRecord>>> {
+    let (cx, id) = (session.cx.clone(), session.id.clone());
+    let made = async {
+        match batch {
+            Some(batch) => ensure(&cx, &id, Some(batch.clone())).await,
+            None => Ok(()),
+        }
+    };
+    let (previous, free, made) = futures::join!(load(&cx, &id), session.claim(), made);
+    let previous = previous?;
+    if !free? || previous.as_ref().is_some_and(|record| is_open(&cx, record)) {
+        return Ok(None);
+    }
+    made?;
+    Ok(Some(previous))
+}
+
+/// A run that is not over. One that is not parked and was not touched for long counts as abandoned: its lease was free.
+fn is_open(cx: &Cx<Turns>, record: &TurnRecord) -> bool {
     let parked = record.state == TurnState::FunctionAwaitingApproval;
-    let untouched = session.cx.now_ms().saturating_sub(record.updated_at_ms) > STALE_MS;
-    Ok(!parked && untouched && !Lease::is_held(session.cx.bus(), &session.id).await?)
+    let untouched = cx.now_ms().saturating_sub(record.updated_at_ms) > STALE_MS;
+    !record.state.is_terminal() && (parked || !untouched)
 }
 
 /// Traces of the run are grouped under the client's message.
@@ -155,9 +183,9 @@ fn trace_message(session: &mut Session, request: &StartRequest) {
     });
 }
 
-async fn ensure(session: &Session, batch: Option<Batch>) -> Result<()> {
+async fn ensure(cx: &Cx<Turns>, session_id: &SessionId, batch: Option<Batch>) -> Result<()> {
     let request = EnsureRequest {
-        session_id: session.id.clone(),
+        session_id: session_id.clone(),
         display_name: None,
         cwd: None,
     };
@@ -165,7 +193,7 @@ async fn ensure(session: &Session, batch: Option<Batch>) -> Result<()> {
         batch,
         ..CallOptions::timeout_ms(ENSURE_MS)
     };
-    session.cx.call_with::<Ensure>(request, options).await.map(|_| ())
+    cx.call_with::<Ensure>(request, options).await.map(|_| ())
 }
 
 /// Appends what is not yet on the active path; the last message always is new.

@@ -1,5 +1,6 @@
 //! `turn::steering_check`: look at the inboxes, then go on or end the run (contract 02 §7).
 
+use futures::future::join_all;
 use serde_json::{Map, Value, json};
 
 use super::Turns;
@@ -41,17 +42,13 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     } else {
         Taken::default()
     };
-    let mut waiting = first_waiting(session).await;
+    // Pushes are held back from the look at the inboxes on: a message either joins this run or is there for the next one,
+    // and none comes between a look and the drain after it.
+    let hold = hold_pushes(session).await;
+    let waiting = first_waiting(session).await;
     let nothing_else = record.function_results.is_empty() && taken.messages.is_empty();
-    // Pushes are held back from the decisive look at the inboxes on: a message either joins this run or is there for the
-    // next one, and none comes between a look and the drain after it.
-    let mut hold = None;
-    if waiting.is_some() || nothing_else {
-        hold = Some(hold_pushes(session).await);
-        waiting = first_waiting(session).await;
-        if waiting.is_none() && nothing_else {
-            return Ok(end(record, hold, session.cx.now_ms()));
-        }
+    if waiting.is_none() && nothing_else {
+        return Ok(end(record, hold, session.cx.now_ms()));
     }
     if is_at_cap(record) {
         return out_of_turns(session, record).await;
@@ -70,13 +67,13 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     Ok(Outcome::of(events))
 }
 
-/// Where the engine takes a commit whole or not at all: when a model's answer leads here and nothing waits, the run ends
-/// with the same commit that stores the answer. Else the outcome stays as it is, and this step comes next.
+/// When a model's answer leads here and nothing waits, the run ends with the same commit that stores the answer. Else the
+/// outcome stays as it is, and this step comes next.
 pub(super) async fn end_at_once(session: &mut Session, record: &mut TurnRecord, outcome: Outcome) -> Outcome {
     let is_next = record.state == TurnState::SteeringCheck && record.function_results.is_empty();
     // A queue that gets every hand-over gets this one too.
     let hands_over = session.cx.config().turn.wake_queue.is_some();
-    if !is_next || hands_over || !session.cx.bus().transport().is_exclusive() {
+    if !is_next || hands_over {
         return outcome;
     }
     let hold = hold_pushes(session).await;
@@ -86,7 +83,7 @@ pub(super) async fn end_at_once(session: &mut Session, record: &mut TurnRecord, 
     session.cx.state().meters.transition(record.state);
     let mut joined = outcome;
     session.pass_through(record, &mut joined);
-    let end = end(record, Some(hold), session.cx.now_ms());
+    let end = end(record, hold, session.cx.now_ms());
     joined.before.extend(end.before);
     joined.hold = end.hold;
     joined
@@ -94,13 +91,9 @@ pub(super) async fn end_at_once(session: &mut Session, record: &mut TurnRecord, 
 
 /// The first inbox that has items. One that cannot be read counts as empty; its items stay where they are.
 async fn first_waiting(session: &Session) -> Option<(&'static str, Vec<Value>)> {
-    for name in INBOXES {
-        let items = ask(session, InboxPeek::ID, name).await;
-        if !items.is_empty() {
-            return Some((name, items));
-        }
-    }
-    None
+    let looks = INBOXES.map(async |name| (name, ask(session, InboxPeek::ID, name).await));
+    let inboxes = join_all(looks).await;
+    inboxes.into_iter().find(|(_, items)| !items.is_empty())
 }
 
 async fn ask(session: &Session, function: &str, name: &str) -> Vec<Value> {
@@ -220,11 +213,11 @@ fn is_at_cap(record: &TurnRecord) -> bool {
 }
 
 /// Nothing is left to do.
-fn end(record: &mut TurnRecord, hold: Option<Hold>, now: i64) -> Outcome {
+fn end(record: &mut TurnRecord, hold: Hold, now: i64) -> Outcome {
     let events = runner::turn_end(record, Vec::new(), now).into_iter().collect();
     runner::finish(record, now);
     Outcome {
-        hold,
+        hold: Some(hold),
         ..Outcome::of(events)
     }
 }

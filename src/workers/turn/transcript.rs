@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use super::backoff::Backoff;
-use super::context;
-use super::session::Session;
-use crate::bus::{Batch, CallOptions};
+use super::session::{Outcome, Session};
+use super::{Turns, context};
+use crate::bus::{Batch, CallOptions, Cx};
 use crate::error::Result;
-use crate::model::RawMessage;
 use crate::model::api::session::{
     Append, AppendRequest, Compactions, CompactionsResponse, Messages, MessagesRequest, MessagesResponse,
     SessionRef,
 };
+use crate::model::{RawMessage, SessionId};
 
 /// Timeouts of contract 02 §11.
 const WRITE_TRANSCRIPT_MS: u64 = 10_000;
@@ -76,6 +78,28 @@ impl Session {
         })
     }
 
+    /// Puts a message into an outcome: to be stored with the record where the engine takes both or neither. Elsewhere it
+    /// must be there first, and begins its way now.
+    pub(super) async fn join(
+        &self,
+        outcome: &mut Outcome,
+        message: RawMessage,
+        entry_id: String,
+    ) -> Result<()> {
+        if self.cx.bus().transport().is_exclusive() {
+            outcome.message = Some(self.append_joining_insisting(message, entry_id).await?);
+            return Ok(());
+        }
+        let (stored, under_way) = oneshot::channel();
+        outcome.under_way = Some(under_way);
+        let append = append_insisting(self.cx.clone(), self.id.clone(), message, entry_id);
+        self.cx.spawn(async move {
+            // Nobody listens when the process is stopping.
+            stored.send(append.await).ok();
+        });
+        Ok(())
+    }
+
     /// As [`append_joining`](Self::append_joining), repeated while the store is away: the message cost a model call.
     pub(super) async fn append_joining_insisting(
         &self,
@@ -111,32 +135,47 @@ impl Session {
         entry_id: Option<String>,
         options: CallOptions,
     ) -> Result<()> {
-        let request = AppendRequest {
-            session_id: self.id.clone(),
-            message,
-            parent_id: None,
-            entry_id: entry_id.map(Into::into),
-        };
-        self.cx
-            .call_with::<Append>(
-                request,
-                CallOptions {
-                    timeout: Some(Duration::from_millis(WRITE_TRANSCRIPT_MS)),
-                    ..options
-                },
-            )
-            .await
-            .map(|_| ())
+        append(&self.cx, &self.id, message, entry_id, options).await
     }
 
     /// As [`append`](Self::append), repeated while the store is away: the message cost a model call.
     pub(super) async fn append_insisting(&self, message: RawMessage, entry_id: String) -> Result<()> {
-        let mut pause = Backoff::of(&self.cx);
-        loop {
-            match self.append(message.clone(), Some(entry_id.clone())).await {
-                Err(error) if error.is_retryable() => pause.wait(error).await?,
-                outcome => return outcome,
-            }
+        append_insisting(self.cx.clone(), self.id.clone(), message, entry_id).await
+    }
+}
+
+async fn append(
+    cx: &Cx<Turns>,
+    session_id: &SessionId,
+    message: RawMessage,
+    entry_id: Option<String>,
+    options: CallOptions,
+) -> Result<()> {
+    let request = AppendRequest {
+        session_id: session_id.clone(),
+        message,
+        parent_id: None,
+        entry_id: entry_id.map(Into::into),
+    };
+    let options = CallOptions {
+        timeout: Some(Duration::from_millis(WRITE_TRANSCRIPT_MS)),
+        ..options
+    };
+    cx.call_with::<Append>(request, options).await.map(|_| ())
+}
+
+async fn append_insisting(
+    cx: Cx<Turns>,
+    session_id: SessionId,
+    message: RawMessage,
+    entry_id: String,
+) -> Result<()> {
+    let mut pause = Backoff::of(&cx);
+    loop {
+        let (message, entry_id) = (message.clone(), Some(entry_id.clone()));
+        match append(&cx, &session_id, message, entry_id, CallOptions::default()).await {
+            Err(error) if error.is_retryable() => pause.wait(error).await?,
+            outcome => return outcome,
         }
     }
 }

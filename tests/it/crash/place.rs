@@ -135,11 +135,21 @@ impl Place {
 
     /// Leaves what a process leaves that dies right before the first operation of which `fatal` says so.
     pub(super) async fn die(&self, says: &str, before: impl FnMut(&Op<'_>) -> bool + Send + 'static) {
+        self.die_with(says, |_| {}, before).await;
+    }
+
+    async fn die_with(
+        &self,
+        says: &str,
+        change: impl FnOnce(&mut TestOptions),
+        before: impl FnMut(&Op<'_>) -> bool + Send + 'static,
+    ) {
         let (spy, dead) = dying(before);
         let t = self
             .open_with(|options| {
                 options.wrap = spy.wrap();
                 options.config.turn.step_retries = 0;
+                change(options);
             })
             .await;
         let request = json!({ "session_id": SESSION, "provider": "openai", "model": "gpt-5", "messages": [user(says)] });
@@ -176,10 +186,11 @@ impl Place {
 
     /// The store of a run that was accepted and has done nothing yet.
     pub(super) async fn accept(&self, says: &str) {
-        self.die(says, |op| {
-            saves(op, |record| record["state"] == "assistant_streaming")
-        })
-        .await;
+        // The model is asked while that record is on its way to the store: here there is nobody to ask it.
+        let nobody =
+            |options: &mut TestOptions| options.workers.retain(|worker| worker.name != "provider-openai");
+        let before = |op: &Op<'_>| saves(op, |record| record["state"] == "assistant_streaming");
+        self.die_with(says, nobody, before).await;
         assert_eq!(self.record()["state"], "provisioning");
     }
 

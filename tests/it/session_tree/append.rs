@@ -8,8 +8,24 @@ use serde_json::{Value, json};
 
 use super::{UNUSED, list};
 use crate::session_rig::{Rig, T0, a, together, u};
+use crate::support::three_ways;
 
-#[tokio::test]
+three_ways! {
+    c06_case_01_create,
+    c06_case_01_create_takes_any_input,
+    c06_case_02_ensure_twice,
+    c06_case_02_of_many_first_calls_one_wins,
+    c06_case_03_ensure_needs_an_id,
+    c06_case_04_append_chains_to_the_tip,
+    c06_case_04_messages_are_stored_unchanged,
+    c06_case_05_append_names_what_is_missing,
+    c06_case_29_concurrent_appends on 4 threads,
+    c06_case_30_a_malformed_message_is_refused,
+    c06_case_31_append_makes_the_session,
+    an_append_with_an_id_is_repeat_safe,
+    a_parent_that_does_not_exist_is_refused,
+}
+
 async fn c06_case_01_create() {
     let rig = Rig::start().await;
     let session = rig.session().await;
@@ -20,7 +36,6 @@ async fn c06_case_01_create() {
     );
 }
 
-#[tokio::test]
 async fn c06_case_01_create_takes_any_input() {
     let rig = Rig::start().await;
     for payload in [
@@ -35,7 +50,6 @@ async fn c06_case_01_create_takes_any_input() {
     }
 }
 
-#[tokio::test]
 async fn c06_case_02_ensure_twice() {
     let rig = Rig::start().await;
     let first = json!({"session_id": "abc", "display_name": "N", "cwd": "/w"});
@@ -59,7 +73,6 @@ async fn c06_case_02_ensure_twice() {
     assert_eq!(later.meta("abc").await, expected);
 }
 
-#[tokio::test]
 async fn c06_case_02_of_many_first_calls_one_wins() {
     let rig = Rig::start().await;
     rig.clear();
@@ -73,7 +86,6 @@ async fn c06_case_02_of_many_first_calls_one_wins() {
     assert_eq!(rig.writes(), ["commit"]);
 }
 
-#[tokio::test]
 async fn c06_case_03_ensure_needs_an_id() {
     let rig = Rig::start().await;
     for payload in [json!({}), json!({"session_id": ""}), json!(["abc"]), Value::Null] {
@@ -83,7 +95,6 @@ async fn c06_case_03_ensure_needs_an_id() {
     assert_eq!(list(&rig, json!({})).await, json!({"sessions": [], "total": 0}));
 }
 
-#[tokio::test]
 async fn c06_case_04_append_chains_to_the_tip() {
     let rig = Rig::start().await;
     let session = rig.session().await;
@@ -108,7 +119,6 @@ async fn c06_case_04_append_chains_to_the_tip() {
     );
 }
 
-#[tokio::test]
 async fn c06_case_04_messages_are_stored_unchanged() {
     let rig = Rig::start().await;
     let session = rig.session().await;
@@ -126,7 +136,6 @@ async fn c06_case_04_messages_are_stored_unchanged() {
     );
 }
 
-#[tokio::test]
 async fn c06_case_05_append_names_what_is_missing() {
     let rig = Rig::start().await;
     let session = rig.session().await;
@@ -142,7 +151,6 @@ async fn c06_case_05_append_names_what_is_missing() {
     assert_eq!(rig.asked(), []);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn c06_case_29_concurrent_appends() {
     let rig = Rig::start().await;
     let session = rig.session().await;
@@ -179,7 +187,6 @@ async fn c06_case_29_concurrent_appends() {
     }
 }
 
-#[tokio::test]
 async fn c06_case_30_a_malformed_message_is_refused() {
     let rig = Rig::start().await;
     let session = rig.session().await;
@@ -195,7 +202,6 @@ async fn c06_case_30_a_malformed_message_is_refused() {
     assert_eq!(list(&rig, json!({})).await["total"], json!(1));
 }
 
-#[tokio::test]
 async fn c06_case_31_append_makes_the_session() {
     let rig = Rig::start().await;
     rig.append("ghost", u("boo"), None).await;
@@ -211,7 +217,6 @@ async fn c06_case_31_append_makes_the_session() {
     );
 }
 
-#[tokio::test]
 async fn an_append_with_an_id_is_repeat_safe() {
     let rig = Rig::start().await;
     let request = json!({"session_id": "s", "message": u("once"), "entry_id": "run-1/0"});
@@ -241,7 +246,6 @@ async fn an_append_with_an_id_is_repeat_safe() {
     }
 }
 
-#[tokio::test]
 async fn a_parent_that_does_not_exist_is_refused() {
     let rig = Rig::start().await;
     let session = rig.session().await;

@@ -7,8 +7,18 @@ use serde_json::{Value, json};
 
 use super::{entry, ids, list};
 use crate::session_rig::{Rig, T0, a, r, u};
+use crate::support::three_ways;
 
-#[tokio::test]
+three_ways! {
+    c06_case_25_list_pages,
+    c06_case_25_newest_first_within_one_millisecond,
+    c06_case_25_equal_times_never_overlap_pages,
+    c06_case_26_append_brings_a_session_to_the_front,
+    c06_case_27_a_result_has_no_summary,
+    a_cold_list_counts_only_the_sessions_of_its_page_that_do_not_say,
+    a_session_whose_entries_cannot_be_read_is_listed,
+}
+
 async fn c06_case_25_list_pages() {
     let rig = Rig::start().await;
     let mut sessions = Vec::new();
@@ -42,7 +52,6 @@ async fn c06_case_25_list_pages() {
     }
 }
 
-#[tokio::test]
 async fn c06_case_25_newest_first_within_one_millisecond() {
     let rig = Rig::start().await;
     let mut sessions = Vec::new();
@@ -53,7 +62,6 @@ async fn c06_case_25_newest_first_within_one_millisecond() {
     assert_eq!(ids(&list(&rig, json!({})).await), sessions);
 }
 
-#[tokio::test]
 async fn c06_case_25_equal_times_never_overlap_pages() {
     let rig = Rig::start().await;
     for n in 0..7 {
@@ -70,7 +78,6 @@ async fn c06_case_25_equal_times_never_overlap_pages() {
     assert_eq!(seen, ["s6", "s5", "s4", "s3", "s2", "s1", "s0"]);
 }
 
-#[tokio::test]
 async fn c06_case_26_append_brings_a_session_to_the_front() {
     let rig = Rig::start().await;
     let oldest = rig.session().await;
@@ -89,7 +96,6 @@ async fn c06_case_26_append_brings_a_session_to_the_front() {
     }
 }
 
-#[tokio::test]
 async fn c06_case_27_a_result_has_no_summary() {
     let rig = Rig::start().await;
     let session = rig.session().await;
@@ -104,7 +110,6 @@ async fn c06_case_27_a_result_has_no_summary() {
     }
 }
 
-#[tokio::test]
 async fn a_cold_list_counts_only_the_sessions_of_its_page_that_do_not_say() {
     let rig = Rig::start().await;
     for n in 0..3 {
@@ -129,7 +134,6 @@ async fn a_cold_list_counts_only_the_sessions_of_its_page_that_do_not_say() {
     assert_eq!(cold.counts(), HashMap::from([("state::list".to_owned(), 2)]));
 }
 
-#[tokio::test]
 async fn a_session_whose_entries_cannot_be_read_is_listed() {
     let rig = Rig::start().await;
     let session = rig.session().await;

@@ -6,13 +6,22 @@ use serde_json::{Value, json};
 
 use super::{UNUSED, entry, list};
 use crate::session_rig::{Rig, T0, a, u};
+use crate::support::three_ways;
+
+three_ways! {
+    c06_case_06_an_unknown_session_is_empty,
+    c06_case_07_branches,
+    c06_case_16_compactions,
+    c06_case_17_compactions_come_in_time_order_from_all_branches,
+    c06_case_38_rows_written_by_hand_follow_their_chain,
+    metadata_of_an_entry_is_shown,
+}
 
 fn compaction(id: &str, parent: Option<&str>, timestamp: i64) -> Value {
     json!({"type": "compaction", "id": id, "parent_id": parent, "timestamp": timestamp, "summary": "s",
            "tokens_before": 12345, "tail_start_id": null, "details": {"read_files": ["a.rs"]}})
 }
 
-#[tokio::test]
 async fn c06_case_06_an_unknown_session_is_empty() {
     let rig = Rig::start().await;
     let request = json!({ "session_id": "ghost" });
@@ -28,7 +37,6 @@ async fn c06_case_06_an_unknown_session_is_empty() {
     assert_eq!(rig.writes(), UNUSED);
 }
 
-#[tokio::test]
 async fn c06_case_07_branches() {
     let rig = Rig::start().await;
     let session = rig.session().await;
@@ -51,7 +59,6 @@ async fn c06_case_07_branches() {
     }
 }
 
-#[tokio::test]
 async fn c06_case_16_compactions() {
     let rig = Rig::start().await;
     let session = rig.session().await;
@@ -82,7 +89,6 @@ async fn c06_case_16_compactions() {
     assert_eq!(serde_json::to_value(typed).unwrap(), reply);
 }
 
-#[tokio::test]
 async fn c06_case_17_compactions_come_in_time_order_from_all_branches() {
     let rig = Rig::start().await;
     let session = rig.session().await;
@@ -122,7 +128,6 @@ async fn c06_case_17_compactions_come_in_time_order_from_all_branches() {
     );
 }
 
-#[tokio::test]
 async fn c06_case_38_rows_written_by_hand_follow_their_chain() {
     let rig = Rig::start().await;
     for row in [
@@ -164,7 +169,6 @@ async fn messages_are_shared_not_copied() {
     ));
 }
 
-#[tokio::test]
 async fn metadata_of_an_entry_is_shown() {
     let rig = Rig::start().await;
     let mut row = entry("e", None, 1);

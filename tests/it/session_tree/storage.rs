@@ -6,8 +6,13 @@ use serde_json::json;
 
 use super::{UNUSED, entry, ids, list};
 use crate::session_rig::{LATE, Rig, T0, u};
+use crate::support::three_ways;
 
-#[tokio::test]
+three_ways! {
+    s8_a_bad_record_spoils_only_itself,
+    a_row_that_cannot_be_read_is_left_alone,
+}
+
 async fn s8_a_bad_record_spoils_only_itself() {
     let rig = Rig::start().await;
     for row in [
@@ -42,7 +47,6 @@ async fn s8_a_bad_record_spoils_only_itself() {
     );
 }
 
-#[tokio::test]
 async fn a_row_that_cannot_be_read_is_left_alone() {
     let rig = Rig::start().await;
     let request = json!({"scope": "session_tree_meta", "key": "s", "value": "precious"});

@@ -1,4 +1,5 @@
-//! The whole program without its process: all workers on an embedded engine in memory or in a directory.
+//! The whole program without its process: all workers on an embedded engine in memory or in a directory, or connected to
+//! one. The test calls and serves the way it goes.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,23 +11,28 @@ use arc_swap::ArcSwap;
 use harness::bus::embedded::listener::ListenOptions;
 use harness::bus::embedded::store::Durability;
 use harness::bus::embedded::{Embedded, EmbeddedOptions};
-use harness::bus::{Bus, CallContext, CallOptions, FunctionDef, Ports, Transport, WorkerDef};
+use harness::bus::iii::{Iii, IiiOptions};
+use harness::bus::{Bus, CallContext, CallOptions, Frame, FunctionDef, Ports, Transport, WorkerDef};
 use harness::clock::{Clock, SystemClock};
 use harness::config::{Config, MapEnv};
-use harness::error::Result;
+use harness::error::{Error, Result};
 use harness::ids::RandomIds;
+use harness::model::api::provider::ChannelRef;
 use harness::telemetry::Metrics;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use super::engine::within;
+use super::outsider::{CALLER_MEMBER, Outsider, Writers};
+use super::way::Way;
 
 /// Nothing here takes longer on a machine that works.
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// How a [`TestBus`] differs from the usual one.
 pub(crate) struct TestOptions {
+    pub(crate) way: Way,
     pub(crate) config: Config,
     pub(crate) env: HashMap<String, String>,
     /// Text of the permission file; without one everything needs approval.
@@ -35,7 +41,7 @@ pub(crate) struct TestOptions {
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) workers: Vec<WorkerDef>,
-    /// Stands between the bus and the engine, to fail or to count.
+    /// Stands between the bus of the workers and the engine, to fail or to count.
     pub(crate) wrap: Wrap,
 }
 
@@ -47,6 +53,7 @@ impl Default for TestOptions {
         let mut config = Config::default();
         config.turn.step_backoff_ms = 1;
         Self {
+            way: Way::here(),
             config,
             env: HashMap::new(),
             rules: None,
@@ -58,10 +65,14 @@ impl Default for TestOptions {
     }
 }
 
-/// All workers on one bus.
+/// All workers on one bus, and the place of the test.
 pub(crate) struct TestBus {
     bus: Bus,
     embedded: Arc<Embedded>,
+    /// The engine's own bus, where the workers have another one.
+    engine: Option<Bus>,
+    /// Where the test is, when not in the program.
+    outsider: Option<Outsider>,
     metrics: Metrics,
     config: Arc<ArcSwap<Config>>,
     /// Holds the permission file.
@@ -72,17 +83,12 @@ impl TestBus {
     pub(crate) async fn with(options: TestOptions) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = options.config;
-        config.permissions_path = dir.path().join("iii-permissions.yaml");
+        if config.permissions_path == Config::default().permissions_path {
+            config.permissions_path = dir.path().join("iii-permissions.yaml");
+        }
         if let Some(rules) = options.rules {
             std::fs::write(&config.permissions_path, rules).unwrap();
         }
-        let embedded = Embedded::open(EmbeddedOptions {
-            data_dir: options.data_dir,
-            durability: Durability::Normal,
-            ..EmbeddedOptions::default()
-        })
-        .unwrap();
-        let transport: Arc<dyn Transport> = Arc::<Embedded>::clone(&embedded);
         let config = Arc::new(ArcSwap::from_pointee(config));
         let metrics = Metrics::new();
         let ports = Ports {
@@ -92,25 +98,61 @@ impl TestBus {
             config: Arc::clone(&config),
             metrics: metrics.clone(),
         };
+        let is_apart = options.way == Way::Connect;
+        let embedded = Embedded::open(EmbeddedOptions {
+            data_dir: options.data_dir,
+            durability: Durability::Normal,
+            worker_name: if is_apart { "engine" } else { "harness" }.to_owned(),
+            ..EmbeddedOptions::default()
+        })
+        .unwrap();
+        let mut transport: Arc<dyn Transport> = Arc::<Embedded>::clone(&embedded);
+        let mut engine = None;
+        let mut address = None;
+        if is_apart {
+            let bus = Bus::new(alone(&ports), transport);
+            bus.host(Vec::new()).await.unwrap();
+            let at = listen(&embedded).await;
+            transport = Iii::new(IiiOptions {
+                url: format!("ws://{at}"),
+                ..IiiOptions::default()
+            });
+            engine = Some(bus);
+            address = Some(at);
+        }
         let bus = Bus::new(ports, (options.wrap)(transport));
         assert_eq!(bus.host(options.workers).await.unwrap(), Vec::<String>::new());
+        if options.way == Way::Listener {
+            address = Some(listen(&embedded).await);
+        }
+        let outsider = match address {
+            Some(address) => Some(Outsider::join(address).await),
+            None => None,
+        };
         Self {
             bus,
             embedded,
+            engine,
+            outsider,
             metrics,
             config,
             _dir: dir,
         }
     }
 
+    /// The engine, for a look at it or another life of the workers on it.
+    pub(crate) fn engine(&self) -> Arc<Embedded> {
+        Arc::clone(&self.embedded)
+    }
+
+    /// The bus of the workers.
     pub(crate) fn bus(&self) -> &Bus {
         &self.bus
     }
 
     /// Lets outside workers connect, on any free port.
     pub(crate) async fn listen(&self) -> SocketAddr {
-        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        self.embedded.listen(socket, ListenOptions::default()).unwrap()
+        listen(&self.embedded).await
     }
 
     /// Changes the settings, as a reload does.
@@ -120,10 +162,16 @@ impl TestBus {
         self.config.store(Arc::new(config));
     }
 
+    /// Calls a function. An error is what a caller outside sees of it: its code and its text.
     pub(crate) async fn call(&self, id: &str, payload: Value) -> Result<Value> {
-        self.bus
-            .invoke(&CallContext::default(), id, payload, CallOptions::default())
+        if let Some(outsider) = &self.outsider {
+            return outsider.call(id, payload).await;
+        }
+        let context = CallContext::default();
+        let outcome = self.bus.invoke(&context, id, payload, CallOptions::default());
+        outcome
             .await
+            .map_err(|error| Error::coded(error.wire_code(), error.to_string()))
     }
 
     /// The answer of a call that must succeed.
@@ -147,20 +195,76 @@ impl TestBus {
     where
         R: Future<Output = Result<Value>> + Send + 'static,
     {
-        self.bus
-            .register(FunctionDef::ad_hoc(id, move |payload, _| handler(payload)))
-            .unwrap();
+        self.serve_with_metadata(id, move |payload, _| handler(payload));
     }
 
-    /// Registers a function that answers always the same and remembers what it was called with.
-    pub(crate) fn record(&self, id: &str, answer: Value) -> Recorded {
+    /// Registers a function that is not ours and gets what travels beside the payload.
+    pub(crate) fn serve_with_metadata<R>(
+        &self,
+        id: &str,
+        handler: impl Fn(Value, Option<Value>) -> R + Send + Sync + 'static,
+    ) where
+        R: Future<Output = Result<Value>> + Send + 'static,
+    {
+        if let Some(outsider) = &self.outsider {
+            return outsider.serve(id, handler);
+        }
+        let function = FunctionDef::ad_hoc(id, move |payload, context: CallContext| {
+            handler(payload, context.metadata.as_deref().cloned())
+        });
+        self.bus.register(function).unwrap();
+    }
+
+    /// A channel of the engine: the references of its writing and its reading end.
+    pub(crate) async fn channel(&self) -> (Value, Value) {
+        let mut pair = self.ok("engine::channels::create", json!({})).await;
+        (pair["writer"].take(), pair["reader"].take())
+    }
+
+    /// Reads a channel to its end, or until no more is wanted.
+    pub(crate) async fn read_channel(&self, channel: &Value, mut wants_more: impl FnMut(&str) -> bool) {
+        if let Some(outsider) = &self.outsider {
+            return outsider.read_channel(channel, wants_more).await;
+        }
+        let channel: ChannelRef = serde_json::from_value(channel.clone()).unwrap();
+        let mut reader = self.bus.open_reader(&channel).await.unwrap();
+        while let Some(frame) = reader.next().await {
+            let Frame::Text(text) = frame else {
+                panic!("{frame:?}")
+            };
+            if !wants_more(&text) {
+                return;
+            }
+        }
+    }
+
+    /// How a function that [`serve`](Self::serve) registered opens the writing end of a channel.
+    pub(crate) fn writers(&self) -> Writers {
+        match &self.outsider {
+            Some(outsider) => outsider.writers(),
+            None => Writers::Inside(self.bus.downgrade()),
+        }
+    }
+
+    /// Registers a function that remembers what it was called with.
+    pub(crate) fn record_with(
+        &self,
+        id: &str,
+        answer: impl Fn(&Value) -> Result<Value> + Send + Sync + 'static,
+    ) -> Recorded {
         let calls = Recorded::default();
         let seen = calls.clone();
         self.serve(id, move |payload| {
+            let outcome = answer(&payload);
             seen.0.lock().unwrap().push(payload);
-            std::future::ready(Ok(answer.clone()))
+            std::future::ready(outcome)
         });
         calls
+    }
+
+    /// The same, and it answers always the same.
+    pub(crate) fn record(&self, id: &str, answer: Value) -> Recorded {
+        self.record_with(id, move |_| Ok(answer.clone()))
     }
 
     pub(crate) async fn state(&self, scope: &str, key: &str) -> Value {
@@ -235,10 +339,53 @@ impl TestBus {
             .sum()
     }
 
+    /// Everything in state and in streams, as one text.
+    pub(crate) async fn stored(&self) -> String {
+        let mut all = Vec::new();
+        let scopes = self.ok("state::list_groups", json!({})).await;
+        for scope in scopes["groups"].as_array().unwrap() {
+            all.push(self.ok("state::list", json!({ "scope": scope })).await);
+        }
+        let streams = self.ok("stream::list_all", json!({})).await;
+        for stream in streams["stream"].as_array().unwrap() {
+            for group in stream["groups"].as_array().unwrap() {
+                let request = json!({ "stream_name": stream["id"], "group_id": group });
+                all.push(self.ok("stream::list", request).await);
+            }
+        }
+        all.push(streams);
+        Value::Array(all).to_string()
+    }
+
     /// Stops as the program does.
     pub(crate) async fn stop(self) {
+        if let Some(outsider) = &self.outsider {
+            // The engine added it to each call of this test, and it went no further (contract 00 §2.4).
+            assert!(!self.stored().await.contains(CALLER_MEMBER));
+            outsider.leave().await;
+        }
         assert!(self.bus.shutdown(DEADLINE).await, "tasks were left running");
+        if let Some(engine) = self.engine {
+            assert!(
+                engine.shutdown(DEADLINE).await,
+                "tasks of the engine were left running"
+            );
+        }
     }
+}
+
+/// What an engine that hosts nothing needs of the ports of its neighbour.
+fn alone(ports: &Ports) -> Ports {
+    Ports {
+        config: Arc::default(),
+        metrics: Metrics::new(),
+        ..ports.clone()
+    }
+}
+
+async fn listen(embedded: &Embedded) -> SocketAddr {
+    let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    embedded.listen(socket, ListenOptions::default()).unwrap()
 }
 
 /// What a recorded function was called with.

@@ -3,14 +3,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use futures::future::BoxFuture;
-use harness::bus::{
-    Bus, CallFuture, ChannelReader, ChannelWriter, EngineInfo, Invocation, Transport, TriggerSpec, Write,
-};
+use harness::bus::{CallFuture, Invocation, Transport, Write};
 use harness::error::{Error, Result};
-use harness::model::api::provider::ChannelRef;
+
+use serde_json::Value;
 
 use super::bus::Wrap;
+use super::pass_on::pass_on_to;
 
 /// What passes the spy.
 pub(crate) enum Op<'a> {
@@ -25,7 +24,7 @@ type Judge = Box<dyn FnMut(&Op<'_>) -> bool + Send>;
 pub(crate) struct Spy {
     fails: Arc<Mutex<Option<Judge>>>,
     writes: Arc<Mutex<Vec<Write>>>,
-    calls: Arc<Mutex<Vec<String>>>,
+    calls: Arc<Mutex<Vec<(String, Value)>>>,
     shares: Arc<AtomicBool>,
 }
 
@@ -57,8 +56,8 @@ impl Spy {
         self.writes.lock().unwrap().clone()
     }
 
-    /// Ids of engine functions that were called.
-    pub(crate) fn calls(&self) -> Vec<String> {
+    /// Engine functions that were called, and the scope each was asked about.
+    pub(crate) fn calls(&self) -> Vec<(String, Value)> {
         self.calls.lock().unwrap().clone()
     }
 
@@ -68,11 +67,10 @@ impl Spy {
             return Err(Error::store("test", "the store is away"));
         }
         match op {
-            Op::Call(invocation) => self
-                .calls
-                .lock()
-                .unwrap()
-                .push(invocation.function_id.to_string()),
+            Op::Call(invocation) => self.calls.lock().unwrap().push((
+                invocation.function_id.to_string(),
+                invocation.payload["scope"].clone(),
+            )),
             Op::Commit(writes) => self.writes.lock().unwrap().extend(writes.iter().cloned()),
         }
         Ok(())
@@ -85,23 +83,13 @@ struct Wrapped {
 }
 
 impl Transport for Wrapped {
-    fn start(&self, bus: Bus) -> CallFuture<()> {
-        self.inner.start(bus)
-    }
+    pass_on_to!(inner);
 
     fn call(&self, invocation: Invocation) -> CallFuture {
         match self.spy.judge(&Op::Call(&invocation)) {
             Ok(()) => self.inner.call(invocation),
             Err(error) => Box::pin(std::future::ready(Err(error))),
         }
-    }
-
-    fn enqueue(&self, queue: &str, invocation: Invocation) -> CallFuture {
-        self.inner.enqueue(queue, invocation)
-    }
-
-    fn bind(&self, trigger: TriggerSpec) -> CallFuture<()> {
-        self.inner.bind(trigger)
     }
 
     fn commit(&self, writes: Vec<Write>) -> CallFuture<()> {
@@ -111,23 +99,7 @@ impl Transport for Wrapped {
         }
     }
 
-    fn open_writer(&self, channel: &ChannelRef) -> CallFuture<ChannelWriter> {
-        self.inner.open_writer(channel)
-    }
-
-    fn open_reader(&self, channel: &ChannelRef) -> CallFuture<ChannelReader> {
-        self.inner.open_reader(channel)
-    }
-
     fn is_exclusive(&self) -> bool {
         !self.spy.shares.load(Ordering::SeqCst) && self.inner.is_exclusive()
-    }
-
-    fn info(&self) -> EngineInfo {
-        self.inner.info()
-    }
-
-    fn shutdown(&self) -> BoxFuture<'static, ()> {
-        self.inner.shutdown()
     }
 }

@@ -2,9 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use harness::bus::{CallContext, Frame, FunctionDef};
 use harness::error::Error;
-use harness::model::api::provider::ChannelRef;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -53,37 +51,35 @@ impl Stub {
     ) -> Self {
         let stub = Self::default();
         let seen = stub.clone();
-        let weak = t.bus().downgrade();
+        let writers = t.writers();
         let answer = Arc::new(answer);
-        let handler = move |request: Value, _: CallContext| {
-            let (seen, weak, answer) = (seen.clone(), weak.clone(), Arc::clone(&answer));
+        t.serve("provider::stub::stream", move |request| {
+            let (seen, writers, answer) = (seen.clone(), writers.clone(), Arc::clone(&answer));
             async move {
-                let bus = weak.upgrade().ok_or(Error::Stopped)?;
                 let number = {
                     let mut requests = seen.0.lock().unwrap();
                     requests.push(request.clone());
                     requests.len() - 1
                 };
-                let writer_ref: ChannelRef = serde_json::from_value(request["writer_ref"].clone()).unwrap();
-                let writer = bus.open_writer(&writer_ref).await?;
+                let writer = writers.open(&request["writer_ref"]).await?;
                 for out in answer(number, &request) {
-                    match out {
-                        Out::Event(event) => {
-                            if writer.send(Frame::Text(event.to_string())).await.is_err() {
-                                break;
-                            }
+                    let text = match out {
+                        Out::Event(event) => event.to_string(),
+                        Out::Garbage(text) => text.to_owned(),
+                        Out::Wait(door) => {
+                            door.pass().await;
+                            continue;
                         }
-                        Out::Garbage(text) => writer.send(Frame::Text(text.to_owned())).await?,
-                        Out::Wait(door) => door.pass().await,
                         Out::Fail(message) => return Err(Error::invalid(message)),
+                    };
+                    if writer.send(text).await.is_err() {
+                        break;
                     }
                 }
+                writer.close().await;
                 Ok(json!({ "ok": true }))
             }
-        };
-        t.bus()
-            .register(FunctionDef::ad_hoc("provider::stub::stream", handler))
-            .unwrap();
+        });
         stub
     }
 

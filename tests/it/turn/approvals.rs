@@ -5,6 +5,20 @@ use serde_json::{Value, json};
 
 use super::{Rig, lines, of_type, said};
 use crate::support::stub::{Door, calls, calls_then_ends, says};
+use crate::support::three_ways;
+
+three_ways! {
+    c02_case_28_30_pending_calls_park_and_settle_one_by_one,
+    c02_case_31_aborted_settles_its_one_call,
+    c02_case_32_and_c03_case_42_approve_always_releases_the_sibling,
+    c02_case_33_concurrent_steps_run_a_call_once,
+    c02_case_34_a_call_that_never_ran_runs_after_the_decisions,
+    a_decision_made_before_the_batch_parks_counts,
+    a_decision_left_over_from_an_earlier_call_approves_nothing,
+    field_lesson_a10_an_approved_call_does_not_wait_for_its_running_sibling,
+    field_lesson_a4_deciding_twice_runs_once,
+    field_lesson_a1_a_decision_is_for_one_call_of_one_session,
+}
 
 fn three() -> Vec<(&'static str, &'static str, Value)> {
     vec![
@@ -14,7 +28,6 @@ fn three() -> Vec<(&'static str, &'static str, Value)> {
     ]
 }
 
-#[tokio::test]
 async fn c02_case_28_30_pending_calls_park_and_settle_one_by_one() {
     let rig = Rig::asking(calls_then_ends(three())).await;
     let (asked, free) = (
@@ -96,7 +109,6 @@ async fn c02_case_28_30_pending_calls_park_and_settle_one_by_one() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_31_aborted_settles_its_one_call() {
     let rig = Rig::asking(calls_then_ends(vec![("A", "ask", json!({}))])).await;
     let asked = rig.t.record("ask", json!({}));
@@ -115,7 +127,6 @@ async fn c02_case_31_aborted_settles_its_one_call() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_32_and_c03_case_42_approve_always_releases_the_sibling() {
     let list = vec![("X", "ask", json!({ "n": 1 })), ("Y", "ask", json!({ "n": 2 }))];
     let rig = Rig::asking(calls_then_ends(list)).await;
@@ -134,7 +145,6 @@ async fn c02_case_32_and_c03_case_42_approve_always_releases_the_sibling() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_33_concurrent_steps_run_a_call_once() {
     let rig = Rig::asking(calls_then_ends(vec![("A", "ask", json!({}))])).await;
     let asked = rig.t.record("ask", json!({}));
@@ -161,7 +171,6 @@ async fn c02_case_33_concurrent_steps_run_a_call_once() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_34_a_call_that_never_ran_runs_after_the_decisions() {
     let rig = Rig::asking(|_, _| says(&["done"])).await;
     let (asked, free) = (rig.t.record("ask", json!({})), rig.t.record("free", json!({})));
@@ -191,7 +200,6 @@ async fn c02_case_34_a_call_that_never_ran_runs_after_the_decisions() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn a_decision_made_before_the_batch_parks_counts() {
     let door = Door::closed();
     let list = vec![("A", "ask", json!({})), ("B", "free", json!({}))];
@@ -216,7 +224,6 @@ async fn a_decision_made_before_the_batch_parks_counts() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn a_decision_left_over_from_an_earlier_call_approves_nothing() {
     let rig = Rig::asking(calls_then_ends(vec![("A", "ask", json!({}))])).await;
     let asked = rig.t.record("ask", json!({}));
@@ -228,7 +235,6 @@ async fn a_decision_left_over_from_an_earlier_call_approves_nothing() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn field_lesson_a10_an_approved_call_does_not_wait_for_its_running_sibling() {
     let list = vec![
         ("A", "ask", json!({ "id": "A" })),
@@ -267,7 +273,6 @@ async fn field_lesson_a10_an_approved_call_does_not_wait_for_its_running_sibling
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn field_lesson_a4_deciding_twice_runs_once() {
     let rig = Rig::asking(calls_then_ends(vec![("A", "ask", json!({}))])).await;
     let asked = rig.t.record("ask", json!({}));
@@ -289,7 +294,6 @@ async fn field_lesson_a4_deciding_twice_runs_once() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn field_lesson_a1_a_decision_is_for_one_call_of_one_session() {
     let list = [("A", "ask", json!({})), ("B", "ask", json!({}))];
     let rig = Rig::asking(move |_, request| {

@@ -3,14 +3,32 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use harness::bus::{CallContext, FunctionDef};
 use harness::error::Error;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::{Rig, lines, of_type, said};
-use crate::support::TestOptions;
 use crate::support::stub::{Door, calls, calls_then_ends, done, message, says};
+use crate::support::{TestOptions, three_ways};
+
+three_ways! {
+    c02_case_20_an_allowed_call_runs_with_its_own_payload,
+    each_call_carries_an_idempotency_key_beside_its_payload,
+    c02_case_17_18_calls_without_a_target_are_answered,
+    c02_case_19_payloads_given_as_text_are_read,
+    c02_case_21_a_denied_call_does_not_run,
+    c02_case_23_and_c03_case_36_settings_are_for_people,
+    the_floor_holds_in_every_mode,
+    c02_case_24_and_c03_case_37_38_settings_release_calls,
+    c02_case_25_to_27_failures_are_explained,
+    a_call_that_takes_too_long_has_its_own_error,
+    field_lesson_c1_and_c3_calls_run_together_bounded_and_report_in_order,
+    c02_case_35_executed_calls_do_not_run_again,
+    field_lesson_d1_a_started_call_without_a_result_is_reported_not_repeated,
+    c02_case_36_all_results_must_ask_to_end,
+    c02_case_41_a_step_that_cannot_go_on_fails_the_run,
+    calls_with_unusable_ids_get_usable_ones_everywhere,
+}
 
 /// The result of a call as the UI gets it.
 fn result<'a>(events: &'a [Value], call: &str) -> &'a Value {
@@ -24,7 +42,6 @@ pub(super) fn details(events: &[Value], call: &str) -> Value {
     result(events, call)["result"]["details"].clone()
 }
 
-#[tokio::test]
 async fn c02_case_20_an_allowed_call_runs_with_its_own_payload() {
     let rig = Rig::allowing(calls_then_ends(vec![("A", "shell::run", json!({ "x": 1 }))])).await;
     let target = rig.t.record("shell::run", json!({ "ok": true }));
@@ -70,16 +87,14 @@ async fn c02_case_20_an_allowed_call_runs_with_its_own_payload() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn each_call_carries_an_idempotency_key_beside_its_payload() {
     let rig = Rig::allowing(calls_then_ends(vec![("A", "f", json!({}))])).await;
     let seen = Arc::new(Mutex::new(None));
     let kept = Arc::clone(&seen);
-    let handler = move |_: Value, context: CallContext| {
-        *kept.lock().unwrap() = context.metadata.as_deref().cloned();
+    rig.t.serve_with_metadata("f", move |_, metadata| {
+        *kept.lock().unwrap() = metadata;
         std::future::ready(Ok(Value::Null))
-    };
-    rig.t.bus().register(FunctionDef::ad_hoc("f", handler)).unwrap();
+    });
     rig.run("s1").await;
     let run_id = rig.record("s1").await["run_id"].as_str().unwrap().to_owned();
     let metadata = seen.lock().unwrap().clone().unwrap();
@@ -87,7 +102,6 @@ async fn each_call_carries_an_idempotency_key_beside_its_payload() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_17_18_calls_without_a_target_are_answered() {
     let answer = |number: usize, _: &Value| {
         if number > 0 {
@@ -118,7 +132,6 @@ async fn c02_case_17_18_calls_without_a_target_are_answered() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_19_payloads_given_as_text_are_read() {
     let list = vec![("A", "f", json!("{\"a\":1}")), ("B", "f", json!("hello"))];
     let rig = Rig::allowing(calls_then_ends(list)).await;
@@ -130,7 +143,6 @@ async fn c02_case_19_payloads_given_as_text_are_read() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_21_a_denied_call_does_not_run() {
     let rules = "rules:\n  - rule_id: r1\n    function: f\n    action: deny\n    args: { path: { matches: '^/$' } }\n";
     let options = TestOptions {
@@ -195,7 +207,6 @@ async fn c02_case_22_an_unclean_answer_of_the_policy_waits_for_a_person() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_23_and_c03_case_36_settings_are_for_people() {
     let rig = Rig::allowing(calls_then_ends(vec![(
         "A",
@@ -218,7 +229,6 @@ async fn c02_case_23_and_c03_case_36_settings_are_for_people() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn the_floor_holds_in_every_mode() {
     let list = vec![
         ("A", "run::start", json!({})),
@@ -249,7 +259,6 @@ async fn the_floor_holds_in_every_mode() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_24_and_c03_case_37_38_settings_release_calls() {
     let rules = "rules: ['!f']";
     let options = || TestOptions {
@@ -283,7 +292,6 @@ async fn c02_case_24_and_c03_case_37_38_settings_release_calls() {
     }
 }
 
-#[tokio::test]
 async fn c02_case_25_to_27_failures_are_explained() {
     let list = vec![
         ("A", "misspelled", json!({})),
@@ -327,7 +335,6 @@ async fn c02_case_25_to_27_failures_are_explained() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn a_call_that_takes_too_long_has_its_own_error() {
     let mut options = TestOptions {
         rules: Some("rules: ['*']"),
@@ -359,7 +366,6 @@ async fn a_panicking_target_is_a_failed_call() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn field_lesson_c1_and_c3_calls_run_together_bounded_and_report_in_order() {
     let list: Vec<_> = [("A"), ("B"), ("C"), ("D")]
         .map(|id| (id, "f", json!({ "id": id })))
@@ -436,7 +442,6 @@ async fn field_lesson_c1_and_c3_calls_run_together_bounded_and_report_in_order()
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_35_executed_calls_do_not_run_again() {
     let rig = Rig::allowing(|_, _| says(&["done"])).await;
     let target = rig.t.record("f", json!({}));
@@ -474,7 +479,6 @@ async fn c02_case_35_executed_calls_do_not_run_again() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn field_lesson_d1_a_started_call_without_a_result_is_reported_not_repeated() {
     let rig = Rig::allowing(|_, _| says(&["done"])).await;
     let (plain, listed) = (rig.t.record("f", json!({})), rig.t.record("safe::f", json!({})));
@@ -498,7 +502,6 @@ async fn field_lesson_d1_a_started_call_without_a_result_is_reported_not_repeate
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_36_all_results_must_ask_to_end() {
     let ends = json!({ "content": [{ "type": "text", "text": "x" }], "terminate": true });
     for (second, turns) in [(ends.clone(), 1), (json!({}), 2)] {
@@ -516,7 +519,6 @@ async fn c02_case_36_all_results_must_ask_to_end() {
     }
 }
 
-#[tokio::test]
 async fn c02_case_41_a_step_that_cannot_go_on_fails_the_run() {
     let rig = Rig::allowing(|_, _| says(&["done"])).await;
     let record = json!({
@@ -545,7 +547,6 @@ async fn c02_case_41_a_step_that_cannot_go_on_fails_the_run() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn calls_with_unusable_ids_get_usable_ones_everywhere() {
     let answer = |number: usize, _: &Value| {
         if number == 0 {

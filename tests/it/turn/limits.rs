@@ -4,8 +4,20 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::{Rig, lines, of_type, run, said, user};
-use crate::support::TestOptions;
 use crate::support::stub::{Door, Out, calls, says};
+use crate::support::{TestOptions, three_ways};
+
+three_ways! {
+    c02_case_37_38_steering_goes_first_and_nothing_is_lost,
+    c02_case_39_a_cap_on_turns_ends_the_run,
+    what_waits_at_the_cap_stays_for_the_next_run,
+    the_configured_cap_is_for_runs_that_name_none,
+    c02_case_40_the_session_is_free_when_agent_end_arrives,
+    c02_case_15_overflow_is_final,
+    c02_case_15_compacted_or_not_needed_goes_on,
+    c02_case_15_busy_is_a_passing_error,
+    c02_case_15_an_unknown_model_is_not_compacted,
+}
 
 /// Holds the first turn until the test has filled the inboxes.
 fn held_first(door: &Door) -> impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static {
@@ -32,7 +44,6 @@ async fn inbox(rig: &Rig, name: &str) -> usize {
     reply["items"].as_array().unwrap().len()
 }
 
-#[tokio::test]
 async fn c02_case_37_38_steering_goes_first_and_nothing_is_lost() {
     let door = Door::closed();
     let rig = Rig::allowing(held_first(&door)).await;
@@ -66,7 +77,6 @@ async fn c02_case_37_38_steering_goes_first_and_nothing_is_lost() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_39_a_cap_on_turns_ends_the_run() {
     let answer = |number: usize, _: &Value| calls(&[(if number == 0 { "A" } else { "B" }, "f", json!({}))]);
     for (cap, turns, text) in [(json!(2), 2, "2"), (json!(0), 1, "0"), (json!(-3), 1, "-3")] {
@@ -89,7 +99,6 @@ async fn c02_case_39_a_cap_on_turns_ends_the_run() {
     }
 }
 
-#[tokio::test]
 async fn what_waits_at_the_cap_stays_for_the_next_run() {
     let door = Door::closed();
     let rig = Rig::allowing(held_first(&door)).await;
@@ -113,7 +122,6 @@ async fn what_waits_at_the_cap_stays_for_the_next_run() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn the_configured_cap_is_for_runs_that_name_none() {
     let mut options = TestOptions {
         rules: Some("rules: ['*']"),
@@ -127,7 +135,6 @@ async fn the_configured_cap_is_for_runs_that_name_none() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_40_the_session_is_free_when_agent_end_arrives() {
     let rig = Rig::allowing(|_, _| says(&["ok"])).await;
     let (sender, mut ends) = tokio::sync::mpsc::channel(64);
@@ -164,7 +171,6 @@ async fn preflight(reply: Value) -> Rig {
     rig
 }
 
-#[tokio::test]
 async fn c02_case_15_overflow_is_final() {
     let rig = preflight(json!({ "status": "overflow", "message": "nothing to cut" })).await;
     rig.t.ended("s1", 1).await;
@@ -176,7 +182,6 @@ async fn c02_case_15_overflow_is_final() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_15_compacted_or_not_needed_goes_on() {
     for status in ["ok", "empty", "later word"] {
         let rig = preflight(json!({ "status": status })).await;
@@ -190,7 +195,6 @@ async fn c02_case_15_compacted_or_not_needed_goes_on() {
     }
 }
 
-#[tokio::test]
 async fn c02_case_15_busy_is_a_passing_error() {
     let rig = Rig::allowing(|_, _| says(&["ok"])).await;
     let model = json!({ "id": "m", "provider": "stub", "context_window": 10 });
@@ -223,7 +227,6 @@ async fn c02_case_15_busy_is_a_passing_error() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_15_an_unknown_model_is_not_compacted() {
     let rig = Rig::allowing(|_, _| says(&["ok"])).await;
     let compact = rig

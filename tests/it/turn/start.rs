@@ -4,17 +4,31 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::{Rig, lines, of_type, run, said, user};
-use crate::support::TestOptions;
 use crate::support::spy::Spy;
 use crate::support::stub::{Door, Out, says};
+use crate::support::{TestOptions, three_ways};
 use harness::bus::Write;
+
+three_ways! {
+    c02_case_01_a_run_begins,
+    c02_case_02_bad_requests_write_nothing,
+    c02_case_03_a_busy_session_takes_no_second_run,
+    field_lesson_d7_a_hundred_starts_make_one_run,
+    c02_case_04_a_finished_session_takes_a_new_run,
+    c02_case_05_a_step_without_its_state_does_nothing,
+    c02_case_06_provisioning_attaches_the_tool,
+    c02_case_07_an_override_is_the_whole_prompt,
+    c02_case_08_an_unknown_provider_is_an_error_of_the_turn,
+    the_history_form_appends_only_what_is_new,
+    c02_case_42_get_state_shows_the_view_only,
+    an_odd_thinking_level_counts_as_absent,
+}
 
 fn waiting(door: &Door) -> impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static {
     let door = door.clone();
     move |_, _| [vec![Out::Wait(door.clone())], says(&["ok"])].concat()
 }
 
-#[tokio::test]
 async fn c02_case_01_a_run_begins() {
     let (spy, door) = (Spy::default(), Door::closed());
     let rig = Rig::new(
@@ -51,7 +65,6 @@ async fn c02_case_01_a_run_begins() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_02_bad_requests_write_nothing() {
     let rig = Rig::allowing(|_, _| says(&["ok"])).await;
     let valid = run("s1");
@@ -112,7 +125,6 @@ async fn c02_case_02_bad_requests_write_nothing() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_03_a_busy_session_takes_no_second_run() {
     let door = Door::closed();
     let rig = Rig::allowing(waiting(&door)).await;
@@ -142,7 +154,6 @@ async fn c02_case_03_a_busy_session_takes_no_second_run() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn field_lesson_d7_a_hundred_starts_make_one_run() {
     let door = Door::closed();
     let rig = Rig::allowing(waiting(&door)).await;
@@ -161,7 +172,6 @@ async fn field_lesson_d7_a_hundred_starts_make_one_run() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_04_a_finished_session_takes_a_new_run() {
     let rig = Rig::allowing(|_, _| says(&["ok"])).await;
     rig.run("s1").await;
@@ -179,7 +189,6 @@ async fn c02_case_04_a_finished_session_takes_a_new_run() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_05_a_step_without_its_state_does_nothing() {
     let rig = Rig::allowing(|_, _| says(&["ok"])).await;
     let message = rig
@@ -210,7 +219,6 @@ async fn c02_case_05_a_step_without_its_state_does_nothing() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_06_provisioning_attaches_the_tool() {
     let rig = Rig::allowing(|_, _| says(&["ok"])).await;
     rig.run("s1").await;
@@ -224,7 +232,6 @@ async fn c02_case_06_provisioning_attaches_the_tool() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_07_an_override_is_the_whole_prompt() {
     let rig = Rig::allowing(|_, _| says(&["ok"])).await;
     let mut request = run("s1");
@@ -236,7 +243,6 @@ async fn c02_case_07_an_override_is_the_whole_prompt() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_08_an_unknown_provider_is_an_error_of_the_turn() {
     let rig = Rig::allowing(|_, _| says(&["ok"])).await;
     let mut request = run("s1");
@@ -249,7 +255,6 @@ async fn c02_case_08_an_unknown_provider_is_an_error_of_the_turn() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn the_history_form_appends_only_what_is_new() {
     let rig = Rig::allowing(|_, _| says(&["ok"])).await;
     rig.run("s1").await;
@@ -269,7 +274,6 @@ async fn the_history_form_appends_only_what_is_new() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_42_get_state_shows_the_view_only() {
     let rig = Rig::asking(crate::support::stub::calls_then_ends(vec![(
         "A",
@@ -298,7 +302,6 @@ async fn c02_case_42_get_state_shows_the_view_only() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn an_odd_thinking_level_counts_as_absent() {
     let rig = Rig::allowing(|_, _| says(&["ok"])).await;
     for (session, level) in [("s1", json!("sideways")), ("s2", json!(7))] {

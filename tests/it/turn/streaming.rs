@@ -6,9 +6,23 @@ use serde_json::{Value, json};
 use super::{Rig, lines, of_type, run, said};
 use crate::support::spy::{Op, Spy};
 use crate::support::stub::{Door, Out, done, message, says};
-use crate::support::{TestBus, TestOptions};
+use crate::support::{TestBus, TestOptions, three_ways};
 
-#[tokio::test]
+three_ways! {
+    c02_case_09_and_7_4_a_streamed_answer,
+    updates_are_slim_unless_asked_otherwise,
+    c02_case_10_a_message_without_deltas_was_not_streamed,
+    c01_case_18_usage_is_no_body,
+    c02_case_11_and_c01_case_04_odd_frames_are_skipped,
+    c02_case_12_a_rejected_call_is_an_error_of_the_turn,
+    c02_case_13_no_channel_is_an_error_of_the_turn,
+    c02_case_14_a_providers_error_is_passed_on_unchanged,
+    a_stream_that_is_cut_keeps_its_text_and_its_cause,
+    a_provider_that_falls_silent_ends_the_turn,
+    c01_case_09_turn_end_goes_to_its_own_stream_too,
+    c01_case_10_and_11_item_ids_count_without_state,
+}
+
 async fn c02_case_09_and_7_4_a_streamed_answer() {
     let rig = Rig::allowing(|_, _| says(&["a", "b"])).await;
     let events = rig.run("s1").await;
@@ -36,7 +50,6 @@ async fn c02_case_09_and_7_4_a_streamed_answer() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn updates_are_slim_unless_asked_otherwise() {
     let rig = Rig::allowing(|_, _| says(&["a", "b"])).await;
     let events = rig.run("s1").await;
@@ -60,7 +73,6 @@ async fn updates_are_slim_unless_asked_otherwise() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_10_a_message_without_deltas_was_not_streamed() {
     let rig =
         Rig::allowing(|_, _| vec![done(message(json!([{ "type": "text", "text": "x" }]), "end"))]).await;
@@ -70,7 +82,6 @@ async fn c02_case_10_a_message_without_deltas_was_not_streamed() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c01_case_18_usage_is_no_body() {
     let answer = |_: usize, _: &Value| {
         vec![
@@ -84,7 +95,6 @@ async fn c01_case_18_usage_is_no_body() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_11_and_c01_case_04_odd_frames_are_skipped() {
     let answer = |_: usize, _: &Value| {
         let garbage = [
@@ -102,7 +112,6 @@ async fn c02_case_11_and_c01_case_04_odd_frames_are_skipped() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_12_a_rejected_call_is_an_error_of_the_turn() {
     let rig = Rig::allowing(|_, _| vec![Out::Fail("IIIInvocationError: upstream 500")]).await;
     let events = rig.run("s1").await;
@@ -128,7 +137,6 @@ async fn c02_case_12_a_rejected_call_is_an_error_of_the_turn() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_13_no_channel_is_an_error_of_the_turn() {
     let spy = Spy::default();
     let t = TestBus::with(TestOptions {
@@ -149,7 +157,6 @@ async fn c02_case_13_no_channel_is_an_error_of_the_turn() {
     t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_case_14_a_providers_error_is_passed_on_unchanged() {
     let mut failed = message(json!([]), "error");
     failed["error_message"] = json!("key refused");
@@ -162,7 +169,6 @@ async fn c02_case_14_a_providers_error_is_passed_on_unchanged() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn a_stream_that_is_cut_keeps_its_text_and_its_cause() {
     let answer = |_: usize, _: &Value| {
         let mut out = says(&["half a "]);
@@ -185,7 +191,6 @@ async fn a_stream_that_is_cut_keeps_its_text_and_its_cause() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn a_provider_that_falls_silent_ends_the_turn() {
     let door = Door::closed();
     let held = door.clone();
@@ -200,7 +205,6 @@ async fn a_provider_that_falls_silent_ends_the_turn() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c01_case_09_turn_end_goes_to_its_own_stream_too() {
     let rig = Rig::allowing(|_, _| says(&["ok"])).await;
     let events = rig.run("s1").await;
@@ -211,7 +215,6 @@ async fn c01_case_09_turn_end_goes_to_its_own_stream_too() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c01_case_10_and_11_item_ids_count_without_state() {
     use harness::bus::Write;
     let spy = Spy::default();
@@ -256,7 +259,10 @@ async fn c01_case_10_and_11_item_ids_count_without_state() {
         ids("A").iter().collect::<std::collections::HashSet<_>>().len(),
         ids("A").len()
     );
-    assert_eq!(spy.calls().iter().filter(|id| *id == "state::update").count(), 0);
+    let mut updates = spy.calls();
+    // On an engine that others use too the lease is taken with one.
+    updates.retain(|(id, scope)| id == "state::update" && scope != "turn_lease");
+    assert_eq!(updates, []);
     rig.t.stop().await;
 }
 

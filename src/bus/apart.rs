@@ -8,31 +8,27 @@ use futures::FutureExt;
 use futures::future::try_join_all;
 use serde_json::{Value, json};
 
-use super::Core;
-use super::call::{self, DEFAULT_LIMIT};
-use crate::bus::{CallContext, CallFuture, Invocation, Write};
+use super::{CallContext, CallFuture, Invocation, Write};
 use crate::error::Result;
 
-/// Writes the batch. The engine runs calls side by side, so writes of one key wait for one another.
-pub(super) fn commit(core: &Arc<Core>, mut writes: Vec<Write>) -> CallFuture<()> {
-    let core = Arc::clone(core);
+/// Writes the batch with these calls. An engine runs calls side by side, so writes of one key wait for one another.
+pub fn commit_apart(
+    call: impl Fn(Invocation) -> CallFuture + Send + Sync + 'static,
+    mut writes: Vec<Write>,
+) -> CallFuture<()> {
     async move {
         let Some(last) = writes.pop() else {
             return Ok(());
         };
-        if !writes.is_empty() {
-            core.count_round_trip();
-        }
-        core.count_round_trip();
-        let rows = by_row(writes).into_iter().map(|row| in_turn(&core, row));
+        let rows = by_row(writes).into_iter().map(|row| in_turn(&call, row));
         try_join_all(rows).await?;
-        in_turn(&core, vec![last]).await
+        in_turn(&call, vec![last]).await
     }
     .boxed()
 }
 
 /// Writes of one row, one after the other.
-async fn in_turn(core: &Arc<Core>, writes: Vec<Write>) -> Result<()> {
+async fn in_turn(call: &(impl Fn(Invocation) -> CallFuture + Sync), writes: Vec<Write>) -> Result<()> {
     for write in writes {
         let (id, payload) = request(write);
         let invocation = Invocation {
@@ -40,7 +36,7 @@ async fn in_turn(core: &Arc<Core>, writes: Vec<Write>) -> Result<()> {
             payload,
             context: CallContext::default(),
         };
-        call::call(core, invocation, None, DEFAULT_LIMIT).await?;
+        call(invocation).await?;
     }
     Ok(())
 }
