@@ -190,7 +190,8 @@ impl View {
 fn streamed(event: AssistantEvent) -> Vec<Piece> {
     match event {
         AssistantEvent::TextDelta { delta, .. } if !delta.is_empty() => vec![Piece::Text(delta)],
-        AssistantEvent::TextEnd { .. } => vec![Piece::TextEnd],
+        // One that begins ends one that a crash has cut off.
+        AssistantEvent::Start { .. } | AssistantEvent::TextEnd { .. } => vec![Piece::TextEnd],
         AssistantEvent::ThinkingStart { .. } => vec![note(Tone::Quiet, "thinking …".into())],
         _ => Vec::new(),
     }

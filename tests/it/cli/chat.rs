@@ -4,7 +4,8 @@ use harness::scripted::{Gate, Reply, Script};
 use pretty_assertions::assert_eq;
 use serde_json::json;
 
-use super::stage::{Stage, answers};
+use super::stage::{Deaf, Stage, answers};
+use crate::support::engine::within;
 
 const HELP: &str = "; /help lists the commands\n";
 
@@ -80,13 +81,11 @@ async fn the_end_of_the_input_denies_what_nobody_can_approve() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn abort_ends_the_call_or_the_run() {
+async fn abort_ends_the_run() {
     let stage = Stage::start().await;
-    let shown = chat(&stage, "mail ada\nabort\n").await;
-    assert!(
-        shown.contains("✗ test::mail: ") && !shown.contains("sent"),
-        "{shown}"
-    );
+    let shown = chat(&stage, "mail ada\nabort\nhello\n").await;
+    let (_, after) = shown.split_once("abort\n✗ test::mail: ").unwrap();
+    assert!(after.ends_with("\n✗ stopped\nYou said: hello\n"), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,33 +145,30 @@ async fn a_session_is_resumed_where_it_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ctrl_c_once_stops_and_twice_leaves() {
-    let gate = Gate::new();
-    let stage = Stage::with(Script::answer({
-        let gate = gate.clone();
-        move |_| Reply::says("late", 1).after(gate.clone())
-    }))
-    .await;
-    let mut idle = stage.begin(&["chat"]);
-    idle.says("/help").await;
-    idle.interrupt();
-    assert_eq!(idle.ends().await.code, Some(0));
+async fn ctrl_c_stops_the_run_and_leaves_when_there_is_none() {
+    let stage = Stage::with(Script::answer(|_| Reply::says("late", 1).after(Gate::new()))).await;
+    let mut chat = stage.begin(&["chat", "--session", "s"]);
+    chat.types("hello\n");
+    let mut waiting = stage.model.open_replies();
+    within(waiting.wait_for(|open| *open == 1)).await.unwrap();
+    chat.interrupt();
+    chat.says("✗ stopped").await;
+    chat.types("/model\n");
+    chat.says("model openai::gpt-5").await;
+    chat.interrupt();
+    assert_eq!(chat.ends().await.code, Some(0));
+}
 
-    idle = stage.begin(&["chat", "--session", "s"]);
-    idle.types("hello\n");
-    let waits = stage.model.open_replies();
-    crate::support::engine::within(async {
-        while *waits.borrow() == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-        }
-    })
-    .await;
-    idle.interrupt();
-    idle.says("this engine cannot stop a run: it goes on; Ctrl-C again leaves it")
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_twice_leaves_a_run_that_goes_on() {
+    let engine = Deaf::start().await;
+    let chat = engine.asked(&["chat"], "hello\n").await;
+    chat.interrupt();
+    chat.says("this engine cannot stop a run: it goes on; Ctrl-C again leaves it")
         .await;
-    idle.interrupt();
-    assert_eq!(idle.ends().await.code, Some(130));
-    gate.release();
+    chat.interrupt();
+    assert_eq!(chat.ends().await.code, Some(130));
+    engine.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

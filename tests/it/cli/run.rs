@@ -1,13 +1,11 @@
 //! `harness run`: one prompt.
 
-use std::sync::Arc;
-
 use harness::scripted::{Gate, Reply, Script, Step};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::home::Ran;
-use super::stage::{Stage, answers};
+use super::stage::{Deaf, Stage, answers};
 
 /// Exit code, stdout, stderr.
 fn all(ran: &Ran) -> (Option<i32>, &str, &str) {
@@ -274,40 +272,39 @@ async fn a_busy_session_takes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ctrl_c_leaves_a_run_that_the_engine_cannot_stop() {
-    let gate = Gate::new();
-    let stage = Stage::with(hesitating(&gate)).await;
+async fn ctrl_c_stops_the_run() {
+    let stage = Stage::with(hesitating(&Gate::new())).await;
     let run = stage.begin(&["run", "--session", "s", "wait"]);
     run.says("One").await;
     run.interrupt();
-    let ran = run.ends().await;
-    assert_eq!(
-        all(&ran),
-        (
-            Some(130),
-            "One",
-            "this engine cannot stop a run; that of session s goes on\n"
-        )
-    );
-    gate.release();
+    assert_eq!(all(&run.ends().await), (Some(130), "One\n", "✗ stopped\n"));
+    let state = stage.call("turn::get_state", json!({"session_id": "s"})).await;
+    assert_eq!(state["state"], "stopped");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ctrl_c_stops_the_run_where_that_is_offered() {
-    let gate = Gate::new();
-    let stage = Stage::with(hesitating(&gate)).await;
-    let (asked, opened) = (Arc::new(std::sync::Mutex::new(Vec::new())), gate.clone());
-    let seen = Arc::clone(&asked);
-    stage.offers("run::abort", move |payload| {
-        seen.lock().unwrap().push(payload);
-        opened.release();
-        async { Ok(json!({"aborted": true})) }
-    });
+async fn a_run_that_somebody_else_stops_exits_with_4() {
+    let stage = Stage::with(hesitating(&Gate::new())).await;
     let run = stage.begin(&["run", "--session", "s", "wait"]);
     run.says("One").await;
+    stage.call("run::abort", json!({"session_id": "s"})).await;
+    assert_eq!(all(&run.ends().await), (Some(4), "One\n", "✗ stopped\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_leaves_a_run_that_the_engine_cannot_stop() {
+    let engine = Deaf::start().await;
+    let run = engine.asked(&["run", "--session", "s", "hello"], "").await;
     run.interrupt();
-    assert_eq!(all(&run.ends().await), (Some(130), "One two\n", ""));
-    assert_eq!(*asked.lock().unwrap(), [json!({"session_id": "s"})]);
+    assert_eq!(
+        all(&run.ends().await),
+        (
+            Some(130),
+            "",
+            "this engine cannot stop a run; that of session s goes on\n"
+        )
+    );
+    engine.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -325,7 +322,7 @@ async fn a_run_is_followed_over_a_crash_of_the_engine() {
     let ran = run.ends().await;
     assert_eq!(
         (ran.code, ran.out.as_str()),
-        (Some(0), "OneOne two\n"),
+        (Some(0), "One\nOne two\n"),
         "{}",
         ran.err
     );
@@ -334,5 +331,5 @@ async fn a_run_is_followed_over_a_crash_of_the_engine() {
         "the engine is gone; waiting for it\nthe engine is back\n"
     );
     stage.tools_are_back().await;
-    assert_eq!(stage.transcript("s").await, ["user: wait", "assistant: One two"]);
+    assert_eq!(stage.transcript("s").await, ["user: wait", "assistant: One", "assistant: One two"]);
 }

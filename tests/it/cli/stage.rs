@@ -1,7 +1,7 @@
 //! `harness serve` with a scripted model, a worker with tools, and the commands of the program that talk to it.
 
 use std::io::{Read, Write};
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 
 use super::home::{Home, Ran, Running};
 use crate::connect::join;
+use crate::support::bus::Recorded;
 use crate::support::engine::within;
+use crate::support::{TestBus, TestOptions};
 
 const POLL: Duration = Duration::from_millis(2);
 
@@ -181,12 +183,51 @@ impl Stage {
 
     pub(super) fn begin(&self, args: &[&str]) -> Program {
         let mut command = self.home.command(args);
-        command
-            .env("III_URL", self.url())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        Program::new(command.spawn().unwrap())
+        command.env("III_URL", self.url());
+        Program::of(command)
+    }
+}
+
+/// An engine that takes messages and can do nothing else.
+pub(super) struct Deaf {
+    bus: TestBus,
+    home: Home,
+    messages: Recorded,
+    url: String,
+}
+
+impl Deaf {
+    pub(super) async fn start() -> Self {
+        let bus = TestBus::with(TestOptions {
+            workers: Vec::new(),
+            ..TestOptions::default()
+        })
+        .await;
+        Self {
+            home: Home::new(),
+            messages: bus.record(
+                "harness::trigger",
+                json!({"status_code": 200, "body": {"started": true}}),
+            ),
+            url: format!("ws://{}", bus.listen().await),
+            bus,
+        }
+    }
+
+    /// A command that has sent its message.
+    pub(super) async fn asked(&self, args: &[&str], input: &str) -> Program {
+        let mut command = self.home.command(args);
+        command.args(["--model", "m", "--url", &self.url]);
+        let mut program = Program::of(command);
+        program.types(input);
+        self.bus
+            .eventually(async || (self.messages.count() == 1).then_some(()))
+            .await;
+        program
+    }
+
+    pub(super) async fn stop(self) {
+        self.bus.stop().await;
     }
 }
 
@@ -225,7 +266,9 @@ impl Heard {
 }
 
 impl Program {
-    fn new(mut child: Child) -> Self {
+    fn of(mut command: Command) -> Self {
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = pipes.stderr(Stdio::piped()).spawn().unwrap();
         Self {
             input: child.stdin.take(),
             out: Heard::new(child.stdout.take().unwrap()),
@@ -258,7 +301,7 @@ impl Program {
 
     /// Ctrl-C.
     pub(super) fn interrupt(&self) {
-        let sent = std::process::Command::new("kill")
+        let sent = Command::new("kill")
             .args(["-INT".to_owned(), self.child.id().to_string()])
             .status();
         assert!(sent.unwrap().success());
