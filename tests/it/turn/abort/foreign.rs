@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{abort, aborted};
-use crate::support::TestOptions;
 use crate::support::engine::within;
 use crate::support::spy::Spy;
 use crate::support::stub::{Door, Out, message, says};
+use crate::support::{TestBus, TestOptions};
 use crate::turn::{Rig, lines, of_type};
 
 async fn sharing(data_dir: Option<PathBuf>, held: Door) -> Rig {
@@ -25,6 +25,19 @@ async fn sharing(data_dir: Option<PathBuf>, held: Door) -> Rig {
         _ => says(&["ok"]),
     })
     .await
+}
+
+/// Ends the other process's lease while no program is there that could be looking at it.
+async fn forget_lease(data_dir: Option<PathBuf>) {
+    let t = TestBus::with(TestOptions {
+        data_dir,
+        workers: Vec::new(),
+        ..TestOptions::default()
+    })
+    .await;
+    t.ok("state::delete", json!({ "scope": "turn_lease", "key": "s1" }))
+        .await;
+    t.stop().await;
 }
 
 fn wish(run: &str) -> Value {
@@ -51,10 +64,8 @@ async fn the_wish_is_left_for_the_process_that_holds_the_lease() {
     assert_eq!(rig.t.state("approvals", "s1").await, wish("r1"));
     assert_eq!(rig.record("s1").await, record, "it is not ours to change");
     assert_eq!(rig.t.events("s1").await, Vec::<Value>::new());
-    rig.t
-        .ok("state::delete", json!({ "scope": "turn_lease", "key": "s1" }))
-        .await;
     rig.t.stop().await;
+    forget_lease(at()).await;
 
     // Whoever takes the session over ends the run.
     let rig = sharing(at(), Door::closed()).await;
