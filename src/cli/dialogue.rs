@@ -198,7 +198,7 @@ impl Dialogue {
         Ok(())
     }
 
-    /// The events of the end may be lost for good; then the transcript has the answer.
+    /// The events of the end may have been missed, when another process wrote them; then the transcript has the answer.
     async fn state(&mut self, state: TurnStateView) -> Result<()> {
         let over = state.state.is_terminal();
         self.view.state(state);
@@ -206,6 +206,10 @@ impl Dialogue {
             && !self.view.has_answer()
             && let Some(message) = self.talk.messages().await?.pop()
         {
+            self.screen.note(
+                Tone::Quiet,
+                "the end of the run was missed; this is its last message",
+            )?;
             self.fold(&json!({ "type": "message_complete", "message": message }))?;
         }
         self.settle();

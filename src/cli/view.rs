@@ -160,13 +160,15 @@ impl View {
         let failure = message
             .text_member("error_message")
             .filter(|_| reason == Some(StopReason::Error));
-        let mut pieces: Vec<Piece> = message
-            .texts()
-            // What the notice below says anyway.
-            .filter(|text| !body_streamed && !text.is_empty() && Some(*text) != failure)
-            .map(|text| Piece::Text(text.to_owned()))
-            .collect();
-        pieces.push(Piece::TextEnd);
+        let mut pieces = vec![Piece::TextEnd];
+        if !body_streamed {
+            // Without what the notice below says anyway.
+            let texts = message
+                .texts()
+                .filter(|text| !text.is_empty() && Some(*text) != failure);
+            pieces.extend(texts.map(|text| Piece::Text(text.to_owned())));
+            pieces.push(Piece::TextEnd);
+        }
         match reason {
             Some(StopReason::Error) => {
                 self.ending = Some(Outcome::Failed);
@@ -272,7 +274,7 @@ mod tests {
         assert_eq!((view.ended(), view.ended()), (Some(Outcome::Done), None));
         assert_eq!(
             shown(&mut view, &[complete("Hello", "end", Value::Null, false)]),
-            "Hello|"
+            "|Hello|"
         );
     }
 
@@ -310,7 +312,7 @@ mod tests {
             (vec![stopped, end()], "|[!✗ stopped]|", Outcome::Aborted),
             (
                 vec![broken, end()],
-                "|[!✗ the response failed: boom]|",
+                "||[!✗ the response failed: boom]|",
                 Outcome::Failed,
             ),
             (vec![failed, end()], "|", Outcome::Failed),

@@ -5,7 +5,8 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::home::Ran;
-use super::stage::{Deaf, Stage, answers};
+use super::stage::{Deaf, POLL, Stage, answers};
+use crate::support::engine::within;
 
 /// Exit code, stdout, stderr.
 fn all(ran: &Ran) -> (Option<i32>, &str, &str) {
@@ -315,24 +316,52 @@ async fn a_run_is_followed_over_a_crash_of_the_engine() {
     run.says("One").await;
     stage.kill();
     run.says("the engine is gone; waiting for it").await;
+    stage.serve();
+    run.says("the engine is back").await;
     // One for each process: the first reply may still be waiting.
     gate.release();
     gate.release();
-    stage.serve();
-    let ran = run.ends().await;
     assert_eq!(
-        (ran.code, ran.out.as_str()),
-        (Some(0), "One\nOne two\n"),
-        "{}",
-        ran.err
-    );
-    assert_eq!(
-        ran.err,
-        "the engine is gone; waiting for it\nthe engine is back\n"
+        all(&run.ends().await),
+        (
+            Some(0),
+            "One\nOne two\n",
+            "the engine is gone; waiting for it\nthe engine is back\n"
+        )
     );
     stage.tools_are_back().await;
     assert_eq!(
         stage.transcript("s").await,
         ["user: wait", "assistant: One", "assistant: One two"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_ended_while_nobody_looked_tells_its_answer() {
+    let gate = Gate::new();
+    let mut stage = Stage::with(hesitating(&gate)).await;
+    let run = stage.begin(&["run", "--session", "s", "wait"]);
+    run.says("One").await;
+    run.signal("STOP");
+    stage.kill();
+    stage.serve();
+    gate.release();
+    gate.release();
+    stage.tools_are_back().await;
+    within(async {
+        while stage.call("turn::get_state", json!({"session_id": "s"})).await["state"] != "stopped" {
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .await;
+    run.signal("CONT");
+    assert_eq!(
+        all(&run.ends().await),
+        (
+            Some(0),
+            "One\nOne two\n",
+            "the engine is gone; waiting for it\nthe engine is back\n\
+             the end of the run was missed; this is its last message\n"
+        )
     );
 }

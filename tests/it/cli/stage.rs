@@ -17,7 +17,7 @@ use crate::support::bus::Recorded;
 use crate::support::engine::within;
 use crate::support::{TestBus, TestOptions};
 
-const POLL: Duration = Duration::from_millis(2);
+pub(super) const POLL: Duration = Duration::from_millis(2);
 
 /// Lets the agent look at the weather, forbids it the disk, and asks about the rest.
 const RULES: &str = "rules: ['!test::wipe', 'test::weather']";
@@ -301,8 +301,12 @@ impl Program {
 
     /// Ctrl-C.
     pub(super) fn interrupt(&self) {
+        self.signal("INT");
+    }
+
+    pub(super) fn signal(&self, name: &str) {
         let sent = Command::new("kill")
-            .args(["-INT".to_owned(), self.child.id().to_string()])
+            .args([format!("-{name}"), self.child.id().to_string()])
             .status();
         assert!(sent.unwrap().success());
     }
