@@ -132,13 +132,10 @@ async fn enter(session: &mut Session, caller: &mut Caller) -> Option<TurnRecord>
     }
     if let Err(error) = take(session).await {
         look_again_later(session);
-        // A wish that came from state stands there already; stored once more it would come back once more.
-        let stopped = if session.stop.is_awaited() {
-            abort::forward(session, &record).await
-        } else {
-            Err(error.clone())
-        };
-        session.stop.leave(&stopped);
+        if session.stop.is_asked() {
+            let forwarded = abort::forward(session, &record).await;
+            session.stop.leave(&forwarded);
+        }
         answer(caller, Err(error));
         return None;
     }

@@ -73,11 +73,6 @@ impl Stop {
         self.lock().wished.is_cancelled()
     }
 
-    /// Whether one of those who asked waits to hear; a wish that was read from state has nobody.
-    pub(super) fn is_awaited(&self) -> bool {
-        self.lock().asks.iter().any(|ask| ask.reply.is_some())
-    }
-
     /// Set once somebody asks; hand it to what must end with the run.
     pub(super) fn token(&self) -> CancellationToken {
         self.lock().wished.clone()
