@@ -288,6 +288,15 @@ impl TestBus {
         }
     }
 
+    /// The events of a session once there are so many: where the engine has no transactions they follow the record.
+    pub(crate) async fn events_once(&self, session: &str, count: usize) -> Vec<Value> {
+        self.eventually(async || {
+            let events = self.events(session).await;
+            (events.len() >= count).then_some(events)
+        })
+        .await
+    }
+
     /// Polls until something is there.
     pub(crate) async fn eventually<T, R>(&self, mut probe: impl FnMut() -> R) -> T
     where
