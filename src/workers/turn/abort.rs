@@ -78,10 +78,12 @@ pub(super) fn run_of(row: &Value) -> Option<String> {
 }
 
 /// Leaves the wish in state, for the process that has the run in hand: it is woken as by a decision, and whoever takes the
-/// session over finds the row.
+/// session over finds the row. A wish that came from there is not written again: it would wake this process for ever.
 pub(super) async fn forward(session: &Session, record: &TurnRecord) -> Result<Answer> {
-    let row = json!({ "decision": "aborted", "reason": null, "run_id": record.run() });
-    session.cx.scope(APPROVALS).set(&session.id, &row).await?;
+    if session.stop.is_waited_for() {
+        let row = json!({ "decision": "aborted", "reason": null, "run_id": record.run() });
+        session.cx.scope(APPROVALS).set(&session.id, &row).await?;
+    }
     Ok(Answer {
         aborted: true,
         state: Some(record.state),

@@ -32,14 +32,25 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Takes the lease; `None` when another process holds it. What was there before decides: to ask first would cost a
-    /// round trip and decide nothing.
+    /// Takes the lease; `None` when another process holds it. It is looked at first, so that one in use is not touched.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim).
+    pub(super) async fn acquire(bus: &Bus, session: &SessionId) -> Result<Option<Self>> {
+        if Self::is_held(bus, session).await? {
+            return Ok(None);
+        }
+        Self::claim(bus, session).await
+    }
+
+    /// Takes the lease, expecting it to be free; `None` when another process holds it. What was there before decides: to look
+    /// first costs a round trip more.
     ///
     /// A transport that is ours alone cannot have another holder: rows there are of an earlier life and void.
     ///
     /// # Errors
     /// State did not answer: an outage never counts as a win.
-    pub(super) async fn acquire(bus: &Bus, session: &SessionId) -> Result<Option<Self>> {
+    pub(super) async fn claim(bus: &Bus, session: &SessionId) -> Result<Option<Self>> {
         let nonce = bus.uuid();
         let context = CallContext::default();
         let scope = bus.scope(&context, LEASES);

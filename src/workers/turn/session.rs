@@ -116,9 +116,12 @@ impl Session {
     /// # Errors
     /// Another process holds it, or state does not answer.
     pub(super) async fn take_lease(&mut self) -> Result<bool> {
-        let newly = self.lease.is_none();
-        if self.claim().await? {
-            return Ok(newly);
+        if self.lease.is_some() {
+            return Ok(false);
+        }
+        let lease = Lease::acquire(self.cx.bus(), &self.id).await?;
+        if self.holds(lease) {
+            return Ok(true);
         }
         Err(Error::Transient(format!(
             "turn::function_awaiting_approval: session {} held by a concurrent step",
@@ -126,15 +129,21 @@ impl Session {
         )))
     }
 
-    /// Takes the session's lease, once; false when another process holds it. Our own of the run before is as good as a new
-    /// one.
+    /// Takes the lease of a session that is expected to be free; false when another process holds it. Our own of the run
+    /// before is as good as a new one.
     pub(super) async fn claim(&mut self) -> Result<bool> {
-        if self.lease.is_none() {
-            self.lease = Lease::acquire(self.cx.bus(), &self.id).await?;
-            let others_write = !self.cx.bus().transport().is_exclusive();
-            self.watch = (self.lease.is_some() && others_write).then(|| abort::watch(self));
+        if self.lease.is_some() {
+            return Ok(true);
         }
-        Ok(self.lease.is_some())
+        let lease = Lease::claim(self.cx.bus(), &self.id).await?;
+        Ok(self.holds(lease))
+    }
+
+    fn holds(&mut self, lease: Option<Lease>) -> bool {
+        let others_write = !self.cx.bus().transport().is_exclusive();
+        self.watch = (lease.is_some() && others_write).then(|| abort::watch(self));
+        self.lease = lease;
+        self.lease.is_some()
     }
 
     /// Gives the lease back when the actor ends.

@@ -73,6 +73,11 @@ impl Stop {
         self.lock().wished.is_cancelled()
     }
 
+    /// Whether one of those who asked waits to hear about it. The others found the wish in state.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.lock().asks.iter().any(|ask| ask.reply.is_some())
+    }
+
     /// Set once somebody asks; hand it to what must end with the run.
     pub(super) fn token(&self) -> CancellationToken {
         self.lock().wished.clone()

@@ -224,7 +224,7 @@ impl TestBus {
     /// Reads a channel to its end, or until no more is wanted.
     pub(crate) async fn read_channel(&self, channel: &Value, mut wants_more: impl FnMut(&str) -> bool) {
         if let Some(outsider) = &self.outsider {
-            return outsider.read_channel(channel, wants_more).await;
+            return Box::pin(outsider.read_channel(channel, wants_more)).await;
         }
         let channel: ChannelRef = serde_json::from_value(channel.clone()).unwrap();
         let mut reader = self.bus.open_reader(&channel).await.unwrap();
@@ -286,6 +286,15 @@ impl TestBus {
             Value::Array(events) => events,
             other => panic!("{other}"),
         }
+    }
+
+    /// The events of a session once there are so many: where the engine has no transactions they follow the record.
+    pub(crate) async fn events_once(&self, session: &str, count: usize) -> Vec<Value> {
+        self.eventually(async || {
+            let events = self.events(session).await;
+            (events.len() >= count).then_some(events)
+        })
+        .await
     }
 
     /// Polls until something is there.

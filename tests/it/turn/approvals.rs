@@ -44,7 +44,7 @@ async fn c02_case_28_30_pending_calls_park_and_settle_one_by_one() {
         .collect();
     assert_eq!(waiting, ["A", "C"]);
     assert_eq!((asked.count(), free.count()), (0, 1));
-    let parked = lines(&rig.t.events("s1").await);
+    let parked = lines(&rig.t.events_once("s1", 9).await);
     assert_eq!(
         parked[4..],
         [
@@ -71,7 +71,7 @@ async fn c02_case_28_30_pending_calls_park_and_settle_one_by_one() {
         "a used decision is gone"
     );
     assert_eq!(
-        lines(&rig.t.events("s1").await)[parked.len()..],
+        lines(&rig.t.events_once("s1", parked.len() + 2).await)[parked.len()..],
         ["end C", "updated function_awaiting_approval [A]"]
     );
 

@@ -466,7 +466,10 @@ async fn c02_case_35_executed_calls_do_not_run_again() {
             reply,
             json!({ "ok": true, "from_state": "function_execute", "to_state": "steering_check" })
         );
-        rig.t.reaches("s1", "stopped").await;
+        // The last that is written of a run, which must not meet the record below.
+        rig.t
+            .eventually(async || (rig.record("s1").await["agent_end_emitted"] == true).then_some(()))
+            .await;
     }
     assert_eq!(target.count(), 2, "fc-2 once per repetition, fc-1 never");
     let results = rig

@@ -154,7 +154,7 @@ async fn c02_case_40_the_session_is_free_when_agent_end_arrives() {
         assert_eq!(rig.start("s1").await["started"], true);
         crate::support::engine::within(ends.recv()).await.unwrap();
     }
-    let events = rig.t.events("s1").await;
+    let events = rig.t.ended("s1", 20).await;
     assert_eq!(of_type(&events, "agent_end").len(), 20);
     assert_eq!(of_type(&events, "turn_end").len(), 20);
     assert_eq!(events.last().unwrap()["type"], "agent_end");

@@ -45,7 +45,7 @@ async fn c02_case_01_a_run_begins() {
     );
     rig.t.reaches("s1", "assistant_streaming").await;
 
-    let created = of_type(&rig.t.events("s1").await, "turn_state_changed")[0].clone();
+    let created = of_type(&rig.t.events_once("s1", 1).await, "turn_state_changed")[0].clone();
     assert_eq!(
         created,
         json!({ "type": "turn_state_changed", "event_type": "state:created",
