@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Readiness};
 use crate::bus::{Bus, Link, Ports, WorkerDef};
 use crate::clock::SystemClock;
-use crate::config::{self, Config, EngineChoice, Env, LoadInput, Loaded, Source};
+use crate::config::{self, Config, EngineChoice, EngineMode, Env, LoadInput, Loaded, Source};
 use crate::ids::RandomIds;
 use crate::telemetry::{self, Masks, Metrics};
 use crate::watch::Watcher;
@@ -190,6 +190,15 @@ pub async fn serve(loaded: Loaded, input: LoadInput, workers: Vec<WorkerDef>) ->
         name = signals.next() => tracing::warn!(signal = name, "ended at once; open work is continued at the next start"),
     }
     Ok(())
+}
+
+/// `harness engine`: the embedded engine without workers, for programs that connect to it.
+pub async fn serve_engine(mut loaded: Loaded, input: LoadInput) -> Result<()> {
+    let engine = &mut loaded.config.engine;
+    engine.mode = EngineMode::Embedded;
+    // The name of the program belongs to the one that will connect.
+    engine.worker_name.push_str("-engine");
+    serve(loaded, input, Vec::new()).await
 }
 
 fn announce(loaded: &Loaded) {

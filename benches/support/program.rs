@@ -27,6 +27,19 @@ impl Program {
         script: Script,
         change: impl FnOnce(&mut Config),
     ) -> Self {
+        let engine = EngineChoice::Embedded {
+            reason: "bench".into(),
+        };
+        Self::on(engine, durability, script, change).await
+    }
+
+    /// On an engine of any kind.
+    pub(crate) async fn on(
+        engine: EngineChoice,
+        durability: Durability,
+        script: Script,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let directory = TempDir::new().expect("a temporary directory");
         let server = Server::start(script).expect("a model server");
         let mut config = Config::default();
@@ -43,9 +56,7 @@ impl Program {
         change(&mut config);
         let app = App::start(Parts {
             config,
-            engine: EngineChoice::Embedded {
-                reason: "bench".into(),
-            },
+            engine,
             env: Arc::new(MapEnv::from([("OPENAI_API_KEY", "not-a-secret")])),
             workers: harness::workers::all(),
         })

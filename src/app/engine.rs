@@ -144,6 +144,7 @@ fn open_embedded(engine: &config::Engine) -> Result<Arc<Embedded>> {
         stream_items_per_group: engine.stream_items_per_group as u64,
         trigger_timeout: Duration::from_millis(engine.trigger_timeout_ms),
         worker_name: engine.worker_name.clone(),
+        ..EmbeddedOptions::default()
     };
     Ok(Embedded::open(options)?)
 }

@@ -21,6 +21,9 @@ const DEFAULT_BUFFER: usize = 64;
 const MAX_BUFFER: usize = 1024;
 const UNTAKEN_LIFE: Duration = Duration::from_mins(5);
 
+/// Channels with an end that nobody has taken, beyond which callers of the engine get no more.
+pub const MAX_UNTAKEN: usize = 4096;
+
 /// One message on a channel.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Frame {
@@ -139,6 +142,12 @@ struct Slot {
     created: Instant,
 }
 
+impl Slot {
+    fn is_untaken(&self) -> bool {
+        self.writer.is_some() || self.reader.is_some()
+    }
+}
+
 /// Both ends hold it; when the last one goes, the channel is forgotten.
 #[derive(Debug)]
 struct Entry {
@@ -196,9 +205,7 @@ impl Channels {
     pub fn sweep(&self) {
         let stale: Vec<Slot> = {
             let mut slots = lock(&self.0);
-            let is_stale = |slot: &Slot| {
-                (slot.writer.is_some() || slot.reader.is_some()) && slot.created.elapsed() >= UNTAKEN_LIFE
-            };
+            let is_stale = |slot: &Slot| slot.is_untaken() && slot.created.elapsed() >= UNTAKEN_LIFE;
             let ids: Vec<String> = slots
                 .iter()
                 .filter(|(_, slot)| is_stale(slot))
@@ -213,6 +220,11 @@ impl Channels {
     /// How many are known.
     pub fn count(&self) -> usize {
         lock(&self.0).len()
+    }
+
+    /// How many have an end that nobody has taken.
+    pub fn untaken(&self) -> usize {
+        lock(&self.0).values().filter(|slot| slot.is_untaken()).count()
     }
 
     /// Takes the writing end. `None`: not of this process. An end can be taken once.

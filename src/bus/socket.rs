@@ -18,27 +18,40 @@ pub(super) async fn send<S>(sink: &mut S, message: Message) -> Result<(), Socket
 where
     S: Sink<Message, Error = SocketError> + Unpin,
 {
-    feed(sink, message).await?;
+    for piece in pieces(message) {
+        feed(sink, piece).await?;
+    }
     sink.flush().await
 }
 
-/// Like [`send`], but what fits a buffer may wait there for a flush.
-pub(super) async fn feed<S>(sink: &mut S, message: Message) -> Result<(), SocketError>
+/// Writes a piece of a message. A whole message may wait in the buffer of the socket for a flush; there is no room there
+/// for many pieces.
+pub(super) async fn feed<S>(sink: &mut S, piece: Message) -> Result<(), SocketError>
 where
     S: Sink<Message, Error = SocketError> + Unpin,
 {
-    let (mut rest, mut kind) = match message {
-        Message::Text(text) if text.len() > PIECE => (Bytes::from(text), Data::Text),
-        Message::Binary(bytes) if bytes.len() > PIECE => (bytes, Data::Binary),
-        small => return sink.feed(small).await,
+    match piece {
+        Message::Frame(_) => sink.send(piece).await,
+        whole => sink.feed(whole).await,
+    }
+}
+
+/// A message as it goes over the wire: in one piece, or in several when it is large.
+pub(super) fn pieces(message: Message) -> impl Iterator<Item = Message> {
+    let (mut whole, mut rest, mut kind) = match message {
+        Message::Text(text) if text.len() > PIECE => (None, Bytes::from(text), Data::Text),
+        Message::Binary(bytes) if bytes.len() > PIECE => (None, bytes, Data::Binary),
+        small => (Some(small), Bytes::new(), Data::Text),
     };
-    while !rest.is_empty() {
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return whole.take();
+        }
         let piece = rest.split_to(PIECE.min(rest.len()));
         let frame = Piece::message(piece, OpCode::Data(kind), rest.is_empty());
         kind = Data::Continue;
-        sink.send(Message::Frame(frame)).await?;
-    }
-    Ok(())
+        Some(Message::Frame(frame))
+    })
 }
 
 /// A frame of a channel on the wire. `None`, and a line in the log: it cannot be written as JSON.

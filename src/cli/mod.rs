@@ -53,6 +53,8 @@ struct Cli {
 enum Command {
     /// Run the workers until a signal (the default).
     Serve,
+    /// Run the embedded engine alone until a signal, for programs that connect to it.
+    Engine,
     /// Show the main job: the real program on its embedded engine with a scripted model, no key needed.
     Demo,
     /// Call a function of the engine; prints what it answers as JSON.
@@ -147,6 +149,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
     let load = || load(&input);
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => on_runtime(app::serve(load()?, input.clone(), workers::all())).map(|()| Exit::Done),
+        Command::Engine => on_runtime(app::serve_engine(load()?, input.clone())).map(|()| Exit::Done),
         Command::Demo => {
             on_runtime(async { demo::run(&mut std::io::stdout(), workers::all()).await }).map(|()| Exit::Done)
         }

@@ -117,10 +117,10 @@ async fn functions_are_listed_and_described() {
 async fn hits_are_ranked() {
     let engine = Engine::memory().await;
     let peer = engine.embedded.connect(Arc::new(Echo("w")));
-    peer.register_function(function("a::described", "finds a Needle in hay", None));
-    peer.register_function(function("b::pinneedle", "", None));
-    peer.register_function(function("c::needle_work", "", None));
-    peer.register_function(function("d::needle", "", Some(json!({"internal":true}))));
+    peer.register_function(function("a::described", "finds a Needle in hay", None), 0);
+    peer.register_function(function("b::pinneedle", "", None), 0);
+    peer.register_function(function("c::needle_work", "", None), 0);
+    peer.register_function(function("d::needle", "", Some(json!({"internal":true}))), 0);
     let found = engine
         .ok("engine::functions::list", json!({"search":"NEEDLE"}))
         .await;
@@ -214,7 +214,7 @@ async fn workers_are_listed() {
     engine.record("demo::run");
     let silent = engine.embedded.connect(Arc::new(Echo("silent")));
     let peer = engine.embedded.connect(Arc::new(Echo("w")));
-    peer.register_function(function("w::do", "does it", None));
+    peer.register_function(function("w::do", "does it", None), 0);
     let facts = WorkerFacts {
         name: Some("a-worker".to_owned()),
         version: Some("1.2".to_owned()),
@@ -275,9 +275,9 @@ async fn an_outside_worker_is_called_and_leaves_nothing_behind() {
     let mut own = engine.record("both::have");
     let peer = engine.embedded.connect(Arc::new(Echo("w")));
     let id = json!(&**peer.id());
-    peer.register_function(function("w::do", "", None));
-    peer.register_function(function("both::have", "", None));
-    peer.bind(TriggerSpec::new("state", "both::have", json!({"scope":"d"})))
+    peer.register_function(function("w::do", "", None), 0);
+    peer.register_function(function("both::have", "", None), 0);
+    peer.bind(TriggerSpec::new("state", "both::have", json!({"scope":"d"})), 0)
         .unwrap();
     assert_eq!(engine.ok("w::do", json!(1)).await, json!({"by":"w","got":1}));
     // Our own calls stay inside; an outside caller gets the newcomer (contract 00 §16).
@@ -337,8 +337,8 @@ async fn changed_functions_are_announced_once() {
     let peer = engine.embedded.connect(Arc::new(Echo("w")));
     // Only timers are left to wait for, so the paused clock jumps over the interval.
     tokio::time::pause();
-    peer.register_function(function("w::one", "", None));
-    peer.register_function(function("w::two", "", None));
+    peer.register_function(function("w::one", "", None), 0);
+    peer.register_function(function("w::two", "", None), 0);
     let event = watched.next().await;
     assert_eq!(event["event"], json!("functions_changed"));
     let all = ids(&event);
@@ -359,7 +359,7 @@ async fn changed_functions_are_announced_soon_but_not_often() {
     let start = tokio::time::Instant::now();
     let mut passed = Vec::new();
     for id in ["w::one", "w::two", "w::three"] {
-        peer.register_function(function(id, "", None));
+        peer.register_function(function(id, "", None), 0);
         assert!(ids(&watched.next().await).contains(&id.to_owned()), "{id}");
         passed.push(start.elapsed().as_millis() / 100);
     }

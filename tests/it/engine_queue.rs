@@ -457,13 +457,14 @@ async fn an_outside_function_that_registers_wakes_its_jobs_without_a_timer() {
     until(&engine, "default", (1, 0)).await;
     let (sender, mut calls) = mpsc::channel(10);
     let worker = engine.embedded.connect(Arc::new(Worker(sender)));
-    worker.register_function(FunctionInfo {
+    let function = FunctionInfo {
         id: "w::f".into(),
         description: String::new(),
         request_schema: None,
         response_schema: None,
         metadata: None,
-    });
+    };
+    worker.register_function(function, 0);
     assert_eq!(within(calls.recv()).await, Some(json!({"n": 1})));
     until(&engine, "default", (0, 0)).await;
 }

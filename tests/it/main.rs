@@ -45,6 +45,8 @@ mod engine_stream;
 #[cfg(test)]
 mod engine_topics;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod hostile;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::trigger::{Event, Owner};
 use super::{Builtin, Core, answer, failed, input, introspect, peer};
+use crate::bus::channel::MAX_UNTAKEN;
 use crate::bus::{CallContext, CallFuture, ChannelOptions, Invocation, TriggerSpec};
 use crate::error::{Error, Result};
 use crate::model::lenient;
@@ -115,7 +116,12 @@ fn create_channel(core: &Core, call: Invocation) -> Result<Value> {
         // The channel clamps what is too large.
         options.buffer = usize::try_from(size).unwrap_or(usize::MAX);
     }
-    let pair = core.bus()?.create_channel(options);
+    let bus = core.bus()?;
+    if bus.channels().count() >= MAX_UNTAKEN && bus.channels().untaken() >= MAX_UNTAKEN {
+        let why = format!("{MAX_UNTAKEN} channels wait for somebody to open them already");
+        return Err(Error::Unavailable(why));
+    }
+    let pair = bus.create_channel(options);
     Ok(json!({ "writer": pair.writer, "reader": pair.reader }))
 }
 
@@ -141,7 +147,7 @@ fn register_trigger(core: &Arc<Core>, call: Invocation) -> Result<CallFuture> {
     };
     let is_outside = core.triggers.is_outside(&spec.trigger_type);
     let verdict = is_outside.then(|| core.triggers.expect_verdict(&id));
-    core.triggers.bind(core, spec, Owner::Nobody)?;
+    core.triggers.bind(core, spec, Owner::Nobody, 0)?;
     let answer = async move {
         if let Some(verdict) = verdict
             && let Ok(Ok(Err(why))) = tokio::time::timeout(PROVIDER_ANSWERS_WITHIN, verdict).await
@@ -225,7 +231,7 @@ pub(super) fn functions_changed(core: &Arc<Core>) {
         let Some(core) = core.upgrade() else { return };
         core.functions_event.fires();
         let payload = json!({ "event": "functions_changed", "functions": introspect::all_rows(&core) });
-        let event = Event::new(CallContext::default(), move || Ok(payload.clone()));
+        let event = Event::new(CallContext::default(), 0, move || Ok(payload.clone()));
         core.triggers.broadcast("engine::functions-available", &event);
     });
 }

@@ -61,6 +61,8 @@ pub struct EmbeddedOptions {
     pub stream_items_per_group: u64,
     /// Limit per subscriber of one event, and of its condition.
     pub trigger_timeout: Duration,
+    /// What the events that wait for one subscriber may keep in memory, in bytes; then the newest are dropped.
+    pub waiting_event_bytes: usize,
     /// Name under which the program is listed as a worker.
     pub worker_name: String,
 }
@@ -72,6 +74,7 @@ impl Default for EmbeddedOptions {
             durability: Durability::Full,
             stream_items_per_group: 10_000,
             trigger_timeout: Duration::from_secs(30),
+            waiting_event_bytes: 256 * 1024 * 1024,
             worker_name: "harness".to_owned(),
         }
     }
@@ -267,6 +270,13 @@ impl Core {
         }
     }
 
+    /// Whether it is the engine itself that answers this id now.
+    pub(in crate::bus::embedded) fn answers(&self, id: &str) -> bool {
+        self.functions.contains_key(id)
+            && self.peers.host_of(id).is_none()
+            && !self.bus().is_ok_and(|bus| bus.hosts(id))
+    }
+
     /// Whether anybody answers this id now.
     pub(in crate::bus::embedded) fn knows(&self, id: &str) -> bool {
         self.peers.host_of(id).is_some()
@@ -315,7 +325,7 @@ impl Transport for Embedded {
     }
 
     fn bind(&self, trigger: TriggerSpec) -> CallFuture<()> {
-        futures::future::ready(self.0.triggers.bind(&self.0, trigger, Owner::Program)).boxed()
+        futures::future::ready(self.0.triggers.bind(&self.0, trigger, Owner::Program, 0)).boxed()
     }
 
     fn commit(&self, writes: Vec<BatchWrite>) -> CallFuture<()> {

@@ -92,7 +92,27 @@ struct Peer {
     link: Arc<dyn Link>,
     facts: WorkerFacts,
     connected_at_ms: i64,
-    functions: BTreeMap<FunctionId, FunctionInfo>,
+    functions: BTreeMap<FunctionId, Hosted>,
+    /// Size of their registrations.
+    bytes: usize,
+}
+
+struct Hosted {
+    info: FunctionInfo,
+    bytes: usize,
+}
+
+/// What a worker holds of the engine's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Functions it has registered.
+    pub functions: usize,
+    /// Bindings it has made, parked ones too.
+    pub bindings: usize,
+    /// Trigger types it offers.
+    pub types: usize,
+    /// Size of all these registrations, in bytes.
+    pub bytes: usize,
 }
 
 impl Peers {
@@ -130,8 +150,8 @@ impl Peers {
             functions: peer
                 .functions
                 .values()
-                .filter(|function| inner.is_host(id, &function.id))
-                .cloned()
+                .filter(|hosted| inner.is_host(id, &hosted.info.id))
+                .map(|hosted| hosted.info.clone())
                 .collect(),
             active: peer.link.active(),
         };
@@ -144,10 +164,13 @@ impl Peers {
         inner.peers.get(peer).map(|peer| Arc::clone(&peer.link))
     }
 
-    /// How many functions a worker registered.
-    fn function_count(&self, peer: &str) -> usize {
+    /// How many functions a worker registered, and their size in bytes.
+    fn held_by(&self, peer: &str) -> (usize, usize) {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        inner.peers.get(peer).map_or(0, |peer| peer.functions.len())
+        inner
+            .peers
+            .get(peer)
+            .map_or((0, 0), |peer| (peer.functions.len(), peer.bytes))
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
@@ -158,6 +181,20 @@ impl Peers {
 impl Inner {
     fn is_host(&self, peer: &Arc<str>, function: &str) -> bool {
         self.hosts.get(function).is_some_and(|host| host.peer == *peer)
+    }
+}
+
+impl Peer {
+    fn put(&mut self, id: FunctionId, function: Hosted) {
+        self.take(&id);
+        self.bytes += function.bytes;
+        self.functions.insert(id, function);
+    }
+
+    fn take(&mut self, id: &str) {
+        if let Some(function) = self.functions.remove(id) {
+            self.bytes -= function.bytes;
+        }
     }
 }
 
@@ -183,6 +220,7 @@ impl PeerHandle {
             facts,
             connected_at_ms,
             functions: BTreeMap::new(),
+            bytes: 0,
         };
         core.peers
             .change(|inner| inner.peers.insert(Arc::clone(&id), peer));
@@ -213,27 +251,27 @@ impl PeerHandle {
         announce(&self.core, "worker_metadata_updated", &self.id);
     }
 
-    /// Hosts a function from now on; the last one to register an id is called.
-    pub fn register_function(&self, function: FunctionInfo) {
-        self.host(function, None);
+    /// Hosts a function from now on; the last one to register an id is called. `bytes` is the size of the registration.
+    pub fn register_function(&self, function: FunctionInfo, bytes: usize) {
+        self.host(function, bytes, None);
     }
 
     /// Hosts a function that is called some other way than over the connection.
-    pub fn register_function_via(&self, link: Arc<dyn Link>, function: FunctionInfo) {
-        self.host(function, Some(link));
+    pub fn register_function_via(&self, link: Arc<dyn Link>, function: FunctionInfo, bytes: usize) {
+        self.host(function, bytes, Some(link));
     }
 
-    fn host(&self, function: FunctionInfo, link: Option<Arc<dyn Link>>) {
+    fn host(&self, info: FunctionInfo, bytes: usize, link: Option<Arc<dyn Link>>) {
         self.core.peers.change(|inner| {
             let Some(peer) = inner.peers.get_mut(&self.id) else {
                 return;
             };
-            let id = function.id.clone();
+            let id = info.id.clone();
             let host = Host {
                 peer: Arc::clone(&self.id),
                 link: link.unwrap_or_else(|| Arc::clone(&peer.link)),
             };
-            peer.functions.insert(id.clone(), function);
+            peer.put(id.clone(), Hosted { info, bytes });
             if let Some(earlier) = inner.hosts.insert(id.clone(), host)
                 && earlier.peer != self.id
             {
@@ -247,7 +285,7 @@ impl PeerHandle {
     pub fn unregister_function(&self, id: &str) {
         self.core.peers.change(|inner| {
             if let Some(peer) = inner.peers.get_mut(&self.id) {
-                peer.functions.remove(id);
+                peer.take(id);
             }
             if inner.is_host(&self.id, id) {
                 inner.hosts.remove(id);
@@ -256,9 +294,16 @@ impl PeerHandle {
         super::engine::functions_changed(&self.core);
     }
 
-    /// How many functions it has registered.
-    pub fn function_count(&self) -> usize {
-        self.core.peers.function_count(&self.id)
+    /// What it holds.
+    pub fn usage(&self) -> Usage {
+        let (functions, bytes) = self.core.peers.held_by(&self.id);
+        let held = self.core.triggers.held_by(&self.id);
+        Usage {
+            functions,
+            bindings: held.bindings,
+            types: held.types,
+            bytes: bytes + held.bytes,
+        }
     }
 
     /// Puts a job on a named queue, as this worker would.
@@ -266,16 +311,16 @@ impl PeerHandle {
         super::queue::enqueue(&self.core, queue, None, invocation)
     }
 
-    /// Binds a trigger that goes with the connection.
+    /// Binds a trigger that goes with the connection. `bytes` is the size of the registration.
     ///
     /// # Errors
     /// Code `trigger_registration_failed`; the id of a binding of the program cannot be taken over.
-    pub fn bind(&self, spec: TriggerSpec) -> Result<()> {
+    pub fn bind(&self, spec: TriggerSpec, bytes: usize) -> Result<()> {
         if self.core.triggers.owner_of(&spec.id) == Some(Owner::Program) {
             let why = format!("{} is a binding of the engine's own program", spec.id);
             return Err(Error::coded("trigger_registration_failed", why));
         }
-        self.core.triggers.bind(&self.core, spec, self.owner())
+        self.core.triggers.bind(&self.core, spec, self.owner(), bytes)
     }
 
     /// Takes a binding away. False: there was none, or it is the program's own.
@@ -283,29 +328,11 @@ impl PeerHandle {
         self.core.triggers.owner_of(id) != Some(Owner::Program) && self.core.triggers.unbind(id)
     }
 
-    /// How many bindings it has made.
-    pub fn binding_count(&self) -> usize {
-        self.core.triggers.owned_by(&self.owner())
-    }
-
     /// Offers a trigger type; live and parked bindings of it are shown to the provider at once. False: the id is the
     /// engine's own.
     pub fn offer_type(&self, id: &str, offered: OfferedType) -> bool {
-        let OfferedType {
-            description,
-            configuration_schema,
-            request_schema,
-            provider,
-        } = offered;
-        let mut offered = TriggerType::outside(Arc::clone(&self.id), description, provider);
-        offered.configuration_schema = configuration_schema;
-        offered.request_schema = request_schema;
+        let offered = TriggerType::outside(Arc::clone(&self.id), offered);
         self.core.triggers.offer_outside(id, offered)
-    }
-
-    /// How many trigger types it offers.
-    pub fn type_count(&self) -> usize {
-        self.core.triggers.offered_by(&self.id)
     }
 
     /// Answers for a binding of a type it provides; a refused one is taken away and its maker is told.
@@ -327,6 +354,7 @@ impl PeerHandle {
         self.core.peers.change(|inner| {
             if let Some(peer) = inner.peers.get_mut(&self.id) {
                 peer.functions.clear();
+                peer.bytes = 0;
             }
             // An earlier host is not restored, but the program's own functions come back by themselves.
             inner.hosts.retain(|_, host| host.peer != self.id);
@@ -348,6 +376,8 @@ pub struct OfferedType {
     pub request_schema: Option<Value>,
     /// Learns of the bindings.
     pub provider: Arc<dyn Provider>,
+    /// Size of the registration, in bytes.
+    pub bytes: usize,
 }
 
 impl std::fmt::Debug for OfferedType {
@@ -372,7 +402,7 @@ impl Drop for PeerHandle {
 /// Fires `engine::workers-available` (contract 00 §3.4).
 pub(super) fn announce(core: &Core, event: &'static str, worker_id: &str) {
     let payload = json!({ "event": event, "worker_id": worker_id });
-    let event = Event::new(CallContext::default(), move || Ok(payload.clone()));
+    let event = Event::new(CallContext::default(), 0, move || Ok(payload.clone()));
     core.triggers.broadcast("engine::workers-available", &event);
 }
 

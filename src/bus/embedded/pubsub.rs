@@ -101,10 +101,15 @@ impl Provider for PubSub {
     }
 
     fn unbind(&self, binding: &Arc<Binding>) {
+        let Ok(topic) = topic_of(&binding.spec) else {
+            return;
+        };
         let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
-        topics.retain(|_, subscribers| {
+        if let Some(subscribers) = topics.get_mut(&topic) {
             subscribers.retain(|subscriber| !Arc::ptr_eq(&subscriber.binding, binding));
-            !subscribers.is_empty()
-        });
+            if subscribers.is_empty() {
+                topics.remove(&topic);
+            }
+        }
     }
 }

@@ -100,10 +100,11 @@ pub(super) fn send(
         return core.store.write(Vec::new());
     }
     let (hook_core, context) = (Arc::clone(core), carried(context));
+    let bytes = event.to_string().len();
     let hook = move |_: &[Written]| {
         let key = lane_key(&stream, &group);
         let timestamp = now_ms(&hook_core);
-        let event = Event::new(context, move || {
+        let event = Event::new(context, bytes, move || {
             Ok(stream_payload(timestamp, &stream, &group, id.as_deref(), &event))
         });
         deliver(&hook_core, &watchers, &key, &event);
@@ -152,15 +153,18 @@ fn publish(core: &Arc<Core>, written: &Written, watchers: &[Arc<Binding>], conte
     if watchers.is_empty() || (place.is_stream() && written.new.is_none() && !written.existed) {
         return;
     }
+    let size = |doc: &Option<Arc<Doc>>| doc.as_ref().map_or(0, |doc| doc.text().len());
+    let bytes = size(&written.old) + size(&written.new);
     let (key, event) = if place.is_stream() {
         let timestamp = now_ms(core);
         let written = written.clone();
-        let event = Event::new(context.clone(), move || stream_event(timestamp, &written));
+        let event = Event::new(context.clone(), bytes, move || stream_event(timestamp, &written));
         (lane_key(place.name(), place.group()), event)
     } else {
         let key = lane_key(place.name(), &written.address.key);
         let written = written.clone();
-        (key, Event::new(context.clone(), move || state_event(&written)))
+        let event = Event::new(context.clone(), bytes, move || state_event(&written));
+        (key, event)
     };
     deliver(core, watchers, &key, &event);
 }

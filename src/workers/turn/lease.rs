@@ -51,7 +51,7 @@ impl Lease {
     /// # Errors
     /// State did not answer: an outage never counts as a win.
     pub(super) async fn claim(bus: &Bus, session: &SessionId) -> Result<Option<Self>> {
-        let nonce = bus.uuid();
+        let nonce = format!("{}/{}", bus.epoch(), bus.uuid());
         let context = CallContext::default();
         let scope = bus.scope(&context, LEASES);
         if bus.transport().is_exclusive() {
@@ -66,14 +66,14 @@ impl Lease {
             .update(session, json!([{ "type": "set", "path": "", "value": row }]))
             .await?;
         let old = reply.get("old_value").cloned().unwrap_or_default();
-        if is_alive(&old, bus.now_ms()) {
+        if is_held_elsewhere(bus, &old) {
             scope.set(session, &old).await?;
             return Ok(None);
         }
         Ok(Some(Self::hold(bus, session, nonce, None)))
     }
 
-    /// Whether somebody holds the lease of a session.
+    /// Whether another process holds the lease of a session.
     pub(super) async fn is_held(bus: &Bus, session: &str) -> Result<bool> {
         if bus.transport().is_exclusive() {
             return Ok(false);
@@ -83,7 +83,7 @@ impl Lease {
             .scope(&context, LEASES)
             .get(session)
             .await?
-            .is_some_and(|row| is_alive(&row, bus.now_ms())))
+            .is_some_and(|row| is_held_elsewhere(bus, &row)))
     }
 
     /// What the next commit must write for the lease.
@@ -151,8 +151,16 @@ fn row_write(bus: &Bus, session: &SessionId, nonce: &str) -> Result<Write> {
     })
 }
 
-fn is_alive(row: &Value, now_ms: i64) -> bool {
-    Row::deserialize(row).is_ok_and(|row| now_ms.saturating_sub(row.ts) < TTL_MS)
+/// A row of this process that its session does not hold is one that could not be given back, or whose writing was not
+/// answered: it binds nobody, as a session has one actor at a time.
+fn is_held_elsewhere(bus: &Bus, row: &Value) -> bool {
+    Row::deserialize(row).is_ok_and(|row| {
+        let is_ours = row
+            .nonce
+            .strip_prefix(bus.epoch())
+            .is_some_and(|rest| rest.starts_with('/'));
+        !is_ours && bus.now_ms().saturating_sub(row.ts) < TTL_MS
+    })
 }
 
 #[cfg(test)]

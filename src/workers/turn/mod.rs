@@ -67,7 +67,7 @@ use crate::bus::{Function, Worker, WorkerDef};
 use crate::model::SessionId;
 use crate::rules::Floor;
 
-/// After a restart with open sessions, functions of other workers are waited for this long.
+/// After a restart with open sessions, and after an engine came back, functions of other workers are waited for this long.
 const BOOT_GRACE: Duration = Duration::from_secs(15);
 
 /// Memory of the worker.
@@ -107,6 +107,7 @@ pub fn worker() -> WorkerDef {
     })
     .prepare(recovery::find)
     .background(recovery::run)
+    .background(recovery::watch_link)
     .reconnected(recovery::again)
     .build()
 }
@@ -128,9 +129,14 @@ impl Turns {
 
     /// Sessions of an earlier life are to be resumed.
     fn boot(&self, open: Vec<SessionId>) {
+        self.await_others();
+        *self.left_open.lock().unwrap_or_else(PoisonError::into_inner) = open;
+    }
+
+    /// Other workers are on their way, as after any start.
+    fn await_others(&self) {
         let until = Instant::now() + BOOT_GRACE;
         *self.booting_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
-        *self.left_open.lock().unwrap_or_else(PoisonError::into_inner) = open;
     }
 
     /// The sessions found by [`boot`](Self::boot), once.

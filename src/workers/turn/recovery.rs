@@ -44,6 +44,17 @@ pub(super) async fn run(cx: Cx<Turns>) -> Result<()> {
     }
 }
 
+/// Other workers lose the engine when we do: they get their time to come back.
+pub(super) async fn watch_link(cx: Cx<Turns>) -> Result<()> {
+    let mut link = cx.bus().link();
+    while let Some(Ok(())) = cx.shutdown_token().run_until_cancelled(link.changed()).await {
+        // The first connection is behind us. Also when the link is lost, so that nothing can come between its return and
+        // this.
+        cx.state().await_others();
+    }
+    Ok(())
+}
+
 /// Looks once more, now: a reconnected engine may have missed the end of a step.
 pub(super) async fn again(cx: Cx<Turns>) -> Result<()> {
     resume(&cx, scan(&cx).await?).await;

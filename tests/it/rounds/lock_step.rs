@@ -193,7 +193,7 @@ impl Program {
     pub(super) async fn start(answer: impl Fn(bool) -> Vec<Out> + Send + Sync + 'static) -> Self {
         let steps = LockStep::default();
         let engine = Engine::memory().await;
-        tokio::spawn(steps.clone().run(engine.embedded.clone()));
+        engine.bus.spawn(steps.clone().run(engine.embedded.clone()));
         let between = Between { steps: steps.clone() };
         let t = TestBus::with(TestOptions {
             rules: Some("rules: ['*']"),

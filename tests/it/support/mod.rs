@@ -5,6 +5,7 @@ pub(crate) mod engine;
 pub(crate) mod fake_engine;
 pub(crate) mod outsider;
 pub(crate) mod pass_on;
+pub(crate) mod proxy;
 pub(crate) mod spy;
 pub(crate) mod stub;
 pub(crate) mod timed;

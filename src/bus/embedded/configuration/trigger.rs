@@ -59,7 +59,7 @@ impl Configuration {
             return;
         }
         let id = change.id.clone();
-        let event = Event::new(context, move || Ok(change.payload(env.as_ref())));
+        let event = Event::new(context, 0, move || Ok(change.payload(env.as_ref())));
         for binding in wanted {
             core.triggers.deliver(binding, &id, &event);
         }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
-use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::error::CapacityError;
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
@@ -131,13 +130,11 @@ async fn write(sink: &mut SplitSink<Socket, Message>, mut outbox: Outbox, stall:
         let first = tokio::select! {
             biased;
             Some(notice) = outbox.notices.recv() => notice,
-            Some(message) = outbox.messages.recv() => message,
+            Some(queued) = outbox.messages.recv() => queued.message,
             else => return Ending::Left,
         };
-        match tokio::time::timeout(stall, batch(sink, first, &mut outbox)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Ending::Failed(error.to_string()),
-            Err(_) => return cut(CloseCode::Policy, "nothing was read"),
+        if let Err(ending) = batch(sink, first, &mut outbox, stall).await {
+            return ending;
         }
     }
 }
@@ -147,24 +144,48 @@ async fn batch(
     sink: &mut SplitSink<Socket, Message>,
     first: Message,
     outbox: &mut Outbox,
-) -> Result<(), SocketError> {
+    stall: Duration,
+) -> Result<(), Ending> {
     let mut bytes = first.len();
-    socket::feed(sink, first).await?;
+    feed(sink, first, stall).await?;
     for _ in 1..BATCH {
         if bytes >= BATCH_BYTES {
             break;
         }
-        let Some(next) = waiting(&mut outbox.notices).or_else(|| waiting(&mut outbox.messages)) else {
-            break;
-        };
+        let Some(next) = waiting(outbox) else { break };
         bytes += next.len();
-        socket::feed(sink, next).await?;
+        feed(sink, next, stall).await?;
     }
-    sink.flush().await
+    taken(stall, sink.flush()).await
 }
 
-fn waiting(queue: &mut mpsc::Receiver<Message>) -> Option<Message> {
-    queue.try_recv().ok()
+/// The next message, if one is there.
+fn waiting(outbox: &mut Outbox) -> Option<Message> {
+    let notice = outbox.notices.try_recv().ok();
+    notice.or_else(|| outbox.messages.try_recv().ok().map(|queued| queued.message))
+}
+
+async fn feed(
+    sink: &mut SplitSink<Socket, Message>,
+    message: Message,
+    stall: Duration,
+) -> Result<(), Ending> {
+    for piece in socket::pieces(message) {
+        taken(stall, socket::feed(sink, piece)).await?;
+    }
+    Ok(())
+}
+
+/// A worker that is slow may be as slow as it is, as long as it takes something.
+async fn taken(
+    stall: Duration,
+    written: impl Future<Output = Result<(), SocketError>>,
+) -> Result<(), Ending> {
+    match tokio::time::timeout(stall, written).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(Ending::Failed(error.to_string())),
+        Err(_) => Err(cut(CloseCode::Policy, "nothing was read")),
+    }
 }
 
 async fn farewell(sink: &mut SplitSink<Socket, Message>, cut: Cut) {

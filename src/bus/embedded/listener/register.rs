@@ -11,7 +11,7 @@ use crate::bus::{FunctionInfo, TriggerSpec};
 use crate::error::Error;
 
 impl Session {
-    pub(super) fn register_function(&self, function: RegisterFunction) {
+    pub(super) fn register_function(&self, function: RegisterFunction, bytes: usize) {
         let RegisterFunction {
             id,
             description,
@@ -27,8 +27,13 @@ impl Session {
         let url = present(invocation)
             .map(|given| Arc::new(WebLink::new(given, Arc::clone(&self.wire), self.hub().http())));
         self.with(|peer| {
-            if peer.function_count() >= self.limits.functions {
-                tracing::warn!(worker = %self.id, function = id, "not registered: the worker has too many functions");
+            let used = peer.usage();
+            let most = self.limits.functions;
+            if let Err(why) = self
+                .limits
+                .room_for(used.functions, most, "functions", &used, bytes)
+            {
+                tracing::warn!(worker = %self.id, function = id, why, "not registered");
                 return;
             }
             let function = FunctionInfo {
@@ -39,20 +44,22 @@ impl Session {
                 metadata: present(metadata),
             };
             match url {
-                Some(url) => peer.register_function_via(url, function),
-                None => peer.register_function(function),
+                Some(url) => peer.register_function_via(url, function, bytes),
+                None => peer.register_function(function, bytes),
             }
         });
     }
 
-    pub(super) fn register_type(&self, offered: RegisterTriggerType) {
+    pub(super) fn register_type(&self, offered: RegisterTriggerType, bytes: usize) {
         if let Some(namespace) = offered.namespace.foreign() {
             tracing::warn!(worker = %self.id, trigger_type = offered.id, namespace, "not offered: no such namespace");
             return;
         }
         self.with(|peer| {
-            if peer.type_count() >= self.limits.trigger_types {
-                tracing::warn!(worker = %self.id, trigger_type = offered.id, "not offered: the worker has too many types");
+            let used = peer.usage();
+            let most = self.limits.trigger_types;
+            if let Err(why) = self.limits.room_for(used.types, most, "trigger types", &used, bytes) {
+                tracing::warn!(worker = %self.id, trigger_type = offered.id, why, "not offered");
                 return;
             }
             let provider = Arc::new(WorkerType(Arc::clone(&self.wire)));
@@ -61,6 +68,7 @@ impl Session {
                 configuration_schema: present(offered.trigger_request_format),
                 request_schema: present(offered.call_request_format),
                 provider,
+                bytes,
             };
             if !peer.offer_type(&offered.id, type_of_worker) {
                 tracing::warn!(worker = %self.id, trigger_type = offered.id, "not offered: the type is the engine's own");
@@ -68,7 +76,7 @@ impl Session {
         });
     }
 
-    pub(super) fn register_trigger(&self, trigger: RegisterTrigger) {
+    pub(super) fn register_trigger(&self, trigger: RegisterTrigger, bytes: usize) {
         let namespaces = [&trigger.namespace, &trigger.trigger_namespace];
         let foreign = namespaces.into_iter().find_map(|namespace| namespace.foreign());
         let foreign = foreign.map(|name| format!("there is no namespace {name}, only default"));
@@ -80,12 +88,16 @@ impl Session {
             metadata: present(trigger.metadata),
         };
         self.with(|peer| {
-            let full = || format!("the worker has {} bindings already", self.limits.triggers);
-            let is_full = peer.binding_count() >= self.limits.triggers;
-            let outcome = match foreign.or_else(|| is_full.then(full)) {
-                Some(why) => Err(Error::coded("trigger_registration_failed", why)),
-                None => peer.bind(spec.clone()),
-            };
+            let used = peer.usage();
+            let most = self.limits.triggers;
+            let outcome = foreign
+                .map_or(Ok(()), Err)
+                .and_then(|()| {
+                    self.limits
+                        .room_for(used.bindings, most, "bindings", &used, bytes)
+                })
+                .map_err(|why| Error::coded("trigger_registration_failed", why))
+                .and_then(|()| peer.bind(spec.clone(), bytes));
             if let Err(error) = outcome {
                 tracing::warn!(worker = %self.id, trigger = spec.id, %error, "binding refused");
                 self.wire

@@ -37,12 +37,17 @@ pub(super) struct Session {
     peer: Mutex<Option<PeerHandle>>,
     calls: Arc<Semaphore>,
     call_bytes: Arc<Semaphore>,
+    engine_calls: Arc<Semaphore>,
     /// Something malformed came.
     warned: AtomicBool,
 }
 
 /// Room for one call; given back when it is answered.
-type Room = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+type Room = (
+    OwnedSemaphorePermit,
+    OwnedSemaphorePermit,
+    Option<OwnedSemaphorePermit>,
+);
 
 impl Session {
     pub(super) fn open(
@@ -61,6 +66,7 @@ impl Session {
             peer: Mutex::new(Some(peer)),
             calls: Arc::new(Semaphore::new(limits.open_calls)),
             call_bytes: Arc::new(Semaphore::new(limits.open_call_bytes / BYTES_PER_PERMIT)),
+            engine_calls: Arc::new(Semaphore::new(limits.engine_calls)),
             warned: AtomicBool::new(false),
             limits,
         });
@@ -104,12 +110,12 @@ impl Session {
         match message {
             Incoming::Reattach(previous) if is_first => self.reattach(&previous),
             Incoming::Reattach(_) => tracing::debug!(worker = %self.id, "late reattach ignored"),
-            Incoming::RegisterFunction(function) => self.register_function(function),
+            Incoming::RegisterFunction(function) => self.register_function(function, bytes),
             Incoming::UnregisterFunction(function) => {
                 self.with(|peer| peer.unregister_function(&function.id));
             }
-            Incoming::RegisterTriggerType(offered) => self.register_type(offered),
-            Incoming::RegisterTrigger(trigger) => self.register_trigger(trigger),
+            Incoming::RegisterTriggerType(offered) => self.register_type(offered, bytes),
+            Incoming::RegisterTrigger(trigger) => self.register_trigger(trigger, bytes),
             Incoming::TriggerRegistrationResult(result) => self.with(|peer| {
                 let verdict = result.error.map_or(Ok(()), |error| Err(error.message));
                 peer.judge(&result.id, verdict);
@@ -152,7 +158,7 @@ impl Session {
     }
 
     async fn invoke(self: &Arc<Self>, call: InvokeFunction, bytes: usize) {
-        let Some(room) = self.room(bytes).await else {
+        let Some(room) = self.room(&call, bytes).await else {
             self.wire.cut_off(CloseCode::Policy, "too many open calls");
             return;
         };
@@ -262,7 +268,7 @@ impl Session {
 
     async fn reply(&self, reply: InvocationResult) {
         let (invocation_id, function_id) = (reply.invocation_id, reply.function_id.clone());
-        let Err(error) = self.wire.send(&Outgoing::InvocationResult(reply)).await else {
+        let Err(error) = self.wire.reply(&Outgoing::InvocationResult(reply)).await else {
             return;
         };
         if error == Error::Stopped {
@@ -275,15 +281,22 @@ impl Session {
     }
 
     /// Waits for room for one more call of the worker. `None`: none became free, the worker floods.
-    async fn room(&self, bytes: usize) -> Option<Room> {
+    async fn room(&self, call: &InvokeFunction, bytes: usize) -> Option<Room> {
         let most = self.limits.open_call_bytes / BYTES_PER_PERMIT;
         let size = u32::try_from((bytes / BYTES_PER_PERMIT).min(most)).unwrap_or(u32::MAX);
-        let both = async {
+        let is_for_the_engine =
+            matches!(call.action, Some(Action::Enqueue { .. })) || self.core.answers(&call.function_id);
+        let all = async {
             let call = Arc::clone(&self.calls).acquire_owned().await.ok()?;
             let bytes = Arc::clone(&self.call_bytes).acquire_many_owned(size).await.ok()?;
-            Some((call, bytes))
+            let turn = if is_for_the_engine {
+                Some(Arc::clone(&self.engine_calls).acquire_owned().await.ok()?)
+            } else {
+                None
+            };
+            Some((call, bytes, turn))
         };
-        tokio::time::timeout(self.limits.stall, both).await.ok().flatten()
+        tokio::time::timeout(self.limits.stall, all).await.ok().flatten()
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 
 use super::{Limits, handshake};
 
-pub(super) use crate::bus::socket::{feed, send};
+pub(super) use crate::bus::socket::{feed, pieces, send};
 pub(super) use tokio_tungstenite::tungstenite::Error;
 pub(super) use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 

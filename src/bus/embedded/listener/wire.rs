@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use futures::FutureExt;
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -31,7 +31,9 @@ pub(super) struct Cut {
 /// The sending half of a connection, shared by everybody who has something for its worker.
 pub(super) struct Wire {
     /// Calls and results; senders wait for room.
-    messages: mpsc::Sender<Message>,
+    messages: mpsc::Sender<Queued>,
+    /// Bytes of results that may still wait.
+    room: Arc<Semaphore>,
     /// What must not wait, such as a pong; when there is no room the worker is cut off.
     notices: mpsc::Sender<Message>,
     pending: Arc<Mutex<Pending>>,
@@ -44,8 +46,15 @@ pub(super) struct Wire {
 
 /// The receiving ends of a [`Wire`], for the task that owns the socket.
 pub(super) struct Outbox {
-    pub(super) messages: mpsc::Receiver<Message>,
+    pub(super) messages: mpsc::Receiver<Queued>,
     pub(super) notices: mpsc::Receiver<Message>,
+}
+
+/// A message on its way to the socket, with the room that it takes.
+pub(super) struct Queued {
+    pub(super) message: Message,
+    /// Given back when the message is on its way to the socket.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Default)]
@@ -66,6 +75,9 @@ impl Wire {
         let (notices, urgent) = mpsc::channel(limits.notices);
         let wire = Self {
             messages,
+            room: Arc::new(Semaphore::new(
+                limits.unread_result_bytes.min(Semaphore::MAX_PERMITS),
+            )),
             notices,
             pending: Arc::default(),
             limits,
@@ -86,8 +98,36 @@ impl Wire {
     /// [`Error::Stopped`] when the connection ends, code `payload_too_large` for what the worker would not take.
     pub(super) async fn send(&self, outgoing: &Outgoing<'_>) -> Result<()> {
         let message = self.message(outgoing)?;
+        self.queue(Queued { message, _room: None }).await
+    }
+
+    /// Sends the result of a call. Results wait like calls, but within a limit of their own: who asks for much and reads
+    /// nothing would keep it all in memory.
+    ///
+    /// # Errors
+    /// Like [`send`](Self::send), and code `unread_results` when too much waits already.
+    pub(super) async fn reply(&self, outgoing: &Outgoing<'_>) -> Result<()> {
+        let message = self.message(outgoing)?;
+        let (size, most) = (message.len(), self.limits.unread_result_bytes);
+        // One result of any size may wait alone.
+        let permits = u32::try_from(size.min(most)).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.room)
+            .try_acquire_many_owned(permits)
+            .map_err(|_| {
+                let why =
+                    format!("the result of {size} bytes is not sent: more than {most} bytes are unread");
+                Error::coded("unread_results", why)
+            })?;
+        self.queue(Queued {
+            message,
+            _room: Some(room),
+        })
+        .await
+    }
+
+    async fn queue(&self, queued: Queued) -> Result<()> {
         tokio::select! {
-            sent = self.messages.send(message) => sent.map_err(|_| Error::Stopped),
+            sent = self.messages.send(queued) => sent.map_err(|_| Error::Stopped),
             () = self.over.cancelled() => Err(Error::Stopped),
         }
     }

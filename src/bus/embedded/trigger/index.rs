@@ -1,18 +1,16 @@
-//! Who wants to know of a write: looked up on every write, without a lock.
+//! Who wants to know of a write: looked up on every write.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use arc_swap::ArcSwap;
-
-use super::{Binding, ByName, Provider, text_member};
+use super::{Binding, Provider, text_member};
 use crate::bus::TriggerSpec;
 
 /// Bindings of `state` or `stream`, found by scope or stream name. Registration order is kept.
 #[derive(Debug)]
 pub struct Index {
     members: Members,
-    filters: ArcSwap<Filters>,
-    writing: Mutex<()>,
+    filters: RwLock<Filters>,
 }
 
 /// Names of the filter members.
@@ -24,10 +22,13 @@ struct Members {
     key: &'static str,
 }
 
-#[derive(Debug, Clone, Default)]
+/// In order of their registration.
+type Ordered = BTreeMap<u64, Arc<Binding>>;
+
+#[derive(Debug, Default)]
 struct Filters {
-    any: Vec<Arc<Binding>>,
-    by_name: ByName,
+    any: Ordered,
+    by_name: HashMap<String, Ordered>,
 }
 
 impl Index {
@@ -52,15 +53,14 @@ impl Index {
     fn over(members: Members) -> Self {
         Self {
             members,
-            filters: ArcSwap::default(),
-            writing: Mutex::new(()),
+            filters: RwLock::default(),
         }
     }
 
     /// The bindings that match; nothing is allocated when there are none.
     pub fn matching(&self, name: &str, group: &str, key: Option<&str>) -> Vec<Arc<Binding>> {
-        let filters = self.filters.load();
-        let named = filters.by_name.get(name).into_iter().flatten();
+        let filters = self.filters.read().unwrap_or_else(PoisonError::into_inner);
+        let named = filters.by_name.get(name).into_iter().flat_map(Ordered::values);
         let fits = |binding: &&Arc<Binding>| {
             let config = &binding.spec.config;
             let wants = |member: &str| {
@@ -75,14 +75,11 @@ impl Index {
                 .is_none_or(|wanted| wanted == group)
                 && wants(self.members.key).is_none_or(|wanted| Some(wanted) == key)
         };
-        filters.any.iter().chain(named).filter(fits).cloned().collect()
+        filters.any.values().chain(named).filter(fits).cloned().collect()
     }
 
     fn change(&self, change: impl FnOnce(&mut Filters)) {
-        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut filters = Filters::clone(&self.filters.load());
-        change(&mut filters);
-        self.filters.store(Arc::new(filters));
+        change(&mut self.filters.write().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn name_of(&self, binding: &Binding) -> Option<String> {
@@ -105,19 +102,27 @@ impl Provider for Index {
     }
 
     fn bind(&self, binding: &Arc<Binding>) {
-        self.change(|filters| match self.name_of(binding) {
-            Some(name) => filters.by_name.entry(name).or_default().push(Arc::clone(binding)),
-            None => filters.any.push(Arc::clone(binding)),
+        self.change(|filters| {
+            let bindings = match self.name_of(binding) {
+                Some(name) => filters.by_name.entry(name).or_default(),
+                None => &mut filters.any,
+            };
+            bindings.insert(binding.place, Arc::clone(binding));
         });
     }
 
     fn unbind(&self, binding: &Arc<Binding>) {
         self.change(|filters| {
-            filters.any.retain(|other| !Arc::ptr_eq(other, binding));
-            filters.by_name.retain(|_, bindings| {
-                bindings.retain(|other| !Arc::ptr_eq(other, binding));
-                !bindings.is_empty()
-            });
+            let Some(name) = self.name_of(binding) else {
+                filters.any.remove(&binding.place);
+                return;
+            };
+            if let Some(bindings) = filters.by_name.get_mut(&name) {
+                bindings.remove(&binding.place);
+                if bindings.is_empty() {
+                    filters.by_name.remove(&name);
+                }
+            }
         });
     }
 }

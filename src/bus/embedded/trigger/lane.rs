@@ -1,7 +1,7 @@
 //! Lanes: the events of one ordering key on their way to one subscriber, one after the other.
 //!
-//! A lane exists while it has work; then its task ends and its memory goes. A lane that is full drops the newest event:
-//! the writer is never held up.
+//! A lane exists while it has work; then its task ends and its memory goes. A lane that is full, and a subscriber whose
+//! events keep too much memory, lose the newest event: the writer is never held up.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Binding, Event};
-use crate::bus::embedded::Core;
+use crate::bus::embedded::{Core, EmbeddedOptions};
 use crate::bus::{CallContext, Invocation};
 use crate::error::{Error, Result};
 use crate::model::FunctionId;
@@ -19,61 +19,91 @@ use crate::model::FunctionId;
 const MAX_WAITING: usize = 16_384;
 
 pub(super) struct Lanes {
-    lanes: Mutex<HashMap<Box<str>, Lane>>,
+    inner: Mutex<Inner>,
     timeout: Duration,
+    max_bytes: usize,
 }
 
 #[derive(Default)]
-struct Lane {
-    waiting: VecDeque<Arc<Event>>,
+struct Inner {
+    /// Events that wait, by their ordering key.
+    lanes: HashMap<Box<str>, VecDeque<Arc<Event>>>,
+    /// What the events of all lanes keep in memory, those that are handled now included.
+    bytes: usize,
+    /// It was said that events are dropped.
     warned: bool,
 }
 
+/// Where an event goes.
+enum Place {
+    /// Into a lane of its own, whose work begins.
+    Begins,
+    /// Behind others.
+    Waits,
+    /// There is none; whether that was not said yet.
+    None { is_news: bool },
+}
+
 impl Lanes {
-    pub(super) fn new(timeout: Duration) -> Self {
+    pub(super) fn new(options: &EmbeddedOptions) -> Self {
         Self {
-            lanes: Mutex::default(),
-            timeout,
+            inner: Mutex::default(),
+            timeout: options.trigger_timeout,
+            max_bytes: options.waiting_event_bytes,
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Lane>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next event of a lane; the lane is gone when there is none.
-    fn next(&self, key: &str) -> Option<Arc<Event>> {
-        let mut lanes = self.lock();
-        let event = lanes.get_mut(key).and_then(|lane| lane.waiting.pop_front());
+    /// After an event was handled: the next one of its lane. The lane is gone when there is none.
+    fn next(&self, key: &str, handled: Arc<Event>) -> Option<Arc<Event>> {
+        let mut inner = self.lock();
+        inner.bytes -= handled.bytes;
+        drop(handled);
+        let event = inner.lanes.get_mut(key).and_then(VecDeque::pop_front);
         if event.is_none() {
-            lanes.remove(key);
+            inner.lanes.remove(key);
+            inner.warned &= !inner.lanes.is_empty();
         }
         event
+    }
+
+    fn take_in(&self, key: &str, event: &Arc<Event>) -> Place {
+        let mut inner = self.lock();
+        let lane = inner.lanes.get(key);
+        // One event of any size is taken when nothing else waits.
+        let is_full = lane.is_some_and(|lane| lane.len() >= MAX_WAITING)
+            || (inner.bytes > 0 && inner.bytes + event.bytes > self.max_bytes);
+        if is_full {
+            let is_news = !std::mem::replace(&mut inner.warned, true);
+            return Place::None { is_news };
+        }
+        inner.bytes += event.bytes;
+        if let Some(lane) = inner.lanes.get_mut(key) {
+            lane.push_back(Arc::clone(event));
+            return Place::Waits;
+        }
+        inner.lanes.insert(key.into(), VecDeque::new());
+        Place::Begins
     }
 }
 
 pub(super) fn deliver(core: &Arc<Core>, binding: &Arc<Binding>, key: &str, event: &Arc<Event>) {
     let Ok(bus) = core.bus() else { return };
-    let mut lanes = binding.lanes.lock();
-    if let Some(lane) = lanes.get_mut(key) {
-        if lane.waiting.len() < MAX_WAITING {
-            lane.waiting.push_back(Arc::clone(event));
+    match binding.lanes.take_in(key, event) {
+        Place::Waits => return,
+        Place::Begins => {}
+        Place::None { is_news } => {
+            core.triggers.count_dropped();
+            if is_news {
+                let (trigger, function) = (&binding.spec.id, &binding.spec.function_id);
+                tracing::warn!(%trigger, %function, key, "the subscriber cannot keep up, events are dropped");
+            }
             return;
         }
-        core.triggers.count_dropped();
-        if !std::mem::replace(&mut lane.warned, true) {
-            tracing::warn!(
-                trigger = %binding.spec.id,
-                function = %binding.spec.function_id,
-                key,
-                waiting = MAX_WAITING,
-                "the subscriber cannot keep up, events are dropped"
-            );
-        }
-        return;
     }
-    lanes.insert(key.into(), Lane::default());
-    drop(lanes);
     let (core, binding, key, first) = (
         Arc::clone(core),
         Arc::clone(binding),
@@ -85,8 +115,7 @@ pub(super) fn deliver(core: &Arc<Core>, binding: &Arc<Binding>, key: &str, event
         let mut next = Some(first);
         while let Some(event) = next {
             handle(&core, &binding, &event).await;
-            drop(event);
-            next = binding.lanes.next(&key);
+            next = binding.lanes.next(&key, event);
         }
     });
 }

@@ -4,6 +4,7 @@
 //! parked until the type appears. Delivery: per binding and ordering key one lane ([`lane`]), so that events of one key
 //! reach each subscriber in write order while everything else runs side by side.
 
+mod held;
 mod index;
 mod lane;
 
@@ -15,10 +16,13 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Core;
+use super::peer::OfferedType;
 use crate::bus::{CallContext, TriggerSpec};
 use crate::error::{Error, Result};
 use crate::model::FunctionId;
 
+pub(super) use held::Held;
+use held::Ledger;
 pub use index::Index;
 use lane::Lanes;
 
@@ -63,6 +67,10 @@ pub struct Binding {
     metadata: Option<Arc<Value>>,
     alive: AtomicBool,
     lanes: Lanes,
+    /// Its place in the order of registrations.
+    place: u64,
+    /// Size of its registration.
+    bytes: usize,
 }
 
 /// One event on its way to its subscribers, which share it.
@@ -71,17 +79,21 @@ pub struct Event {
     payload: Box<dyn Fn() -> Result<Value> + Send + Sync>,
     /// Trace and baggage of the writer.
     context: CallContext,
+    /// What it keeps in memory, about.
+    bytes: usize,
 }
 
 impl Event {
-    /// An event whose payload is made when a handler is about to run.
+    /// An event whose payload is made when a handler is about to run; until then it keeps about so many bytes in memory.
     pub fn new(
         context: CallContext,
+        bytes: usize,
         payload: impl Fn() -> Result<Value> + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self {
             payload: Box::new(payload),
             context,
+            bytes,
         })
     }
 }
@@ -123,6 +135,8 @@ pub struct TriggerType {
     /// JSON Schema of the payload of its events, as the worker gave it.
     pub request_schema: Option<Value>,
     provider: Arc<dyn Provider>,
+    /// Size of its registration.
+    bytes: usize,
 }
 
 /// What the provider of a type said to a binding; the text is its reason to refuse.
@@ -144,6 +158,11 @@ struct Inner {
     types: BTreeMap<String, TriggerType>,
     /// In order of their ids; the parked ones too.
     bindings: BTreeMap<String, Arc<Binding>>,
+    /// The same, by their type.
+    by_type: HashMap<String, BTreeMap<String, Arc<Binding>>>,
+    held: Ledger,
+    /// Bindings made so far.
+    made: u64,
 }
 
 impl Triggers {
@@ -181,6 +200,7 @@ impl Triggers {
             configuration_schema: None,
             request_schema: None,
             provider,
+            bytes: 0,
         };
         self.offer_type(id, offered);
     }
@@ -201,32 +221,34 @@ impl Triggers {
     fn offer_type(&self, id: &str, offered: TriggerType) {
         let mut inner = self.lock();
         let provider = &offered.provider;
-        for binding in inner
-            .bindings
-            .values()
-            .filter(|binding| binding.spec.trigger_type == id)
-        {
+        for binding in inner.of_type(id) {
             match provider.check(&binding.spec) {
                 Ok(()) => provider.bind(binding),
                 Err(why) => tracing::warn!(trigger = %binding.spec.id, why, "a waiting binding was refused"),
             }
         }
-        inner.types.insert(id.to_owned(), offered);
+        inner.held.add_type(&offered);
+        if let Some(earlier) = inner.types.insert(id.to_owned(), offered) {
+            inner.held.drop_type(&earlier);
+        }
     }
 
     /// Takes the types of an outside worker away; their bindings are parked.
     pub(super) fn withdraw_all_of(&self, worker: &str) {
         let mut inner = self.lock();
-        inner
-            .types
-            .retain(|_, offered| offered.worker.as_deref() != Some(worker));
+        let Inner { types, held, .. } = &mut *inner;
+        types.retain(|_, offered| {
+            let stays = offered.worker.as_deref() != Some(worker);
+            if !stays {
+                held.drop_type(offered);
+            }
+            stays
+        });
     }
 
-    /// How many types an outside worker offers.
-    pub(super) fn offered_by(&self, worker: &str) -> usize {
-        let inner = self.lock();
-        let theirs = |offered: &&TriggerType| offered.worker.as_deref() == Some(worker);
-        inner.types.values().filter(theirs).count()
+    /// What an outside worker holds.
+    pub(super) fn held_by(&self, worker: &str) -> Held {
+        self.lock().held.of(worker)
     }
 
     /// Asks to be told what an outside provider says to a binding that is about to be made.
@@ -258,7 +280,7 @@ impl Triggers {
             }
             let binding = Arc::clone(binding);
             if verdict.is_err() {
-                inner.bindings.remove(id);
+                inner.take(id);
                 binding.alive.store(false, Ordering::Release);
             }
             verdict.is_err().then_some(binding)
@@ -276,21 +298,11 @@ impl Triggers {
         self.lock().bindings.get(id).map(|binding| binding.owner.clone())
     }
 
-    /// How many bindings, parked ones too, somebody owns.
-    pub(super) fn owned_by(&self, owner: &Owner) -> usize {
-        let inner = self.lock();
-        inner
-            .bindings
-            .values()
-            .filter(|binding| binding.owner == *owner)
-            .count()
-    }
-
-    /// Makes a binding; one with the same id is replaced.
+    /// Makes a binding; one with the same id is replaced. `bytes` is the size of its registration.
     ///
     /// # Errors
     /// Code `trigger_registration_failed` with the provider's text; an earlier binding then stays.
-    pub(super) fn bind(&self, core: &Arc<Core>, spec: TriggerSpec, owner: Owner) -> Result<()> {
+    pub(super) fn bind(&self, core: &Arc<Core>, spec: TriggerSpec, owner: Owner, bytes: usize) -> Result<()> {
         let refused = |why: String| Error::coded("trigger_registration_failed", why);
         let condition = condition_of(&spec.config).map_err(refused)?;
         let mut inner = self.lock();
@@ -308,15 +320,16 @@ impl Triggers {
             condition,
             metadata: spec.metadata.clone().map(Arc::new),
             alive: AtomicBool::new(true),
-            lanes: Lanes::new(core.options.trigger_timeout),
+            lanes: Lanes::new(&core.options),
+            place: inner.made,
+            bytes,
             spec,
         });
-        if let Some(earlier) = inner
-            .bindings
-            .insert(binding.spec.id.clone(), Arc::clone(&binding))
-        {
+        inner.made += 1;
+        if let Some(earlier) = inner.take(&binding.spec.id) {
             inner.release(&earlier);
         }
+        inner.put(Arc::clone(&binding));
         if let Some(provider) = provider {
             provider.bind(&binding);
         }
@@ -326,7 +339,7 @@ impl Triggers {
     /// Takes a binding away. False: there was none.
     pub(super) fn unbind(&self, id: &str) -> bool {
         let mut inner = self.lock();
-        let Some(binding) = inner.bindings.remove(id) else {
+        let Some(binding) = inner.take(id) else {
             return false;
         };
         inner.release(&binding);
@@ -343,7 +356,7 @@ impl Triggers {
             .cloned()
             .collect();
         for binding in theirs {
-            inner.bindings.remove(&binding.spec.id);
+            inner.take(&binding.spec.id);
             inner.release(&binding);
         }
     }
@@ -360,12 +373,7 @@ impl Triggers {
 
     /// The live bindings of one type, sorted by id.
     pub fn bindings_of(&self, trigger_type: &str) -> Vec<Arc<Binding>> {
-        let all = self.lock();
-        let theirs = all
-            .bindings
-            .values()
-            .filter(|binding| binding.spec.trigger_type == trigger_type);
-        theirs.cloned().collect()
+        self.lock().of_type(trigger_type).cloned().collect()
     }
 
     /// The types, sorted by id.
@@ -405,6 +413,37 @@ impl Triggers {
 }
 
 impl Inner {
+    fn take(&mut self, id: &str) -> Option<Arc<Binding>> {
+        let binding = self.bindings.remove(id)?;
+        self.held.drop_binding(&binding);
+        let trigger_type = &binding.spec.trigger_type;
+        if let Some(bindings) = self.by_type.get_mut(trigger_type) {
+            bindings.remove(id);
+            if bindings.is_empty() {
+                self.by_type.remove(trigger_type);
+            }
+        }
+        Some(binding)
+    }
+
+    fn put(&mut self, binding: Arc<Binding>) {
+        self.held.add_binding(&binding);
+        let TriggerSpec { id, trigger_type, .. } = &binding.spec;
+        self.by_type
+            .entry(trigger_type.clone())
+            .or_default()
+            .insert(id.clone(), Arc::clone(&binding));
+        self.bindings.insert(id.clone(), binding);
+    }
+
+    /// Those of one type, sorted by id.
+    fn of_type(&self, trigger_type: &str) -> impl Iterator<Item = &Arc<Binding>> {
+        self.by_type
+            .get(trigger_type)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+    }
+
     fn release(&mut self, binding: &Arc<Binding>) {
         binding.alive.store(false, Ordering::Release);
         if let Some(offered) = self.types.get(&binding.spec.trigger_type) {
@@ -415,13 +454,21 @@ impl Inner {
 
 impl TriggerType {
     /// A type that an outside worker provides.
-    pub(super) fn outside(worker: Arc<str>, description: String, provider: Arc<dyn Provider>) -> Self {
+    pub(super) fn outside(worker: Arc<str>, offered: OfferedType) -> Self {
+        let OfferedType {
+            description,
+            configuration_schema,
+            request_schema,
+            provider,
+            bytes,
+        } = offered;
         Self {
             description,
             worker: Some(worker),
-            configuration_schema: None,
-            request_schema: None,
+            configuration_schema,
+            request_schema,
             provider,
+            bytes,
         }
     }
 }
@@ -482,6 +529,3 @@ impl std::fmt::Debug for TriggerType {
             .finish_non_exhaustive()
     }
 }
-
-/// Bindings by the name their filter asks for.
-type ByName = HashMap<String, Vec<Arc<Binding>>>;

@@ -110,37 +110,42 @@ impl Transport for Slow {
 }
 
 struct Rig {
-    bus: Bus,
     slow: Slow,
     clock: Arc<ManualClock>,
+    ids: Arc<CountedIds>,
     session: SessionId,
 }
 
 impl Rig {
     fn new() -> Self {
-        let slow = Slow::default();
-        let clock = Arc::new(ManualClock::at(NOW_MS));
-        let ports = Ports {
-            clock: clock.clone(),
-            ids: Arc::new(CountedIds::default()),
-            env: Arc::new(MapEnv::default()),
-            config: Arc::new(ArcSwap::from_pointee(Config::default())),
-            metrics: Metrics::new(),
-        };
         Self {
-            bus: Bus::new(ports, Arc::new(slow.clone())),
-            slow,
-            clock,
+            slow: Slow::default(),
+            clock: Arc::new(ManualClock::at(NOW_MS)),
+            ids: Arc::default(),
             session: "s1".into(),
         }
     }
 
-    async fn acquire(&self) -> Result<Option<Lease>> {
-        Lease::acquire(&self.bus, &self.session).await
+    /// One more process on the engine.
+    fn process(&self) -> Bus {
+        let ports = Ports {
+            clock: self.clock.clone(),
+            ids: self.ids.clone(),
+            env: Arc::new(MapEnv::default()),
+            config: Arc::new(ArcSwap::from_pointee(Config::default())),
+            metrics: Metrics::new(),
+        };
+        Bus::new(ports, Arc::new(self.slow.clone()))
     }
 
+    /// In a process of its own.
+    async fn acquire(&self) -> Result<Option<Lease>> {
+        Lease::acquire(&self.process(), &self.session).await
+    }
+
+    /// As a process sees it that does not hold it.
     async fn is_held(&self) -> bool {
-        Lease::is_held(&self.bus, &self.session).await.unwrap()
+        Lease::is_held(&self.process(), &self.session).await.unwrap()
     }
 }
 
@@ -174,12 +179,12 @@ async fn c01_case_25_old_leases_are_stolen_and_only_ones_own_is_released() {
     assert_eq!(rig.slow.row("s1"), json!({ "nonce": lease.nonce, "ts": NOW_MS }));
 
     rig.slow.put("s1", foreign(0));
-    lease.release(&rig.bus).await.unwrap();
+    lease.release(&rig.process()).await.unwrap();
     assert_eq!(rig.slow.row("s1"), foreign(0));
 
     rig.slow.put("s1", Value::Null);
     let lease = rig.acquire().await.unwrap().unwrap();
-    lease.release(&rig.bus).await.unwrap();
+    lease.release(&rig.process()).await.unwrap();
     assert!(!rig.is_held().await);
 }
 
@@ -210,4 +215,15 @@ async fn a_held_lease_is_renewed_until_it_is_dropped() {
     assert_eq!(rig.slow.row("s1")["ts"], NOW_MS + 25_000);
     rig.clock.advance(5_000);
     assert!(!rig.is_held().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_process_could_not_give_back_does_not_bind_itself() {
+    let rig = Rig::new();
+    let (bus, session) = (rig.process(), &rig.session);
+    drop(Lease::acquire(&bus, session).await.unwrap().unwrap());
+    assert!(rig.is_held().await);
+    assert!(!Lease::is_held(&bus, session).await.unwrap());
+    let lease = Lease::acquire(&bus, session).await.unwrap().unwrap();
+    assert_eq!(rig.slow.row("s1")["nonce"], lease.nonce.as_str());
 }
