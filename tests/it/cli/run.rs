@@ -331,5 +331,8 @@ async fn a_run_is_followed_over_a_crash_of_the_engine() {
         "the engine is gone; waiting for it\nthe engine is back\n"
     );
     stage.tools_are_back().await;
-    assert_eq!(stage.transcript("s").await, ["user: wait", "assistant: One", "assistant: One two"]);
+    assert_eq!(
+        stage.transcript("s").await,
+        ["user: wait", "assistant: One", "assistant: One two"]
+    );
 }
