@@ -193,7 +193,13 @@ impl Program {
     pub(super) async fn start(answer: impl Fn(bool) -> Vec<Out> + Send + Sync + 'static) -> Self {
         let steps = LockStep::default();
         let engine = Engine::memory().await;
-        engine.bus.spawn(steps.clone().run(engine.embedded.clone()));
+        let (answering, over) = (
+            steps.clone().run(engine.embedded.clone()),
+            engine.bus.shutdown_token().clone(),
+        );
+        engine.bus.spawn(async move {
+            over.run_until_cancelled(answering).await;
+        });
         let between = Between { steps: steps.clone() };
         let t = TestBus::with(TestOptions {
             rules: Some("rules: ['*']"),
@@ -204,7 +210,7 @@ impl Program {
         t.record("inside::f", json!({ "done": true }));
         t.ok("models::register", json!({ "provider": "stub", "id": "m" }))
             .await;
-        let thinking = steps.clone();
+        let (thinking, program) = (steps.clone(), t.bus().downgrade());
         Stub::register(&t, move |_, request| {
             let has_result = request["messages"]
                 .as_array()
@@ -212,7 +218,9 @@ impl Program {
                 .iter()
                 .any(|message| message["role"] == "function_result");
             let door = Door::closed();
-            tokio::spawn(thinking.clone().think(door.clone()));
+            if let Some(bus) = program.upgrade() {
+                bus.spawn(thinking.clone().think(door.clone()));
+            }
             let mut out = vec![Out::Wait(door)];
             out.extend(answer(has_result));
             out
