@@ -57,6 +57,17 @@ struct Status {
     missed: AtomicBool,
     recheck: Arc<Notify>,
     stop: Arc<Stop>,
+    /// A resume waits in the mailbox; further ones ask for nothing that it does not.
+    resumes: AtomicBool,
+}
+
+impl Status {
+    /// Notes that an input has left the mailbox, before it is seen to: what comes from now on may need another look.
+    fn taken(&self, input: &Input) {
+        if matches!(input, Input::Resume) {
+            self.resumes.store(false, Ordering::SeqCst);
+        }
+    }
 }
 
 impl Actors {
@@ -74,12 +85,19 @@ impl Actors {
         if handle.status.running.load(Ordering::SeqCst) {
             return answer_while_running(&handle.status, session, input);
         }
+        let is_resume = matches!(input, Input::Resume);
+        if is_resume && handle.status.resumes.swap(true, Ordering::SeqCst) {
+            return;
+        }
         // Of several starts at once the first one decides; the others need not wait to hear that it does.
         handle
             .status
             .running
             .store(matches!(input, Input::Start { .. }), Ordering::SeqCst);
         if let Err(refused) = handle.mailbox.try_send(input) {
+            if is_resume {
+                handle.status.resumes.store(false, Ordering::SeqCst);
+            }
             let full = Error::Transient(format!("session {session} has too many waiting inputs"));
             refuse(refused.into_inner(), full);
         }
@@ -161,6 +179,7 @@ impl Actor {
     async fn run(mut self) {
         loop {
             while let Ok(input) = self.inputs.try_recv() {
+                self.status.taken(&input);
                 self.handle(input).await;
             }
             self.session.release_lease().await;
@@ -209,6 +228,7 @@ impl Actor {
                     status.running.store(true, Ordering::SeqCst);
                 }
                 while let Ok(input) = inputs.try_recv() {
+                    status.taken(&input);
                     answer_while_running(status, &id, input);
                 }
             };
