@@ -87,12 +87,12 @@ async fn channels_work(rig: &Rig, worker: &mut Ws) {
     let reading = async {
         let mut input = rig.open_badly(&reader, "read").await;
         for frame in &frames {
-            let read = input.next().await.unwrap().unwrap();
+            let read = within(input.next()).await.unwrap().unwrap();
             assert!(read == *frame, "{} bytes instead of {}", read.len(), frame.len());
         }
         end_of(&mut input).await.map(u16::from)
     };
-    let (_, end) = Box::pin(within(async { tokio::join!(writing, reading) })).await;
+    let (_, end) = tokio::join!(Box::pin(writing), Box::pin(reading));
     assert_eq!(end, Some(1000));
     eventually(|| rig.channels() == 0).await;
 }
