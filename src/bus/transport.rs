@@ -167,6 +167,12 @@ pub trait Transport: Send + Sync + 'static {
     /// Whether [`commit`](Self::commit) is all or nothing, and nobody but this process can write.
     fn is_exclusive(&self) -> bool;
 
+    /// Under which id this process is the one that serves the engine; none while it is not. Who serves an engine that has no
+    /// such order is nobody's: the receiver is closed and holds none.
+    fn ownership(&self) -> watch::Receiver<Option<Arc<str>>> {
+        watch::channel(None).1
+    }
+
     /// What it is, and how it fares.
     fn info(&self) -> EngineInfo;
 

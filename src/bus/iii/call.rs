@@ -109,7 +109,7 @@ fn patiently(
 }
 
 async fn wait_for_link(core: &Core) -> Result<()> {
-    if core.link.is_over() {
+    if core.link.is_over() || core.link.is_stand_by() {
         return Err(Error::Disconnected);
     }
     let waiting = &core.room.waiting;

@@ -1,5 +1,5 @@
-//! A short visit before the program joins an engine: is there one, and is our name free? It is made on a socket of its own,
-//! which registers nothing, because the SDK takes the name as soon as it connects and does not say who had it.
+//! Visits to an engine before the program joins it: is there one, and is it ours to serve? They are made on a socket of
+//! their own, which registers nothing, because the SDK takes the name as soon as it connects and does not say who had it.
 
 use futures::StreamExt;
 use serde::Deserialize;
@@ -39,42 +39,84 @@ pub(super) fn bearer(token: &Secret) -> String {
 /// # Errors
 /// [`Error::Unavailable`]: there is no engine, or none that lets us in; the text says what was found instead.
 pub async fn greet(url: &str, token: Option<&Secret>, worker_name: &str, ids: &dyn Ids) -> Result<Greeting> {
-    let mut socket = open(url, token)
-        .await
-        .map_err(|error| Error::Unavailable(refusal_of(&error)))?;
-    let question = ids.uuid();
-    loop {
-        let Some(frame) = next(&mut socket).await? else {
-            return Err(Error::Unavailable("the connection was closed".into()));
-        };
-        match frame.kind.as_str() {
-            "workerregistered" => {
-                let ask = json!({
-                    "type": "invokefunction", "invocation_id": question,
-                    "function_id": "engine::workers::list", "data": {},
-                });
-                let sent = socket::send(&mut socket, Message::text(ask.to_string())).await;
-                sent.map_err(|error| Error::Unavailable(error.to_string()))?;
-            }
-            "invocationresult" if frame.invocation_id.as_deref() == Some(&question) => {
-                // Best effort: the connection is dropped anyway.
-                socket.close(None).await.ok();
-                let taken = count_of(frame.result.as_ref(), worker_name) > 0;
-                return Ok(if taken {
-                    Greeting::NameTaken
-                } else {
-                    Greeting::Free
-                });
-            }
-            "error" => {
-                let error = frame.error.unwrap_or_default();
-                return Err(Error::Unavailable(clip(&error.to_string(), 200).into_owned()));
-            }
-            _ => {}
-        }
-    }
+    let mut visit = Visit::begin(url, token).await?;
+    let greeting = visit.greet(worker_name, ids).await?;
+    visit.end().await;
+    Ok(greeting)
 }
 
+/// A visit under way.
+pub(super) struct Visit {
+    socket: Socket,
+}
+
+impl Visit {
+    /// Opens a socket that the engine answers on.
+    pub(super) async fn begin(url: &str, token: Option<&Secret>) -> Result<Self> {
+        let socket = open(url, token)
+            .await
+            .map_err(|error| Error::Unavailable(refusal_of(&error)))?;
+        let mut visit = Self { socket };
+        while visit.frame().await?.kind != "workerregistered" {}
+        Ok(visit)
+    }
+
+    /// Asks whether a worker has our name.
+    pub(super) async fn greet(&mut self, worker_name: &str, ids: &dyn Ids) -> Result<Greeting> {
+        let workers = match self.ask("engine::workers::list", json!({}), ids).await {
+            Ok(answer) => Some(answer),
+            Err(Error::Coded { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(match count_of(workers.as_ref(), worker_name) {
+            0 => Greeting::Free,
+            _ => Greeting::NameTaken,
+        })
+    }
+
+    /// Calls a function of the engine.
+    ///
+    /// # Errors
+    /// What it answers as [`Error::Coded`]; [`Error::Unavailable`] when the visit is over.
+    pub(super) async fn ask(&mut self, function: &str, data: Value, ids: &dyn Ids) -> Result<Value> {
+        let question = ids.uuid();
+        let ask = json!({
+            "type": "invokefunction", "invocation_id": question, "function_id": function, "data": data,
+        });
+        let sent = socket::send(&mut self.socket, Message::text(ask.to_string())).await;
+        sent.map_err(|error| Error::Unavailable(error.to_string()))?;
+        loop {
+            let frame = self.frame().await?;
+            if frame.kind != "invocationresult" || frame.invocation_id.as_deref() != Some(&question) {
+                continue;
+            }
+            let member = |error: &Value, name: &str| {
+                let text = error.get(name).and_then(Value::as_str).unwrap_or_default();
+                clip(text, 200).into_owned()
+            };
+            return match frame.error {
+                Some(error) => Err(Error::coded(member(&error, "code"), member(&error, "message"))),
+                None => Ok(frame.result.unwrap_or_default()),
+            };
+        }
+    }
+
+    /// Takes leave, as well as it can be done.
+    pub(super) async fn end(mut self) {
+        self.socket.close(None).await.ok();
+    }
+
+    async fn frame(&mut self) -> Result<Incoming> {
+        let frame = next(&mut self.socket)
+            .await?
+            .ok_or_else(|| Error::Unavailable("the connection was closed".into()))?;
+        if frame.kind == "error" {
+            let error = frame.error.unwrap_or_default();
+            return Err(Error::Unavailable(clip(&error.to_string(), 200).into_owned()));
+        }
+        Ok(frame)
+    }
+}
 /// How many workers of this name an answer of `engine::workers::list` holds.
 pub(super) fn count_of(answer: Option<&Value>, worker_name: &str) -> usize {
     let rows = answer

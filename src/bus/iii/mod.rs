@@ -18,11 +18,13 @@ mod link;
 mod probe;
 mod register;
 mod serve;
+mod stand_by;
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use iii_helpers::observability::OtelConfig;
@@ -32,6 +34,7 @@ use metrics::Counter;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
+use super::lease::{self, Lease};
 use super::{
     Bus, CallFuture, ChannelReader, ChannelWriter, EngineInfo, FunctionDef, Invocation, Link, Transport,
     TriggerSpec, WeakBus, Write, commit_apart,
@@ -56,6 +59,8 @@ pub struct IiiOptions {
     /// How often the engine must show that it is alive, and how long it may take for that. The SDK itself notices a
     /// half-open socket after a minute.
     pub heartbeat: Duration,
+    /// How long another process waits for this one when it is gone without a word.
+    pub lease: Duration,
     /// Shown to the engine as `authorization: Bearer <token>`.
     pub token: Option<Secret>,
 }
@@ -68,6 +73,7 @@ impl Default for IiiOptions {
             description: env!("CARGO_PKG_DESCRIPTION").to_owned(),
             result_holdback: Duration::from_millis(2),
             heartbeat: Duration::from_secs(15),
+            lease: lease::TTL,
             token: None,
         }
     }
@@ -87,7 +93,11 @@ pub struct Iii(Arc<Core>);
 /// What the parts share.
 struct Core {
     options: IiiOptions,
-    client: OnceLock<IIIClient>,
+    /// Absent while this process does not serve the engine.
+    client: ArcSwapOption<IIIClient>,
+    /// The id under which it does.
+    owned: watch::Sender<Option<Arc<str>>>,
+    lease: Mutex<Option<Lease>>,
     bus: OnceLock<WeakBus>,
     link: link::Tracker,
     registrations: register::Registrations,
@@ -104,7 +114,9 @@ impl Iii {
     pub fn new(options: IiiOptions) -> Arc<Self> {
         Arc::new(Self(Arc::new(Core {
             options,
-            client: OnceLock::new(),
+            client: ArcSwapOption::empty(),
+            owned: watch::Sender::new(None),
+            lease: Mutex::new(None),
             bus: OnceLock::new(),
             link: link::Tracker::default(),
             registrations: register::Registrations::default(),
@@ -125,8 +137,8 @@ impl std::fmt::Debug for Iii {
 }
 
 impl Core {
-    fn client(&self) -> Result<&IIIClient> {
-        self.client.get().ok_or(Error::Disconnected)
+    fn client(&self) -> Result<Arc<IIIClient>> {
+        self.client.load_full().ok_or(Error::Disconnected)
     }
 
     /// The bus, while it lives.
@@ -216,7 +228,7 @@ impl Transport for Iii {
 
     fn registered(&self, function: FunctionDef) {
         if let Ok(client) = self.0.client() {
-            register::function(&self.0, client, &function);
+            register::function(&self.0, &client, &function);
         }
     }
 
@@ -228,7 +240,7 @@ impl Transport for Iii {
         let bound = self
             .0
             .client()
-            .and_then(|client| self.0.registrations.bind(client, trigger));
+            .and_then(|client| self.0.registrations.bind(&client, trigger));
         futures::future::ready(bound).boxed()
     }
 
@@ -271,6 +283,10 @@ impl Transport for Iii {
 
     fn missing(&self) -> Vec<&'static str> {
         self.0.missing()
+    }
+
+    fn ownership(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.0.owned.subscribe()
     }
 
     fn link(&self) -> watch::Receiver<Link> {

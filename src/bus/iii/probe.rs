@@ -66,11 +66,13 @@ impl Core {
     /// Why the engine is not fully usable now.
     pub(super) fn problem(&self) -> Option<String> {
         let (url, worker_name) = (self.options.shown_url(), &self.options.worker_name);
-        if self.link.is_over() {
-            return Some(self.refusal().to_string());
-        }
         if self.link.now() == Link::Down {
-            return Some(format!("no connection to {url}: {}", self.link.failure()));
+            let why = self.link.failure();
+            return Some(if self.link.is_stand_by() {
+                format!("standby at {url}: {why}")
+            } else {
+                format!("no connection to {url}: {why}")
+            });
         }
         let found = self.findings.lock();
         let problems = [
@@ -91,14 +93,6 @@ impl Core {
     /// Parts that the engine lacks.
     pub(super) fn missing(&self) -> Vec<&'static str> {
         self.findings.lock().missing.clone()
-    }
-
-    /// Why there is no connection any more.
-    pub(super) fn refusal(&self) -> Error {
-        match self.client().ok().and_then(iii_sdk::IIIClient::fatal_error) {
-            Some(error) => Error::Unavailable(format!("{}: {error}", self.options.shown_url())),
-            None => Error::Disconnected,
-        }
     }
 }
 

@@ -56,6 +56,12 @@ impl Registrations {
         }
     }
 
+    /// Forgets everything, because the connection is gone; answers what was bound.
+    pub(super) fn start_over(&self) -> Vec<TriggerSpec> {
+        let inner = std::mem::take(&mut *self.lock());
+        inner.triggers.into_values().map(|(spec, _)| spec).collect()
+    }
+
     /// Takes everything away.
     pub(super) fn clear(&self) {
         let inner = std::mem::take(&mut *self.lock());

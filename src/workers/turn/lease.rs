@@ -1,166 +1,209 @@
-//! The single-writer lease over state (contract 01 §8.7), renewed while its session is at work.
+//! The lease of a session: one process drives it at a time (contract 01 §8.7, 02 §1).
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
+use futures::FutureExt;
 use serde_json::{Value, json};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
-use crate::bus::{Bus, CallContext, Write, to_json};
+use crate::bus::claim::{Claimant, Holder};
+use crate::bus::lease::{self, Row};
+use crate::bus::{Bus, CallContext, Write};
 use crate::error::Result;
 use crate::model::SessionId;
 
+/// Says whether a lease still counts.
+pub(super) use crate::bus::lease::Lease as Fence;
+
 /// State scope of the leases, key = session id.
 const LEASES: &str = "turn_lease";
-const TTL_MS: i64 = 30_000;
-const RENEW_EVERY: Duration = Duration::from_secs(10);
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Row {
-    nonce: String,
-    ts: i64,
+/// Sessions whose next epoch is remembered; what is forgotten costs a round trip.
+const MAX_KNOWN: usize = 4_096;
+
+/// The next epoch of sessions that this process has had.
+#[derive(Default)]
+pub(super) struct Epochs(Mutex<HashMap<SessionId, u64>>);
+
+impl Epochs {
+    fn next(&self, session: &SessionId) -> u64 {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(session).copied().unwrap_or(1)
+    }
+
+    fn released(&self, session: &SessionId, epoch: u64) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(session.clone(), epoch + 1);
+    }
 }
 
-/// A held lease. Dropping it stops the renewal; [`Lease::release`] gives the row back.
-#[derive(Debug)]
+/// A held lease. Dropping it stops the renewal; [`Lease::release`] gives it back.
 pub(super) struct Lease {
     session: SessionId,
-    nonce: String,
-    /// The row of a lease that needs no asking, to be written with the first commit.
-    unwritten: Option<Write>,
-    _renewal: DropGuard,
+    kind: Kind,
+}
+
+enum Kind {
+    /// Nobody else can write: the row only shows who is at work. It is written with the first commit.
+    Alone { unwritten: Option<Write> },
+    /// Others can.
+    Shared {
+        lease: lease::Lease,
+        /// Stops the renewal.
+        renewal: CancellationToken,
+    },
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Kind::Shared { renewal, .. } = &self.kind {
+            renewal.cancel();
+        }
+    }
 }
 
 impl Lease {
-    /// Takes the lease; `None` when another process holds it. It is looked at first, so that one in use is not touched.
-    ///
-    /// # Errors
-    /// As [`claim`](Self::claim).
-    pub(super) async fn acquire(bus: &Bus, session: &SessionId) -> Result<Option<Self>> {
-        if Self::is_held(bus, session).await? {
-            return Ok(None);
-        }
-        Self::claim(bus, session).await
-    }
-
-    /// Takes the lease, expecting it to be free; `None` when another process holds it. What was there before decides: to look
-    /// first costs a round trip more.
+    /// Takes the lease; `None` when another process holds it.
     ///
     /// A transport that is ours alone cannot have another holder: rows there are of an earlier life and void.
     ///
     /// # Errors
     /// State did not answer: an outage never counts as a win.
-    pub(super) async fn claim(bus: &Bus, session: &SessionId) -> Result<Option<Self>> {
-        let nonce = format!("{}/{}", bus.epoch(), bus.uuid());
-        let context = CallContext::default();
-        let scope = bus.scope(&context, LEASES);
+    pub(super) async fn acquire(bus: &Bus, epochs: &Epochs, session: &SessionId) -> Result<Option<Self>> {
         if bus.transport().is_exclusive() {
-            let row = row_write(bus, session, &nonce)?;
-            return Ok(Some(Self::hold(bus, session, nonce, Some(row))));
+            let row = json!({ "nonce": bus.uuid(), "ts": bus.now_ms() });
+            let unwritten = Some(Write::StateSet {
+                scope: LEASES.into(),
+                key: session.to_string(),
+                value: row.into(),
+            });
+            return Ok(Some(Self {
+                session: session.clone(),
+                kind: Kind::Alone { unwritten },
+            }));
         }
-        let row = to_json(&Row {
-            nonce: nonce.clone(),
-            ts: bus.now_ms(),
-        })?;
-        let reply = scope
-            .update(session, json!([{ "type": "set", "path": "", "value": row }]))
-            .await?;
-        let old = reply.get("old_value").cloned().unwrap_or_default();
-        if is_held_elsewhere(bus, &old) {
-            scope.set(session, &old).await?;
+        let mut ownership = bus.transport().ownership();
+        let owner = ownership.borrow_and_update().clone();
+        let claimant = Claimant {
+            nonce: bus.uuid(),
+            by: owner.as_deref().map(str::to_owned),
+        };
+        let taken = lease::Lease::take(row_of(bus, session), claimant, epochs.next(session)).await?;
+        let Ok(lease) = taken else {
             return Ok(None);
-        }
-        Ok(Some(Self::hold(bus, session, nonce, None)))
+        };
+        let (kept, renewal) = (lease.clone(), CancellationToken::new());
+        let (id, stopped) = (session.clone(), renewal.clone());
+        bus.spawn(async move {
+            // Who no longer owns the engine has no session of it either.
+            let disowned = async {
+                if ownership.wait_for(|now| *now != owner).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            let why = tokio::select! {
+                () = stopped.cancelled() => return,
+                why = kept.keep() => why,
+                () = disowned => {
+                    kept.give_up();
+                    "another process serves the engine".to_owned()
+                }
+            };
+            tracing::warn!(session_id = %id, why, "lease lost; the session is left to its next holder");
+        });
+        Ok(Some(Self {
+            session: session.clone(),
+            kind: Kind::Shared { lease, renewal },
+        }))
     }
 
-    /// Whether another process holds the lease of a session.
+    /// Whether somebody else holds the lease of a session.
     pub(super) async fn is_held(bus: &Bus, session: &str) -> Result<bool> {
         if bus.transport().is_exclusive() {
             return Ok(false);
         }
         let context = CallContext::default();
-        Ok(bus
-            .scope(&context, LEASES)
-            .get(session)
-            .await?
-            .is_some_and(|row| is_held_elsewhere(bus, &row)))
+        let row = bus.scope(&context, LEASES).get(session).await?;
+        Ok(row
+            .as_ref()
+            .and_then(Holder::of)
+            .is_some_and(|holder| is_alive(bus, &holder)))
+    }
+
+    /// What guards everything that is written or begun under the lease; nothing where nobody else can take it.
+    pub(super) fn fence(&self) -> Option<&Fence> {
+        match &self.kind {
+            Kind::Alone { .. } => None,
+            Kind::Shared { lease, .. } => Some(lease),
+        }
     }
 
     /// What the next commit must write for the lease.
     pub(super) fn take_unwritten(&mut self) -> Option<Write> {
-        self.unwritten.take()
+        match &mut self.kind {
+            Kind::Alone { unwritten } => unwritten.take(),
+            Kind::Shared { .. } => None,
+        }
     }
 
     /// Gives the row back within a commit, where nobody else can have taken it meanwhile.
-    pub(super) fn release_write(&mut self, bus: &Bus) -> Option<Write> {
-        self.unwritten = None;
-        bus.transport().is_exclusive().then(|| Write::StateDelete {
-            scope: LEASES.into(),
-            key: self.session.to_string(),
-        })
+    pub(super) fn release_write(&mut self) -> Option<Write> {
+        match &mut self.kind {
+            Kind::Alone { unwritten } => {
+                *unwritten = None;
+                Some(Write::StateDelete {
+                    scope: LEASES.into(),
+                    key: self.session.to_string(),
+                })
+            }
+            Kind::Shared { .. } => None,
+        }
     }
 
-    /// Gives the lease back, if the row is still ours.
-    pub(super) async fn release(self, bus: &Bus) -> Result<()> {
-        let context = CallContext::default();
-        let scope = bus.scope(&context, LEASES);
-        let row = scope.get(&self.session).await?;
-        if row.is_some_and(|row| row.get("nonce").and_then(Value::as_str) == Some(&self.nonce)) {
-            scope.delete(&self.session).await?;
+    /// Gives the lease back, if it is still ours.
+    pub(super) async fn release(mut self, bus: &Bus, epochs: &Epochs) -> Result<()> {
+        if let Some(write) = self.release_write() {
+            return bus.transport().commit(vec![write]).await;
+        }
+        if let Kind::Shared { lease, .. } = &self.kind {
+            epochs.released(&self.session, lease.epoch());
+            lease.release().await?;
         }
         Ok(())
     }
+}
 
-    fn hold(bus: &Bus, session: &SessionId, nonce: String, unwritten: Option<Write>) -> Self {
-        let stop = CancellationToken::new();
-        let (task_bus, task_session, task_nonce, stopped) =
-            (bus.clone(), session.clone(), nonce.clone(), stop.clone());
-        bus.spawn(async move {
-            while stopped
-                .run_until_cancelled(tokio::time::sleep(RENEW_EVERY))
-                .await
-                .is_some()
-            {
-                let renewed = match row_write(&task_bus, &task_session, &task_nonce) {
-                    Ok(write) => task_bus.transport().commit(vec![write]).await,
-                    Err(error) => Err(error),
-                };
-                if let Err(error) = renewed {
-                    tracing::warn!(session_id = %task_session, %error, "lease not renewed");
-                }
+fn row_of(bus: &Bus, session: &SessionId) -> Row {
+    let (to, key, judge) = (bus.clone(), session.clone(), bus.clone());
+    Row {
+        update: Arc::new(move |ops: Value| {
+            let (bus, key) = (to.clone(), key.clone());
+            async move {
+                let context = CallContext::default();
+                bus.scope(&context, LEASES).update(&key, ops).await
             }
-        });
-        Self {
-            session: session.clone(),
-            nonce,
-            unwritten,
-            _renewal: stop.drop_guard(),
-        }
+            .boxed()
+        }),
+        is_alive: Arc::new(move |holder| is_alive(&judge, holder)),
+        clock: Arc::clone(&bus.ports().clock),
+        ttl: lease::TTL,
     }
 }
 
-fn row_write(bus: &Bus, session: &SessionId, nonce: &str) -> Result<Write> {
-    let row = to_json(&Row {
-        nonce: nonce.to_owned(),
-        ts: bus.now_ms(),
-    })?;
-    Ok(Write::StateSet {
-        scope: LEASES.into(),
-        key: session.to_string(),
-        value: row.into(),
-    })
-}
-
-/// A row of this process that its session does not hold is one that could not be given back, or whose writing was not
-/// answered: it binds nobody, as a session has one actor at a time.
-fn is_held_elsewhere(bus: &Bus, row: &Value) -> bool {
-    Row::deserialize(row).is_ok_and(|row| {
-        let is_ours = row
-            .nonce
-            .strip_prefix(bus.epoch())
-            .is_some_and(|rest| rest.starts_with('/'));
-        !is_ours && bus.now_ms().saturating_sub(row.ts) < TTL_MS
-    })
+/// A claim that was made under another owner of the engine than us is void: that one has fenced itself before we could own
+/// it.
+fn is_alive(bus: &Bus, holder: &Holder) -> bool {
+    let owner = bus.transport().ownership().borrow().clone();
+    let is_void = match (&owner, &holder.by) {
+        (Some(owner), Some(by)) => **owner != **by,
+        _ => false,
+    };
+    let ttl_ms = i64::try_from(lease::TTL.as_millis()).unwrap_or(i64::MAX);
+    !is_void && holder.is_alive(bus.now_ms(), ttl_ms)
 }
 
 #[cfg(test)]

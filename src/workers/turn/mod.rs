@@ -75,6 +75,7 @@ const BOOT_GRACE: Duration = Duration::from_secs(15);
 pub struct Turns {
     actors: actor::Actors,
     meters: meters::Meters,
+    epochs: lease::Epochs,
     floor: Mutex<Option<(Vec<Value>, Arc<Floor>)>>,
     booting_until: Mutex<Option<Instant>>,
     left_open: Mutex<Vec<SessionId>>,

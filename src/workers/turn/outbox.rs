@@ -10,6 +10,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, OptionFuture};
 use tokio::sync::{mpsc, oneshot};
 
+use super::lease::Fence;
 use super::record::Emitter;
 use crate::bus::{Batch, Bus, StreamItem, Write, to_json};
 use crate::error::{Error, Result};
@@ -56,13 +57,15 @@ enum Item {
 
 impl Outbox {
     /// Starts the task that owns the order.
-    pub(super) fn start(bus: &Bus, session: &SessionId, emitter: &Emitter) -> Self {
+    /// Nothing that is not on its way leaves any more once the fence is lost.
+    pub(super) fn start(bus: &Bus, session: &SessionId, emitter: &Emitter, fence: Option<Fence>) -> Self {
         let (queue, items) = mpsc::channel(QUEUE);
         let task = Task {
             bus: bus.clone(),
             numbering: Numbering::new(session, emitter),
             items,
             pending: Vec::new(),
+            fence,
         };
         bus.spawn(task.run());
         Self { queue }
@@ -173,6 +176,7 @@ struct Task {
     items: mpsc::Receiver<Item>,
     /// Writes of events already shown.
     pending: Vec<Write>,
+    fence: Option<Fence>,
 }
 
 type InFlight = Option<BoxFuture<'static, Result<()>>>;
@@ -210,6 +214,9 @@ impl Task {
     }
 
     async fn take(&mut self, item: Item, in_flight: &mut InFlight) {
+        if self.fence.as_ref().is_some_and(Fence::is_lost) {
+            return self.refuse(item);
+        }
         match item {
             Item::Event(event) => {
                 let (items, writes) = self.numbering.number_all(std::slice::from_ref(&event));
@@ -242,6 +249,17 @@ impl Task {
                 }
                 done.send(()).ok();
             }
+        }
+    }
+
+    fn refuse(&mut self, item: Item) {
+        self.pending.clear();
+        if let Item::Commit { batch, done, .. } = item {
+            if let Some(batch) = batch {
+                batch.settle(false);
+            }
+            done.send(Err(Error::Transient("the lease of the session is lost".into())))
+                .ok();
         }
     }
 

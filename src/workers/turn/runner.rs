@@ -52,7 +52,18 @@ pub(super) async fn run(
     let began = Instant::now();
     while !session.cx.shutdown_token().is_cancelled() {
         let from = record.state;
-        match transition(session, &mut record, caller.is_some(), &ending).await {
+        let fence = session.fence();
+        let step = transition(session, &mut record, caller.is_some(), &ending);
+        let done = match &fence {
+            Some(fence) => fence.guard(step).await,
+            None => Some(step.await),
+        };
+        let Some(done) = done else {
+            session.forget();
+            look_again_later(session);
+            return answer(&mut caller, Err(Error::Transient("the lease of the session is lost".into())));
+        };
+        match done {
             Ok(()) => {
                 session.repeats = false;
                 session.cx.state().meters.transition(record.state);

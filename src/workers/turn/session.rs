@@ -8,7 +8,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::DropGuard;
 
 use super::backoff::Backoff;
-use super::lease::Lease;
+use super::lease::{Fence, Lease};
 use super::outbox::{Outbox, Stored};
 use super::record::{Emitter, RECORDS, TurnRecord};
 use super::request::{REQUESTS, RunRequest};
@@ -116,12 +116,9 @@ impl Session {
     /// # Errors
     /// Another process holds it, or state does not answer.
     pub(super) async fn take_lease(&mut self) -> Result<bool> {
-        if self.lease.is_some() {
-            return Ok(false);
-        }
-        let lease = Lease::acquire(self.cx.bus(), &self.id).await?;
-        if self.holds(lease) {
-            return Ok(true);
+        let newly = self.lease.is_none();
+        if self.claim().await? {
+            return Ok(newly);
         }
         Err(Error::Transient(format!(
             "turn::function_awaiting_approval: session {} held by a concurrent step",
@@ -129,31 +126,45 @@ impl Session {
         )))
     }
 
-    /// Takes the lease of a session that is expected to be free; false when another process holds it. Our own of the run
-    /// before is as good as a new one.
+    /// Takes the session's lease, once; false when another process holds it. Our own of the run before is as good as a new
+    /// one.
     pub(super) async fn claim(&mut self) -> Result<bool> {
-        if self.lease.is_some() {
-            return Ok(true);
+        if self.lease.is_none() {
+            self.lease = Lease::acquire(self.cx.bus(), &self.cx.state().epochs, &self.id).await?;
+            let others_write = !self.cx.bus().transport().is_exclusive();
+            self.watch = (self.lease.is_some() && others_write).then(|| abort::watch(self));
         }
-        let lease = Lease::claim(self.cx.bus(), &self.id).await?;
-        Ok(self.holds(lease))
-    }
-
-    fn holds(&mut self, lease: Option<Lease>) -> bool {
-        let others_write = !self.cx.bus().transport().is_exclusive();
-        self.watch = (lease.is_some() && others_write).then(|| abort::watch(self));
-        self.lease = lease;
-        self.lease.is_some()
+        Ok(self.lease.is_some())
     }
 
     /// Gives the lease back when the actor ends.
     pub(super) async fn release_lease(&mut self) {
         self.watch = None;
+        if self.fence().is_some() {
+            // It is fenced by this lease.
+            self.outbox = None;
+        }
         if let Some(lease) = self.lease.take()
-            && let Err(error) = lease.release(self.cx.bus()).await
+            && let Err(error) = lease.release(self.cx.bus(), &self.cx.state().epochs).await
         {
             tracing::warn!(session_id = %self.id, %error, "lease not released, it will lapse");
         }
+    }
+
+    /// What guards everything that is begun or written under the lease.
+    pub(super) fn fence(&self) -> Option<Fence> {
+        self.lease.as_ref().and_then(Lease::fence).cloned()
+    }
+
+    /// The lease is lost: what is known of the session is another process's business now.
+    pub(super) fn forget(&mut self) {
+        self.watch = None;
+        self.lease = None;
+        self.outbox = None;
+        self.request = None;
+        self.behind = None;
+        self.published = None;
+        self.stop.cut();
     }
 
     /// Emits an event in order.
@@ -187,7 +198,7 @@ impl Session {
             writes.push(abort::used_wish(&self.id));
         }
         if resting && let Some(lease) = &mut self.lease {
-            writes.extend(lease.release_write(self.cx.bus()));
+            writes.extend(lease.release_write());
         }
         self.commit(record, message.map(|joining| joining.batch), writes, events)
             .await?;
@@ -326,7 +337,7 @@ impl Session {
     }
 
     fn outbox(&mut self, record: &mut TurnRecord) -> &Outbox {
-        let (bus, id) = (self.cx.bus(), &self.id);
+        let (bus, id, fence) = (self.cx.bus(), &self.id, self.fence());
         self.outbox.get_or_insert_with(|| {
             let wake = match &record.emitter {
                 Some(last) if last.epoch == bus.epoch() => last.wake + 1,
@@ -336,7 +347,7 @@ impl Session {
                 epoch: bus.epoch().to_owned(),
                 wake,
             };
-            let outbox = Outbox::start(bus, id, &emitter);
+            let outbox = Outbox::start(bus, id, &emitter, fence);
             record.emitter = Some(emitter);
             outbox
         })

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::TurnState;
 
 /// What somebody who asked for a stop hears.
@@ -102,6 +102,14 @@ impl Stop {
             inner.wished = CancellationToken::new();
         }
         inner.run = Some(run);
+    }
+
+    /// The run goes on elsewhere: what watches the wish here ends, and those who asked may ask there.
+    pub(super) fn cut(&self) {
+        let inner = std::mem::take(&mut *self.lock());
+        inner.wished.cancel();
+        let elsewhere = Error::Transient("the session is another process's now".into());
+        tell(inner.asks, &Err(elsewhere));
     }
 
     /// Tells all who asked. The wish stands until the run [leaves](Self::leave).

@@ -93,9 +93,14 @@ impl Session {
         let (stored, under_way) = oneshot::channel();
         outcome.under_way = Some(under_way);
         let append = append_insisting(self.cx.clone(), self.id.clone(), message, entry_id);
+        let fence = self.fence();
         self.cx.spawn(async move {
             // Nobody listens when the process is stopping.
-            stored.send(append.await).ok();
+            let outcome = match &fence {
+                Some(fence) => fence.guard(append).await,
+                None => Some(append.await),
+            };
+            outcome.and_then(|outcome| stored.send(outcome).ok());
         });
         Ok(())
     }

@@ -24,6 +24,10 @@ macro_rules! pass_on_to {
             self.$inner.link()
         }
 
+        fn ownership(&self) -> tokio::sync::watch::Receiver<Option<std::sync::Arc<str>>> {
+            self.$inner.ownership()
+        }
+
         fn enqueue(&self, queue: &str, invocation: harness::bus::Invocation) -> harness::bus::CallFuture {
             self.$inner.enqueue(queue, invocation)
         }

@@ -5,11 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
-use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, ready};
 use pretty_assertions::assert_eq;
 
+use tokio::sync::watch;
+use tokio::time::{Duration, Instant, sleep};
+
 use super::*;
+use crate::bus::embedded::ops::{Op, apply};
+use crate::bus::lease::TTL;
 use crate::bus::{CallFuture, EngineInfo, Invocation, Ports, Transport, TriggerSpec};
 use crate::clock::ManualClock;
 use crate::config::{Config, MapEnv};
@@ -18,13 +22,13 @@ use crate::ids::CountedIds;
 use crate::telemetry::Metrics;
 
 const NOW_MS: i64 = 1_780_000_000_000;
-const LATENCY: Duration = Duration::from_millis(10);
 
-/// State of an engine: a write takes a while, and is atomic when it happens.
-#[derive(Clone, Default)]
+/// State of an engine, and under which id it is ours.
+#[derive(Clone)]
 struct Slow {
     rows: Arc<Mutex<HashMap<String, Value>>>,
     updates_fail: Arc<AtomicBool>,
+    owner: watch::Sender<Option<Arc<str>>>,
 }
 
 impl Slow {
@@ -32,9 +36,8 @@ impl Slow {
         self.rows.lock().unwrap().get(key).cloned().unwrap_or_default()
     }
 
-    fn put(&self, key: &str, value: Value) -> Value {
-        let old = self.rows.lock().unwrap().insert(key.to_owned(), value);
-        old.unwrap_or_default()
+    fn put(&self, key: &str, value: Value) {
+        self.rows.lock().unwrap().insert(key.to_owned(), value);
     }
 }
 
@@ -54,19 +57,13 @@ impl Transport for Slow {
                     Err(Error::Unavailable("away".into()))
                 }
                 "state::update" => {
-                    tokio::time::sleep(LATENCY).await;
-                    assert_eq!(
-                        (&request["ops"][0]["type"], &request["ops"][0]["path"]),
-                        (&json!("set"), &json!(""))
-                    );
-                    let old = slow.put(&key, request["ops"][0]["value"].clone());
-                    Ok(json!({ "old_value": old, "new_value": slow.row(&key) }))
+                    let ops: Vec<Op> = serde_json::from_value(request["ops"].clone()).unwrap();
+                    let mut rows = slow.rows.lock().unwrap();
+                    let old = rows.get(&key).cloned();
+                    let new = apply(old.clone(), &ops).value;
+                    rows.insert(key, new.clone());
+                    Ok(json!({ "old_value": old, "new_value": new }))
                 }
-                "state::set" => {
-                    tokio::time::sleep(LATENCY).await;
-                    Ok(json!({ "old_value": slow.put(&key, request["value"].clone()) }))
-                }
-                "state::delete" => Ok(slow.rows.lock().unwrap().remove(&key).unwrap_or_default()),
                 other => Err(Error::FunctionNotFound(other.to_owned())),
             }
         }
@@ -82,14 +79,11 @@ impl Transport for Slow {
     }
 
     fn commit(&self, writes: Vec<Write>) -> CallFuture<()> {
-        for write in writes {
-            let Write::StateSet { scope, key, value } = write else {
-                panic!("{write:?}")
-            };
-            assert_eq!(scope, "turn_lease");
-            self.put(&key, value.as_ref().clone());
-        }
-        ready(Ok(())).boxed()
+        panic!("{writes:?}")
+    }
+
+    fn ownership(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.owner.subscribe()
     }
 
     fn is_exclusive(&self) -> bool {
@@ -110,82 +104,70 @@ impl Transport for Slow {
 }
 
 struct Rig {
+    bus: Bus,
     slow: Slow,
     clock: Arc<ManualClock>,
-    ids: Arc<CountedIds>,
+    epochs: Epochs,
     session: SessionId,
 }
 
 impl Rig {
     fn new() -> Self {
-        Self {
-            slow: Slow::default(),
-            clock: Arc::new(ManualClock::at(NOW_MS)),
-            ids: Arc::default(),
-            session: "s1".into(),
-        }
-    }
-
-    /// One more process on the engine.
-    fn process(&self) -> Bus {
+        let slow = Slow {
+            rows: Arc::default(),
+            updates_fail: Arc::default(),
+            owner: watch::Sender::new(None),
+        };
+        let clock = Arc::new(ManualClock::at(NOW_MS));
         let ports = Ports {
-            clock: self.clock.clone(),
-            ids: self.ids.clone(),
+            clock: clock.clone(),
+            ids: Arc::new(CountedIds::default()),
             env: Arc::new(MapEnv::default()),
             config: Arc::new(ArcSwap::from_pointee(Config::default())),
             metrics: Metrics::new(),
         };
-        Bus::new(ports, Arc::new(self.slow.clone()))
-    }
-
-    /// In a process of its own.
-    async fn acquire(&self) -> Result<Option<Lease>> {
-        Lease::acquire(&self.process(), &self.session).await
-    }
-
-    /// As a process sees it that does not hold it.
-    async fn is_held(&self) -> bool {
-        Lease::is_held(&self.process(), &self.session).await.unwrap()
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn c01_case_24_of_several_at_once_exactly_one_wins() {
-    for rivals in [2, 8] {
-        let rig = Rig::new();
-        let outcomes = join_all((0..rivals).map(|_| rig.acquire())).await;
-        let won: Vec<Lease> = outcomes.into_iter().filter_map(Result::unwrap).collect();
-        assert_eq!(won.len(), 1, "of {rivals}");
-        assert!(rig.is_held().await);
-        if rivals == 2 {
-            // The loser put the winner's row back.
-            assert_eq!(rig.slow.row("s1")["nonce"], won[0].nonce.as_str());
+        Self {
+            bus: Bus::new(ports, Arc::new(slow.clone())),
+            slow,
+            clock,
+            epochs: Epochs::default(),
+            session: "s1".into(),
         }
-        assert!(rig.acquire().await.unwrap().is_none());
+    }
+
+    async fn acquire(&self) -> Result<Option<Lease>> {
+        Lease::acquire(&self.bus, &self.epochs, &self.session).await
+    }
+
+    async fn is_held(&self) -> bool {
+        Lease::is_held(&self.bus, &self.session).await.unwrap()
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn c01_case_25_old_leases_are_stolen_and_only_ones_own_is_released() {
+async fn c01_case_25_a_lease_is_held_until_it_is_given_back() {
+    let rig = Rig::new();
+    let lease = rig.acquire().await.unwrap().unwrap();
+    assert!(rig.is_held().await);
+    assert!(rig.acquire().await.unwrap().is_none());
+    lease.release(&rig.bus, &rig.epochs).await.unwrap();
+    assert!(!rig.is_held().await);
+    assert_eq!(rig.epochs.next(&rig.session), 2);
+    let lease = rig.acquire().await.unwrap().unwrap();
+    assert_eq!(lease.fence().unwrap().epoch(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn c01_case_25_rows_of_others_count_for_their_time() {
     let rig = Rig::new();
     let foreign = |age_ms: i64| json!({ "nonce": "theirs", "ts": NOW_MS - age_ms });
     rig.slow.put("s1", foreign(29_999));
+    assert!(rig.is_held().await);
     assert!(rig.acquire().await.unwrap().is_none());
-    assert_eq!(rig.slow.row("s1"), foreign(29_999));
-
+    assert!(rig.is_held().await, "an attempt changes nothing");
     rig.slow.put("s1", foreign(30_000));
     assert!(!rig.is_held().await);
-    let lease = rig.acquire().await.unwrap().unwrap();
-    assert_eq!(rig.slow.row("s1"), json!({ "nonce": lease.nonce, "ts": NOW_MS }));
-
-    rig.slow.put("s1", foreign(0));
-    lease.release(&rig.process()).await.unwrap();
-    assert_eq!(rig.slow.row("s1"), foreign(0));
-
-    rig.slow.put("s1", Value::Null);
-    let lease = rig.acquire().await.unwrap().unwrap();
-    lease.release(&rig.process()).await.unwrap();
-    assert!(!rig.is_held().await);
+    assert!(rig.acquire().await.unwrap().is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,27 +185,43 @@ async fn a_held_lease_is_renewed_until_it_is_dropped() {
     let rig = Rig::new();
     let lease = rig.acquire().await.unwrap().unwrap();
     rig.clock.advance(25_000);
-    tokio::time::sleep(RENEW_EVERY + LATENCY).await;
-    assert_eq!(
-        rig.slow.row("s1"),
-        json!({ "nonce": lease.nonce, "ts": NOW_MS + 25_000 })
-    );
-    rig.clock.advance(25_000);
-    assert!(rig.is_held().await);
+    sleep(TTL / 2).await;
+    assert_eq!(rig.slow.row("s1")["1"]["renewed"], NOW_MS + 25_000);
     drop(lease);
-    tokio::time::sleep(RENEW_EVERY * 3).await;
-    assert_eq!(rig.slow.row("s1")["ts"], NOW_MS + 25_000);
+    rig.clock.advance(25_000);
+    sleep(TTL).await;
+    assert_eq!(rig.slow.row("s1")["1"]["renewed"], NOW_MS + 25_000);
     rig.clock.advance(5_000);
     assert!(!rig.is_held().await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_process_could_not_give_back_does_not_bind_itself() {
+async fn a_lease_that_cannot_be_renewed_is_lost_before_others_may_take_it() {
     let rig = Rig::new();
-    let (bus, session) = (rig.process(), &rig.session);
-    drop(Lease::acquire(&bus, session).await.unwrap().unwrap());
+    let lease = rig.acquire().await.unwrap().unwrap();
+    let fence = lease.fence().unwrap().clone();
+    rig.slow.updates_fail.store(true, Ordering::SeqCst);
+    sleep(Duration::from_secs(24)).await;
+    assert!(!fence.is_lost());
+    let guarded = fence.guard(sleep(Duration::from_secs(3600)));
+    let began = Instant::now();
+    assert_eq!(guarded.await, None);
+    assert_eq!(began.elapsed(), Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_own_the_engine_any_more_has_lost_its_sessions() {
+    let rig = Rig::new();
+    rig.slow.owner.send_replace(Some("us".into()));
+    let lease = rig.acquire().await.unwrap().unwrap();
+    let fence = lease.fence().unwrap().clone();
     assert!(rig.is_held().await);
-    assert!(!Lease::is_held(&bus, session).await.unwrap());
-    let lease = Lease::acquire(&bus, session).await.unwrap().unwrap();
-    assert_eq!(rig.slow.row("s1")["nonce"], lease.nonce.as_str());
+    // The next owner need not wait for it.
+    rig.slow.owner.send_replace(Some("them".into()));
+    assert!(!rig.is_held().await);
+    assert_eq!(fence.guard(sleep(TTL / 10)).await, None);
+    assert_eq!(
+        rig.acquire().await.unwrap().unwrap().fence().unwrap().epoch(),
+        2
+    );
 }

@@ -1,0 +1,289 @@
+//! Who serves the engine: one process at a time, whatever its version (design §4, one active process per engine).
+//!
+//! Two things must be so before a process connects: no worker has our name, and the row `harness_owner` is ours. The first
+//! says that the connection of whoever served before has ended, and with it whatever it had sent; the second decides between
+//! several that see the same, and keeps out a process that is about to reconnect. Until then it stands by and looks again.
+
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use futures::FutureExt;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::greet::{Greeting, Visit};
+use super::{Core, call};
+use crate::bus::claim::{Claimant, Holder, Taken, Taking};
+use crate::bus::lease::{Lease, Row};
+use crate::bus::{Bus, CallContext, Invocation};
+use crate::error::{Error, Result};
+
+/// State scope and key of the lease.
+const SCOPE: &str = "harness_owner";
+const KEY: &str = "owner";
+
+/// Pauses between visits to an engine that is not there yet.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Pauses between looks at an engine that somebody serves; the second one is added at random.
+const LOOK_EVERY: Duration = Duration::from_millis(400);
+const LOOK_JITTER_MS: u64 = 200;
+
+/// Pause after an engine refused us although our name was free.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+
+/// Most time for one visit.
+const VISIT_WITHIN: Duration = Duration::from_secs(5);
+
+/// A claim so much older than it may be that clocks cannot explain it is over at once.
+const LONG_OVER: u32 = 6;
+
+/// What one look found.
+enum Found {
+    /// The engine is ours; without a lease where there is no state worker.
+    Ours(Option<Lease>),
+    /// Somebody serves it, or did a moment ago.
+    Served(String),
+}
+
+/// What was seen of the holder, to tell by our own clock when it lapses.
+#[derive(Default)]
+struct Seen(Option<(Holder, Instant)>);
+
+impl Seen {
+    /// Whether the holder may still be at work.
+    fn is_alive(&mut self, holder: Holder, now_ms: i64, ttl: Duration) -> bool {
+        let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+        let is_over = holder.is_released
+            || has_died(&holder)
+            || !holder.is_alive(now_ms, ttl_ms.saturating_mul(i64::from(LONG_OVER)));
+        match &self.0 {
+            Some((known, since)) if *known == holder => !is_over && since.elapsed() < ttl,
+            Some(_) | None => {
+                self.0 = Some((holder, Instant::now()));
+                !is_over
+            }
+        }
+    }
+
+    /// A row that is gone: an engine that forgot it may have a holder that is about to come back.
+    fn is_missed(&self, ttl: Duration) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|(holder, since)| !holder.is_released && !has_died(holder) && since.elapsed() < ttl)
+    }
+}
+
+/// Waits until the engine is ours to serve.
+///
+/// # Errors
+/// [`Error::Stopped`]: the process stops before.
+pub(super) async fn wait(core: &Arc<Core>, bus: &Bus, was_refused: bool) -> Result<Option<Lease>> {
+    let stop = bus.shutdown_token();
+    let mut pauses = pauses();
+    let mut seen = Seen::default();
+    if was_refused {
+        stop.run_until_cancelled(sleep(REFUSED_PAUSE))
+            .await
+            .ok_or(Error::Stopped)?;
+    }
+    loop {
+        let visited = stop.run_until_cancelled(timeout(VISIT_WITHIN, look(core, bus, &mut seen)));
+        let pause = match visited.await.ok_or(Error::Stopped)? {
+            Ok(Ok(Found::Ours(lease))) => {
+                core.link.stands_by(false);
+                return Ok(lease);
+            }
+            Ok(Ok(Found::Served(by))) => {
+                core.link.stands_by(true);
+                if core.link.fall(&by) {
+                    tracing::info!(
+                        url = core.options.shown_url(),
+                        why = by,
+                        "standing by; takes over when that ends"
+                    );
+                }
+                pauses = self::pauses();
+                LOOK_EVERY + jitter(bus)
+            }
+            Ok(Err(error)) => {
+                away(core, &error.to_string());
+                pauses.next().unwrap_or(LONGEST_PAUSE)
+            }
+            Err(_) => {
+                away(core, "no answer");
+                pauses.next().unwrap_or(LONGEST_PAUSE)
+            }
+        };
+        stop.run_until_cancelled(sleep(pause)).await.ok_or(Error::Stopped)?;
+    }
+}
+
+fn away(core: &Core, why: &str) {
+    core.link.stands_by(false);
+    if core.link.fall(why) {
+        tracing::warn!(url = core.options.shown_url(), why, "waiting for the engine");
+    }
+}
+
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(FIRST_PAUSE)
+        .with_max_delay(LONGEST_PAUSE)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// So that several do not look in step.
+fn jitter(bus: &Bus) -> Duration {
+    let drawn = bus.uuid().bytes().map(u64::from).sum::<u64>() * 7919;
+    Duration::from_millis(drawn % LOOK_JITTER_MS)
+}
+
+/// One look, and a claim when nobody is there.
+async fn look(core: &Arc<Core>, bus: &Bus, seen: &mut Seen) -> Result<Found> {
+    let (options, ids) = (&core.options, bus.ports().ids.as_ref());
+    let mut visit = Visit::begin(&options.url, options.token.as_ref()).await?;
+    let found = look_around(core, bus, seen, &mut visit, ids).await;
+    visit.end().await;
+    found
+}
+
+async fn look_around(
+    core: &Arc<Core>,
+    bus: &Bus,
+    seen: &mut Seen,
+    visit: &mut Visit,
+    ids: &dyn crate::ids::Ids,
+) -> Result<Found> {
+    let name = &core.options.worker_name;
+    let is_taken = visit.greet(name, ids).await? == Greeting::NameTaken;
+    let row = visit
+        .ask("state::get", json!({ "scope": SCOPE, "key": KEY }), ids)
+        .await;
+    let row = match row {
+        Ok(row) => Some(row),
+        Err(Error::Coded { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let holder = row.as_ref().and_then(Holder::of);
+    let ttl = core.options.lease;
+    let is_missed = seen.is_missed(ttl);
+    let is_alive = match &holder {
+        Some(holder) => seen.is_alive(holder.clone(), bus.now_ms(), ttl),
+        None => is_missed,
+    };
+    if is_taken {
+        return Ok(Found::Served(format!("a worker named `{name}` is connected")));
+    }
+    if is_alive {
+        return Ok(Found::Served("the one that served it may come back".to_owned()));
+    }
+    let Some(row) = row else {
+        return Ok(Found::Ours(None));
+    };
+    let claimant = Claimant {
+        nonce: bus.uuid(),
+        by: this_process(),
+    };
+    let lapsed = holder;
+    let mut taking = Taking::new(&claimant, crate::bus::claim::next_epoch(&row));
+    let sent = Instant::now();
+    loop {
+        let update = json!({ "scope": SCOPE, "key": KEY, "ops": taking.ops(bus.now_ms()) });
+        let reply = match visit.ask("state::update", update, ids).await {
+            Err(Error::Coded { .. }) => return Ok(Found::Ours(None)),
+            reply => reply?,
+        };
+        // Only the one that was watched has lapsed; whoever was quicker than us is alive.
+        let outcome = taking.answered(&reply, |holder| {
+            !holder.is_released && lapsed.as_ref() != Some(holder) && holder.nonce != claimant.nonce
+        });
+        match outcome? {
+            Some(Taken::Ours(epoch)) => {
+                let row = row_on(core, bus);
+                return Ok(Found::Ours(Some(Lease::taken(row, claimant, epoch, sent))));
+            }
+            Some(Taken::Theirs(holder)) => {
+                seen.0 = Some((holder, Instant::now()));
+                return Ok(Found::Served("another process was quicker".to_owned()));
+            }
+            None => {}
+        }
+    }
+}
+
+/// The row, over the connection of the SDK.
+fn row_on(core: &Arc<Core>, bus: &Bus) -> Row {
+    let core = Arc::downgrade(core);
+    let ttl = core.upgrade().map_or(crate::bus::lease::TTL, |core| core.options.lease);
+    let seen = Mutex::new(Seen::default());
+    let clock = Arc::clone(&bus.ports().clock);
+    Row {
+        update: Arc::new(move |ops: Value| {
+            let core = core.upgrade();
+            async move {
+                let core = core.ok_or(Error::Stopped)?;
+                let invocation = Invocation {
+                    function_id: "state::update".into(),
+                    payload: json!({ "scope": SCOPE, "key": KEY, "ops": ops }),
+                    context: CallContext::default(),
+                };
+                call::send(&core, invocation, None, core.options.lease / 3).await
+            }
+            .boxed()
+        }),
+        is_alive: {
+            let clock = Arc::clone(&clock);
+            Arc::new(move |holder| {
+                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                seen.is_alive(holder.clone(), clock.now_ms(), ttl)
+            })
+        },
+        clock,
+        ttl,
+    }
+}
+
+/// Names this process so that another one on the same machine can tell whether it still runs; nothing where that cannot be
+/// told.
+fn this_process() -> Option<String> {
+    let (boot, space) = machine()?;
+    let pid = std::process::id();
+    Some(format!("{boot}/{space}/{pid}/{}", began(pid)?))
+}
+
+/// Whether the holder was a process of this machine that is gone.
+fn has_died(holder: &Holder) -> bool {
+    let Some(by) = &holder.by else { return false };
+    let mut parts = by.split('/');
+    let place = (parts.next(), parts.next());
+    let process = parts.next().and_then(|pid| pid.parse::<u32>().ok()).zip(parts.next());
+    let (Some((boot, space)), Some((pid, began_at))) = (machine(), process) else {
+        return false;
+    };
+    place == (Some(&boot), Some(&space)) && began(pid).as_deref() != Some(began_at)
+}
+
+/// This boot of this machine, and which of its processes we are sure to see: those of our user in our space of process ids.
+fn machine() -> Option<(String, String)> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let space = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    let user = std::fs::metadata("/proc/self").ok()?.uid();
+    Some((boot.trim().to_owned(), format!("{}+{user}", space.to_str()?)))
+}
+
+/// When a process began, in ticks of the machine; nothing when there is none, or only its remains.
+fn began(pid: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // After the name, which may hold anything: state is the first field, the start the twentieth.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace();
+    let is_gone = matches!(fields.next()?, "Z" | "X");
+    let start = fields.nth(18)?;
+    (!is_gone).then(|| start.to_owned())
+}
