@@ -83,7 +83,13 @@ struct Epoch {
 impl Holder {
     /// The last holder of a row, if it ever had one.
     pub fn of(row: &Value) -> Option<Self> {
-        let chained = epochs(row).into_iter().rev().find_map(|(number, value)| {
+        Self::all_of(row).into_iter().next()
+    }
+
+    /// All whom the row still tells of, the last one first. Not only that one may be alive: a claim that was long on its way
+    /// may have come on top of a living one, and is not taken back yet.
+    pub fn all_of(row: &Value) -> Vec<Self> {
+        let chained = epochs(row).into_iter().rev().filter_map(|(number, value)| {
             let epoch = Epoch::deserialize(value).ok()?;
             let first = epoch.claims.into_iter().next().filter(|_| !epoch.withdrawn)?;
             Some(Self {
@@ -94,16 +100,14 @@ impl Holder {
                 is_released: epoch.released,
             })
         });
-        chained.or_else(|| {
-            let Claim { nonce, ts, by } = Claim::deserialize(row).ok()?;
-            Some(Self {
-                epoch: 0,
-                nonce,
-                by,
-                seen_ms: ts,
-                is_released: false,
-            })
-        })
+        let before = Claim::deserialize(row).ok().map(|Claim { nonce, ts, by }| Self {
+            epoch: 0,
+            nonce,
+            by,
+            seen_ms: ts,
+            is_released: false,
+        });
+        chained.chain(before).collect()
     }
 
     /// Whether the claim counts, by the clocks of both.
@@ -166,10 +170,10 @@ impl<'a> Taking<'a> {
             return Ok(Some(Taken::Theirs(holder)));
         }
         let row = reply.get("new_value").unwrap_or(&Value::Null);
-        let before = reply.get("old_value").and_then(Holder::of);
+        let alive_in = |row: &Value| Holder::all_of(row).into_iter().find(&is_alive);
         let top = Holder::of(row).ok_or_else(|| Error::store("lease", "no claim after one was made"))?;
         let is_ours = top.epoch == self.epoch && top.nonce == self.claimant.nonce;
-        match before.filter(|before| is_alive(before)) {
+        match reply.get("old_value").and_then(alive_in) {
             Some(holder) if is_ours => {
                 self.displaced = Some(holder);
                 Ok(None)

@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -50,6 +50,9 @@ pub struct Lease {
     epoch: Arc<AtomicU64>,
     /// When it stops to count for us unless it is renewed.
     until: Arc<Mutex<Instant>>,
+    /// The last renewal's date. Each is later than the one before, also when the clock stands still or goes back: who
+    /// watches the row sees that it was renewed.
+    dated: Arc<AtomicI64>,
     lost: CancellationToken,
 }
 
@@ -89,6 +92,7 @@ impl Lease {
             row,
             claimant,
             epoch: Arc::new(AtomicU64::new(epoch)),
+            dated: Arc::default(),
             lost: CancellationToken::new(),
         }
     }
@@ -170,7 +174,9 @@ impl Lease {
     /// Renews it once; one that the engine has forgotten is taken anew. The holder when somebody else has it.
     async fn renew(&self) -> Result<Option<Holder>> {
         let epoch = self.epoch();
-        let reply = (self.row.update)(claim::renewal(epoch, self.row.clock.now_ms())).await?;
+        let date = self.row.clock.now_ms().max(self.dated.load(Ordering::SeqCst) + 1);
+        self.dated.store(date, Ordering::SeqCst);
+        let reply = (self.row.update)(claim::renewal(epoch, date)).await?;
         match claim::renewed(&self.claimant, epoch, &reply) {
             Renewed::Ours => Ok(None),
             Renewed::Theirs(holder) => Ok(Some(holder)),

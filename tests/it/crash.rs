@@ -3,10 +3,10 @@
 
 mod aborted;
 mod boundaries;
-mod model;
+pub(crate) mod model;
 mod outcome;
 mod parked;
-mod place;
+pub(crate) mod place;
 mod signals;
 mod states;
 mod steered;

@@ -61,6 +61,8 @@ mod model_rig;
 #[cfg(test)]
 mod models;
 #[cfg(test)]
+mod ownership;
+#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod policy_cli;

@@ -5,7 +5,7 @@
 //! several that see the same, and keeps out a process that is about to reconnect. Until then it stands by and looks again.
 
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -49,31 +49,30 @@ enum Found {
     Served(String),
 }
 
-/// What was seen of the holder, to tell by our own clock when it lapses.
+/// What was seen of holders, to tell by our own clock when they lapse.
 #[derive(Default)]
-struct Seen(Option<(Holder, Instant)>);
+struct Seen(Vec<(Holder, Instant)>);
 
 impl Seen {
-    /// Whether the holder may still be at work.
-    fn is_alive(&mut self, holder: Holder, now_ms: i64, ttl: Duration) -> bool {
-        let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
-        let is_over = holder.is_released
-            || has_died(&holder)
-            || !holder.is_alive(now_ms, ttl_ms.saturating_mul(i64::from(LONG_OVER)));
-        match &self.0 {
-            Some((known, since)) if *known == holder => !is_over && since.elapsed() < ttl,
-            Some(_) | None => {
-                self.0 = Some((holder, Instant::now()));
-                !is_over
-            }
+    /// Whether one of the holders may still be at work. None at all means an engine that forgot them: one that was seen alive
+    /// may be about to come back.
+    fn is_any_alive(&mut self, holders: Vec<Holder>, now_ms: i64, ttl: Duration) -> bool {
+        if !holders.is_empty() {
+            let known = std::mem::take(&mut self.0);
+            self.0 = holders
+                .into_iter()
+                .map(|holder| {
+                    let since = known.iter().find(|(known, _)| *known == holder);
+                    let since = since.map_or_else(Instant::now, |(_, since)| *since);
+                    (holder, since)
+                })
+                .collect();
         }
-    }
-
-    /// A row that is gone: an engine that forgot it may have a holder that is about to come back.
-    fn is_missed(&self, ttl: Duration) -> bool {
-        self.0
-            .as_ref()
-            .is_some_and(|(holder, since)| !holder.is_released && !has_died(holder) && since.elapsed() < ttl)
+        let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
+        let longest_ms = ttl_ms.saturating_mul(i64::from(LONG_OVER));
+        self.0.iter().any(|(holder, since)| {
+            holder.is_alive(now_ms, longest_ms) && !has_died(holder) && since.elapsed() < ttl
+        })
     }
 }
 
@@ -170,13 +169,8 @@ async fn look_around(
         Err(Error::Coded { .. }) => None,
         Err(error) => return Err(error),
     };
-    let holder = row.as_ref().and_then(Holder::of);
-    let ttl = core.options.lease;
-    let is_missed = seen.is_missed(ttl);
-    let is_alive = match &holder {
-        Some(holder) => seen.is_alive(holder.clone(), bus.now_ms(), ttl),
-        None => is_missed,
-    };
+    let holders = row.as_ref().map(Holder::all_of).unwrap_or_default();
+    let is_alive = seen.is_any_alive(holders.clone(), bus.now_ms(), core.options.lease);
     if is_taken {
         return Ok(Found::Served(format!("a worker named `{name}` is connected")));
     }
@@ -190,7 +184,6 @@ async fn look_around(
         nonce: bus.uuid(),
         by: this_process(),
     };
-    let lapsed = holder;
     let mut taking = Taking::new(&claimant, crate::bus::claim::next_epoch(&row));
     let sent = Instant::now();
     loop {
@@ -199,9 +192,9 @@ async fn look_around(
             Err(Error::Coded { .. }) => return Ok(Found::Ours(None)),
             reply => reply?,
         };
-        // Only the one that was watched has lapsed; whoever was quicker than us is alive.
+        // Only those that were watched have lapsed; whoever was quicker than us is alive.
         let outcome = taking.answered(&reply, |holder| {
-            !holder.is_released && lapsed.as_ref() != Some(holder) && holder.nonce != claimant.nonce
+            !holder.is_released && !holders.contains(holder) && holder.nonce != claimant.nonce
         });
         match outcome? {
             Some(Taken::Ours(epoch)) => {
@@ -209,7 +202,7 @@ async fn look_around(
                 return Ok(Found::Ours(Some(Lease::taken(row, claimant, epoch, sent))));
             }
             Some(Taken::Theirs(holder)) => {
-                seen.0 = Some((holder, Instant::now()));
+                seen.0.push((holder, Instant::now()));
                 return Ok(Found::Served("another process was quicker".to_owned()));
             }
             None => {}
@@ -221,7 +214,6 @@ async fn look_around(
 fn row_on(core: &Arc<Core>, bus: &Bus) -> Row {
     let core = Arc::downgrade(core);
     let ttl = core.upgrade().map_or(crate::bus::lease::TTL, |core| core.options.lease);
-    let seen = Mutex::new(Seen::default());
     let clock = Arc::clone(&bus.ports().clock);
     Row {
         update: Arc::new(move |ops: Value| {
@@ -237,13 +229,8 @@ fn row_on(core: &Arc<Core>, bus: &Bus) -> Row {
             }
             .boxed()
         }),
-        is_alive: {
-            let clock = Arc::clone(&clock);
-            Arc::new(move |holder| {
-                let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                seen.is_alive(holder.clone(), clock.now_ms(), ttl)
-            })
-        },
+        // Asked when the engine has forgotten us: whoever is there now came after us.
+        is_alive: Arc::new(|holder| !holder.is_released && !has_died(holder)),
         clock,
         ttl,
     }

@@ -42,11 +42,13 @@ impl Epochs {
 }
 
 /// A held lease. Dropping it stops the renewal; [`Lease::release`] gives it back.
+#[derive(Debug)]
 pub(super) struct Lease {
     session: SessionId,
     kind: Kind,
 }
 
+#[derive(Debug)]
 enum Kind {
     /// Nobody else can write: the row only shows who is at work. It is written with the first commit.
     Alone { unwritten: Option<Write> },
@@ -130,8 +132,8 @@ impl Lease {
         let row = bus.scope(&context, LEASES).get(session).await?;
         Ok(row
             .as_ref()
-            .and_then(Holder::of)
-            .is_some_and(|holder| is_alive(bus, &holder)))
+            .map(Holder::all_of)
+            .is_some_and(|holders| holders.iter().any(|holder| is_alive(bus, holder))))
     }
 
     /// What guards everything that is written or begun under the lease; nothing where nobody else can take it.

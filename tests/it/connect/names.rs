@@ -1,34 +1,14 @@
 //! Who may have which name.
 
-use harness::bus::Bus;
-use harness::bus::iii::{Greeting, Iii, greet};
+use harness::bus::iii::{Greeting, greet};
 use harness::error::Error;
 use harness::ids::RandomIds;
 use pretty_assertions::assert_eq;
 use serde_json::json;
 
-use super::{Served, call, echo, echo_on, eventually, join, options, ports, problem};
+use super::{echo, echo_on, eventually, options, problem};
 use crate::support::engine::within;
 use crate::support::fake_engine::{FakeEngine, Script};
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_second_program_of_the_same_name_is_a_clear_error() {
-    let engine = Served::start().await;
-    let first = join(engine.options(), Vec::new()).await;
-    first.register(echo("test::echo")).unwrap();
-    first.transport().settle().await.unwrap();
-    let second = Bus::new(ports(), Iii::new(engine.options()));
-    second.register(echo("test::echo")).unwrap();
-    let expected = format!(
-        "the engine at ws://{} already has a worker named `harness`; stop it, or set engine.worker_name",
-        engine.address
-    );
-    let refused = within(second.host(Vec::new())).await.unwrap_err();
-    assert_eq!(refused, Error::Unavailable(expected));
-    // The first one has lost nothing.
-    drop(second);
-    assert_eq!(call(&engine.bus, "test::echo", json!(1)).await, Ok(json!(1)));
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c00_case_38_registrations_count_once_the_name_is_known() {
@@ -51,23 +31,6 @@ async fn c00_case_38_registrations_count_once_the_name_is_known() {
     assert_eq!(facts["description"], env!("CARGO_PKG_DESCRIPTION"));
     assert_eq!(facts["pid"], std::process::id());
     assert_eq!(facts.get("namespace"), None);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c00_case_38_a_refused_worker_stops_and_says_so() {
-    let script = Script {
-        refuses_worker: true,
-        ..Script::default()
-    };
-    let engine = FakeEngine::start(script).await;
-    let bus = Bus::new(ports(), Iii::new(options(engine.address)));
-    bus.register(echo("test::echo")).unwrap();
-    let refused = within(bus.host(Vec::new())).await.unwrap_err().to_string();
-    assert!(refused.contains("WORKER_NAMESPACE_CONFLICT"), "{refused}");
-    assert_eq!(problem(&bus), Some(refused));
-    let connections = engine.connections();
-    assert_eq!(call(&bus, "fake::echo", json!(1)).await, Err(Error::Disconnected));
-    assert_eq!(engine.connections(), connections);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

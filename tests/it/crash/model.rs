@@ -88,7 +88,7 @@ fn arguments(id: &str, does: Does) -> String {
 }
 
 /// Half an answer, then nothing.
-pub(super) fn half(text: &str) -> Reply {
+pub(crate) fn half(text: &str) -> Reply {
     let chunk = json!({ "id": "x", "object": "chat.completion.chunk", "created": 0, "model": "gpt-5",
         "choices": [{ "index": 0, "delta": { "role": "assistant", "content": text }, "finish_reason": null }] });
     Reply::raw([Step::send(format!("data: {chunk}\n\n")), Step::Wait(Gate::new())])

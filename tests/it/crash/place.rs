@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -27,7 +27,7 @@ pub(super) const ALLOWING: &str = "rules: ['session-inbox::push', 'provider::ope
 /// Leaves the pushes to a person.
 pub(super) const ASKING: &str = "rules: ['provider::openai::complete']";
 const POLL: Duration = Duration::from_millis(2);
-const KEY: &str = "OPENAI_API_KEY";
+pub(crate) const KEY: &str = "OPENAI_API_KEY";
 
 /// A directory with a store, its rules and its configuration.
 pub(super) struct Place {
@@ -89,19 +89,7 @@ impl Place {
     pub(super) fn start(&self) -> Life {
         let life = self.lives.fetch_add(1, Ordering::SeqCst);
         let log = self.dir.path().join(format!("life-{life}.log"));
-        let child = Command::new(env!("CARGO_BIN_EXE_harness"))
-            .arg("serve")
-            .arg("--config")
-            .arg(self.dir.path().join("config.yaml"))
-            .env_clear()
-            .env(KEY, "not-a-secret")
-            .current_dir(self.dir.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        Life { child, log }
+        Life::begin(&self.dir.path().join("config.yaml"), log)
     }
 
     /// The program on this store inside this process; it resumes what is open.
@@ -305,19 +293,36 @@ pub(super) fn appends(op: &Op<'_>, role: &str) -> bool {
 }
 
 /// A running program.
-pub(super) struct Life {
+pub(crate) struct Life {
     child: Child,
     log: PathBuf,
 }
 
 impl Life {
+    /// Starts the program with a configuration.
+    pub(crate) fn begin(config: &Path, log: PathBuf) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_harness"))
+            .arg("serve")
+            .arg("--config")
+            .arg(config)
+            .env_clear()
+            .env(KEY, "not-a-secret")
+            .current_dir(config.parent().unwrap())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self { child, log }
+    }
+
     /// SIGKILL, and the process is gone.
-    pub(super) fn kill(self) {
+    pub(crate) fn kill(self) {
         drop(self);
     }
 
     /// Sends a signal by name.
-    pub(super) fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("sh")
             .arg("-c")
             .arg(format!("kill -{name} {}", self.child.id()))
@@ -326,7 +331,7 @@ impl Life {
     }
 
     /// Waits for its end.
-    pub(super) async fn exit(&mut self) -> ExitStatus {
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
         within(async {
             loop {
                 if let Some(status) = self.child.try_wait().unwrap() {
@@ -338,22 +343,27 @@ impl Life {
         .await
     }
 
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
     /// Where outside workers reach it.
-    pub(super) async fn listens(&self) -> SocketAddr {
-        self.says("listening for workers").await;
+    pub(crate) async fn listens(&self) -> SocketAddr {
+        self.address("listening for workers").await
+    }
+
+    /// The address in a line of its log.
+    pub(crate) async fn address(&self, of: &str) -> SocketAddr {
+        self.says(of).await;
         let log = self.log();
-        let line = log.lines().find(|line| line.contains("listening for workers"));
+        let line = log.lines().find(|line| line.contains(of) && line.contains("address="));
         let address = line.and_then(|line| line.split("address=").nth(1));
         let address = address.and_then(|text| text.split_whitespace().next());
         address.unwrap_or_else(|| panic!("{log}")).parse().unwrap()
     }
 
     /// Waits until it says something.
-    pub(super) async fn says(&self, what: &str) {
+    pub(crate) async fn says(&self, what: &str) {
         within(async {
             while !self.log().contains(what) {
                 tokio::time::sleep(POLL).await;
