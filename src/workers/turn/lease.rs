@@ -91,7 +91,7 @@ impl Lease {
         let mut ownership = bus.transport().ownership();
         let owner = ownership.borrow_and_update().clone();
         let claimant = Claimant {
-            nonce: bus.uuid(),
+            nonce: format!("{}/{}", bus.epoch(), bus.uuid()),
             by: owner.as_deref().map(str::to_owned),
         };
         let taken = lease::Lease::take(row_of(bus, session), claimant, epochs.next(session)).await?;
@@ -123,7 +123,7 @@ impl Lease {
         }))
     }
 
-    /// Whether somebody else holds the lease of a session.
+    /// Whether another process holds the lease of a session.
     pub(super) async fn is_held(bus: &Bus, session: &str) -> Result<bool> {
         if bus.transport().is_exclusive() {
             return Ok(false);
@@ -196,16 +196,21 @@ fn row_of(bus: &Bus, session: &SessionId) -> Row {
     }
 }
 
-/// A claim that was made under another owner of the engine than us is void: that one has fenced itself before we could own
-/// it.
+/// Whether the claim of an earlier holder binds us. One that was made under another owner of the engine does not: that one
+/// has fenced itself before we could own it. Neither does one of this process that could not be given back, or whose writing
+/// was not answered: a session has one actor at a time.
 fn is_alive(bus: &Bus, holder: &Holder) -> bool {
     let owner = bus.transport().ownership().borrow().clone();
     let is_void = match (&owner, &holder.by) {
         (Some(owner), Some(by)) => **owner != **by,
         _ => false,
     };
+    let is_ours = holder
+        .nonce
+        .strip_prefix(bus.epoch())
+        .is_some_and(|rest| rest.starts_with('/'));
     let ttl_ms = i64::try_from(lease::TTL.as_millis()).unwrap_or(i64::MAX);
-    !is_void && holder.is_alive(bus.now_ms(), ttl_ms)
+    !is_void && !is_ours && holder.is_alive(bus.now_ms(), ttl_ms)
 }
 
 #[cfg(test)]

@@ -116,9 +116,12 @@ impl Session {
     /// # Errors
     /// Another process holds it, or state does not answer.
     pub(super) async fn take_lease(&mut self) -> Result<bool> {
-        let newly = self.lease.is_none();
-        if self.claim().await? {
-            return Ok(newly);
+        if self.lease.is_some() {
+            return Ok(false);
+        }
+        // Looked at first, so that one in use is not touched.
+        if !Lease::is_held(self.cx.bus(), &self.id).await? && self.claim().await? {
+            return Ok(true);
         }
         Err(Error::Transient(format!(
             "turn::function_awaiting_approval: session {} held by a concurrent step",
@@ -126,8 +129,8 @@ impl Session {
         )))
     }
 
-    /// Takes the session's lease, once; false when another process holds it. Our own of the run before is as good as a new
-    /// one.
+    /// Takes the lease of a session that is expected to be free; false when another process holds it. Our own of the run
+    /// before is as good as a new one.
     pub(super) async fn claim(&mut self) -> Result<bool> {
         if self.lease.is_none() {
             self.lease = Lease::acquire(self.cx.bus(), &self.cx.state().epochs, &self.id).await?;

@@ -104,43 +104,48 @@ impl Transport for Slow {
 }
 
 struct Rig {
-    bus: Bus,
     slow: Slow,
     clock: Arc<ManualClock>,
+    ids: Arc<CountedIds>,
     epochs: Epochs,
     session: SessionId,
 }
 
 impl Rig {
     fn new() -> Self {
-        let slow = Slow {
-            rows: Arc::default(),
-            updates_fail: Arc::default(),
-            owner: watch::Sender::new(None),
-        };
-        let clock = Arc::new(ManualClock::at(NOW_MS));
-        let ports = Ports {
-            clock: clock.clone(),
-            ids: Arc::new(CountedIds::default()),
-            env: Arc::new(MapEnv::default()),
-            config: Arc::new(ArcSwap::from_pointee(Config::default())),
-            metrics: Metrics::new(),
-        };
         Self {
-            bus: Bus::new(ports, Arc::new(slow.clone())),
-            slow,
-            clock,
+            slow: Slow {
+                rows: Arc::default(),
+                updates_fail: Arc::default(),
+                owner: watch::Sender::new(None),
+            },
+            clock: Arc::new(ManualClock::at(NOW_MS)),
+            ids: Arc::default(),
             epochs: Epochs::default(),
             session: "s1".into(),
         }
     }
 
-    async fn acquire(&self) -> Result<Option<Lease>> {
-        Lease::acquire(&self.bus, &self.epochs, &self.session).await
+    /// One more process on the engine.
+    fn process(&self) -> Bus {
+        let ports = Ports {
+            clock: self.clock.clone(),
+            ids: self.ids.clone(),
+            env: Arc::new(MapEnv::default()),
+            config: Arc::new(ArcSwap::from_pointee(Config::default())),
+            metrics: Metrics::new(),
+        };
+        Bus::new(ports, Arc::new(self.slow.clone()))
     }
 
+    /// In a process of its own.
+    async fn acquire(&self) -> Result<Option<Lease>> {
+        Lease::acquire(&self.process(), &self.epochs, &self.session).await
+    }
+
+    /// As a process sees it that does not hold it.
     async fn is_held(&self) -> bool {
-        Lease::is_held(&self.bus, &self.session).await.unwrap()
+        Lease::is_held(&self.process(), &self.session).await.unwrap()
     }
 }
 
@@ -150,7 +155,7 @@ async fn c01_case_25_a_lease_is_held_until_it_is_given_back() {
     let lease = rig.acquire().await.unwrap().unwrap();
     assert!(rig.is_held().await);
     assert!(rig.acquire().await.unwrap().is_none());
-    lease.release(&rig.bus, &rig.epochs).await.unwrap();
+    lease.release(&rig.process(), &rig.epochs).await.unwrap();
     assert!(!rig.is_held().await);
     assert_eq!(rig.epochs.next(&rig.session), 2);
     let lease = rig.acquire().await.unwrap().unwrap();
@@ -224,4 +229,15 @@ async fn who_does_not_own_the_engine_any_more_has_lost_its_sessions() {
         rig.acquire().await.unwrap().unwrap().fence().unwrap().epoch(),
         2
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_process_could_not_give_back_does_not_bind_itself() {
+    let rig = Rig::new();
+    let (bus, session) = (rig.process(), &rig.session);
+    drop(Lease::acquire(&bus, &rig.epochs, session).await.unwrap().unwrap());
+    assert!(rig.is_held().await);
+    assert!(!Lease::is_held(&bus, session).await.unwrap());
+    let lease = Lease::acquire(&bus, &rig.epochs, session).await.unwrap().unwrap();
+    assert_eq!(lease.fence().unwrap().epoch(), 2);
 }
