@@ -4,7 +4,7 @@
 mod aborted;
 mod boundaries;
 pub(crate) mod model;
-mod outcome;
+pub(crate) mod outcome;
 mod parked;
 pub(crate) mod place;
 mod signals;

@@ -1,6 +1,6 @@
 //! Who serves the engine: one process at a time, whatever its version (design §4, one active process per engine).
 //!
-//! Two things must be so before a process connects: no worker has our name, and the row `harness_owner` is ours. The first
+//! Two things must be so before a process connects: no worker has our name, and the row `harness_owner/<name>` is ours. The first
 //! says that the connection of whoever served before has ended, and with it whatever it had sent; the second decides between
 //! several that see the same, and keeps out a process that is about to reconnect. Until then it stands by and looks again.
 
@@ -20,9 +20,8 @@ use crate::bus::lease::{Lease, Row};
 use crate::bus::{Bus, CallContext, Invocation};
 use crate::error::{Error, Result};
 
-/// State scope and key of the lease.
+/// State scope of the leases, key = worker name: programs of different names have different functions.
 const SCOPE: &str = "harness_owner";
-const KEY: &str = "owner";
 
 /// Pauses between visits to an engine that is not there yet.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -34,6 +33,9 @@ const LOOK_JITTER_MS: u64 = 200;
 
 /// Pause after an engine refused us although our name was free.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+
+/// How long after its first answer an engine may have no state: its parts start after it.
+const STARTING: Duration = Duration::from_secs(3);
 
 /// Most time for one visit.
 const VISIT_WITHIN: Duration = Duration::from_secs(5);
@@ -84,6 +86,7 @@ pub(super) async fn wait(core: &Arc<Core>, bus: &Bus, was_refused: bool) -> Resu
     let stop = bus.shutdown_token();
     let mut pauses = pauses();
     let mut seen = Seen::default();
+    let mut stateless_since = None;
     if was_refused {
         stop.run_until_cancelled(sleep(REFUSED_PAUSE))
             .await
@@ -92,6 +95,12 @@ pub(super) async fn wait(core: &Arc<Core>, bus: &Bus, was_refused: bool) -> Resu
     loop {
         let visited = stop.run_until_cancelled(timeout(VISIT_WITHIN, look(core, bus, &mut seen)));
         let pause = match visited.await.ok_or(Error::Stopped)? {
+            Ok(Ok(Found::Ours(None)))
+                if stateless_since.get_or_insert_with(Instant::now).elapsed() < STARTING =>
+            {
+                away(core, "the engine has no state worker");
+                FIRST_PAUSE
+            }
             Ok(Ok(Found::Ours(lease))) => {
                 core.link.stands_by(false);
                 return Ok(lease);
@@ -162,7 +171,7 @@ async fn look_around(
     let name = &core.options.worker_name;
     let is_taken = visit.greet(name, ids).await? == Greeting::NameTaken;
     let row = visit
-        .ask("state::get", json!({ "scope": SCOPE, "key": KEY }), ids)
+        .ask("state::get", json!({ "scope": SCOPE, "key": name }), ids)
         .await;
     let row = match row {
         Ok(row) => Some(row),
@@ -181,13 +190,14 @@ async fn look_around(
         return Ok(Found::Ours(None));
     };
     let claimant = Claimant {
-        nonce: bus.uuid(),
+        // Tells the names apart also where only the nonce is seen.
+        nonce: format!("{name}/{}", bus.uuid()),
         by: this_process(),
     };
     let mut taking = Taking::new(&claimant, crate::bus::claim::next_epoch(&row));
     let sent = Instant::now();
     loop {
-        let update = json!({ "scope": SCOPE, "key": KEY, "ops": taking.ops(bus.now_ms()) });
+        let update = json!({ "scope": SCOPE, "key": name, "ops": taking.ops(bus.now_ms()) });
         let reply = match visit.ask("state::update", update, ids).await {
             Err(Error::Coded { .. }) => return Ok(Found::Ours(None)),
             reply => reply?,
@@ -222,7 +232,7 @@ fn row_on(core: &Arc<Core>, bus: &Bus) -> Row {
                 let core = core.ok_or(Error::Stopped)?;
                 let invocation = Invocation {
                     function_id: "state::update".into(),
-                    payload: json!({ "scope": SCOPE, "key": KEY, "ops": ops }),
+                    payload: json!({ "scope": SCOPE, "key": core.options.worker_name, "ops": ops }),
                     context: CallContext::default(),
                 };
                 call::send(&core, invocation, None, core.options.lease / 3).await

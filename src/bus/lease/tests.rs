@@ -188,12 +188,12 @@ async fn rivals(count: u64, seed: u64) -> u64 {
 #[tokio::test(start_paused = true)]
 async fn no_two_rivals_count_at_a_time() {
     let mut takes = 0;
-    for seed in 0..1_000 {
+    for seed in 0..60 {
         for count in [2, 3, 5, 9] {
             takes += rivals(count, seed).await;
         }
     }
-    assert!(takes > 3_000, "only {takes} leases were taken");
+    assert!(takes > 1_000, "only {takes} leases were taken");
 }
 
 #[tokio::test(start_paused = true)]

@@ -202,7 +202,7 @@ fn row_of(bus: &Bus, session: &SessionId) -> Row {
 fn is_alive(bus: &Bus, holder: &Holder) -> bool {
     let owner = bus.transport().ownership().borrow().clone();
     let is_void = match (&owner, &holder.by) {
-        (Some(owner), Some(by)) => **owner != **by,
+        (Some(owner), Some(by)) => **owner != **by && name_of(owner) == name_of(by),
         _ => false,
     };
     let is_ours = holder
@@ -211,6 +211,11 @@ fn is_alive(bus: &Bus, holder: &Holder) -> bool {
         .is_some_and(|rest| rest.starts_with('/'));
     let ttl_ms = i64::try_from(lease::TTL.as_millis()).unwrap_or(i64::MAX);
     !is_void && !is_ours && holder.is_alive(bus.now_ms(), ttl_ms)
+}
+
+/// The worker name in the id of an owner. Programs of different names serve an engine side by side.
+fn name_of(owner: &str) -> Option<&str> {
+    owner.rsplit_once('/').map(|(name, _)| name)
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ pub(super) async fn transcript(t: &TestBus) -> (Vec<String>, Vec<String>) {
         .unzip()
 }
 
-fn line(message: &Value) -> String {
+pub(crate) fn line(message: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     if message["role"] == "function_result" {
         let outcome = match (&message["is_error"], &message["details"]["error"]) {

@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
+use crate::crash::outcome::line;
 use crate::crash::place::Life;
 use crate::support::engine::within;
 use crate::turn::{of_type, user};
@@ -95,17 +96,18 @@ impl Town {
         let number = self.lives.fetch_add(1, Ordering::SeqCst);
         let dir = self.dir.path();
         let config = json!({
-            "permissions_path": dir.join("rules.yaml"),
+            "permissions_path": dir.join(format!("rules-{number}.yaml")),
             "engine": { "mode": "connect", "url": format!("ws://{}", self.address) },
             "http": { "listen": "127.0.0.1:0" },
             "turn": { "step_backoff_ms": 10 },
             "provider_openai": { "default_api_url": self.server.url() },
             "shutdown": { "grace_ms": 200 },
         });
-        std::fs::write(dir.join("rules.yaml"), rules).unwrap();
-        // JSON is YAML.
-        std::fs::write(dir.join("config.yaml"), config.to_string()).unwrap();
-        Life::begin(&dir.join("config.yaml"), dir.join(format!("life-{number}.log")))
+        // Files of its own: the others may be reading theirs. JSON is YAML.
+        std::fs::write(dir.join(format!("rules-{number}.yaml")), rules).unwrap();
+        let path = dir.join(format!("config-{number}.yaml"));
+        std::fs::write(&path, config.to_string()).unwrap();
+        Life::begin(&path, dir.join(format!("life-{number}.log")))
     }
 
     /// A program that serves, and one that stands by.
@@ -151,13 +153,13 @@ impl Town {
         self.events().await
     }
 
-    /// Messages of the session: role and text or calls.
+    /// Messages of the session, oldest first.
     async fn transcript(&self) -> Vec<String> {
         let reply = self
             .ok("session-tree::messages", json!({ "session_id": SESSION }))
             .await;
         let rows = reply["messages"].as_array().unwrap().clone();
-        rows.iter().map(|row| crate::turn::said(&row["message"])).collect()
+        rows.iter().map(|row| line(&row["message"])).collect()
     }
 
     fn asked(&self, model: &str) -> usize {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use futures::{SinkExt, StreamExt};
+use harness::bus::embedded::ops::{Op, apply};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -85,6 +86,7 @@ struct State {
     frames: Vec<Value>,
     pending: HashMap<String, Pending>,
     lost: usize,
+    rows: HashMap<String, Value>,
 }
 
 struct Worker {
@@ -356,7 +358,7 @@ fn take(shared: &Arc<Shared>, id: u64, out: &mpsc::Sender<Value>, frame: Value) 
             }
         }
         "invokefunction" => {
-            let answer = answer(&state, &script, &frame);
+            let answer = answer(&mut state, &script, &frame);
             let out = out.clone();
             shared.tasks.spawn(async move {
                 tokio::time::sleep(script.delay).await;
@@ -369,11 +371,26 @@ fn take(shared: &Arc<Shared>, id: u64, out: &mpsc::Sender<Value>, frame: Value) 
     }
 }
 
-fn answer(state: &State, script: &Script, frame: &Value) -> Value {
+fn answer(state: &mut State, script: &Script, frame: &Value) -> Value {
     let id = frame["function_id"].as_str().unwrap();
     let mut answer = json!({
         "type": "invocationresult", "invocation_id": frame["invocation_id"], "function_id": id,
     });
+    if script.functions.contains(&"state::set") && matches!(id, "state::get" | "state::update") {
+        let data = &frame["data"];
+        let key = format!("{}/{}", data["scope"], data["key"]);
+        let old = state.rows.get(&key).cloned();
+        answer["result"] = match id {
+            "state::get" => old.unwrap_or_default(),
+            _ => {
+                let ops: Vec<Op> = serde_json::from_value(data["ops"].clone()).unwrap();
+                let new = apply(old.clone(), &ops).value;
+                state.rows.insert(key, new.clone());
+                json!({ "old_value": old, "new_value": new })
+            }
+        };
+        return answer;
+    }
     let named = || {
         state
             .workers

@@ -217,12 +217,15 @@ async fn a_lease_that_cannot_be_renewed_is_lost_before_others_may_take_it() {
 #[tokio::test(start_paused = true)]
 async fn who_does_not_own_the_engine_any_more_has_lost_its_sessions() {
     let rig = Rig::new();
-    rig.slow.owner.send_replace(Some("us".into()));
+    rig.slow.owner.send_replace(Some("harness/us".into()));
     let lease = rig.acquire().await.unwrap().unwrap();
     let fence = lease.fence().unwrap().clone();
     assert!(rig.is_held().await);
+    // Programs of other names do not order who has what here.
+    rig.slow.owner.send_replace(Some("other/them".into()));
+    assert!(rig.is_held().await);
     // The next owner need not wait for it.
-    rig.slow.owner.send_replace(Some("them".into()));
+    rig.slow.owner.send_replace(Some("harness/them".into()));
     assert!(!rig.is_held().await);
     assert_eq!(fence.guard(sleep(TTL / 10)).await, None);
     assert_eq!(
