@@ -58,7 +58,9 @@ pub struct Lease {
 
 impl std::fmt::Debug for Row {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Row").field("ttl", &self.ttl).finish_non_exhaustive()
+        f.debug_struct("Row")
+            .field("ttl", &self.ttl)
+            .finish_non_exhaustive()
     }
 }
 

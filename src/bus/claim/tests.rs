@@ -119,7 +119,10 @@ fn rows_of_the_protocol_before_count() {
 fn a_row_stays_short() {
     let mut row = None;
     for epoch in 1..=1_000 {
-        assert_eq!(take(&mut row, &format!("n{epoch}"), epoch, NOW), Taken::Ours(epoch));
+        assert_eq!(
+            take(&mut row, &format!("n{epoch}"), epoch, NOW),
+            Taken::Ours(epoch)
+        );
         take(&mut row, "loser", 1, NOW);
         update(&mut row, release(epoch));
     }

@@ -128,7 +128,7 @@ pub(super) async fn start(core: Arc<Core>, bus: Bus) -> Result<()> {
     }
     core.round_trips
         .get_or_init(|| bus.ports().metrics.counter(name::ENGINE_ROUND_TRIPS_TOTAL, &[]));
-    let lease = stand_by::wait(&core, &bus, false).await?;
+    let lease = stand_by::wait(&core, &bus, None, false).await?;
     // Not a task of the bus: work that is drained at the end still needs the link.
     core.tasks.spawn(serve(Arc::clone(&core), bus.downgrade(), lease));
     tokio::select! {
@@ -147,12 +147,16 @@ async fn serve(core: Arc<Core>, bus: WeakBus, mut lease: Option<Lease>) {
             why = keep(lease.as_ref()) => Some(why),
         };
         let Some(why) = why else { return };
-        tracing::warn!(url = core.options.shown_url(), why, "this process does not serve the engine any more");
+        tracing::warn!(
+            url = core.options.shown_url(),
+            why,
+            "this process does not serve the engine any more"
+        );
         let was_refused = client.fatal_error().is_some();
         core.link.stands_by(true);
         close(&core, &why).await;
         let Some(alive) = bus.upgrade() else { return };
-        let Ok(next) = stand_by::wait(&core, &alive, was_refused).await else {
+        let Ok(next) = stand_by::wait(&core, &alive, lease.as_ref(), was_refused).await else {
             return;
         };
         lease = next;
@@ -171,7 +175,8 @@ async fn keep(lease: Option<&Lease>) -> String {
 fn open(core: &Arc<Core>, bus: &Bus, lease: Option<&Lease>) -> IIIClient {
     let client = core.connect();
     core.client.store(Some(Arc::new(client.clone())));
-    core.owned.send_replace(lease.map(|lease| Arc::from(lease.nonce())));
+    core.owned
+        .send_replace(lease.map(|lease| Arc::from(lease.nonce())));
     *lock(&core.lease) = lease.cloned();
     let bound = core.registrations.start_over();
     for function in bus.functions() {

@@ -53,15 +53,19 @@ enum Found {
 
 /// What was seen of holders, to tell by our own clock when they lapse.
 #[derive(Default)]
-struct Seen(Vec<(Holder, Instant)>);
+struct Seen {
+    holders: Vec<(Holder, Instant)>,
+    /// The nonce that we had ourselves.
+    ours: Option<String>,
+}
 
 impl Seen {
     /// Whether one of the holders may still be at work. None at all means an engine that forgot them: one that was seen alive
     /// may be about to come back.
     fn is_any_alive(&mut self, holders: Vec<Holder>, now_ms: i64, ttl: Duration) -> bool {
         if !holders.is_empty() {
-            let known = std::mem::take(&mut self.0);
-            self.0 = holders
+            let known = std::mem::take(&mut self.holders);
+            self.holders = holders
                 .into_iter()
                 .map(|holder| {
                     let since = known.iter().find(|(known, _)| *known == holder);
@@ -72,20 +76,29 @@ impl Seen {
         }
         let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
         let longest_ms = ttl_ms.saturating_mul(i64::from(LONG_OVER));
-        self.0.iter().any(|(holder, since)| {
-            holder.is_alive(now_ms, longest_ms) && !has_died(holder) && since.elapsed() < ttl
+        self.holders.iter().any(|(holder, since)| {
+            let is_ours = self.ours.as_ref() == Some(&holder.nonce);
+            !is_ours && holder.is_alive(now_ms, longest_ms) && !has_died(holder) && since.elapsed() < ttl
         })
     }
 }
 
-/// Waits until the engine is ours to serve.
+/// Waits until the engine is ours to serve. A lease of our own of before, whose connection is closed, does not hold us up.
 ///
 /// # Errors
 /// [`Error::Stopped`]: the process stops before.
-pub(super) async fn wait(core: &Arc<Core>, bus: &Bus, was_refused: bool) -> Result<Option<Lease>> {
+pub(super) async fn wait(
+    core: &Arc<Core>,
+    bus: &Bus,
+    before: Option<&Lease>,
+    was_refused: bool,
+) -> Result<Option<Lease>> {
     let stop = bus.shutdown_token();
     let mut pauses = pauses();
-    let mut seen = Seen::default();
+    let mut seen = Seen {
+        ours: before.map(|lease| lease.nonce().to_owned()),
+        ..Seen::default()
+    };
     let mut stateless_since = None;
     if was_refused {
         stop.run_until_cancelled(sleep(REFUSED_PAUSE))
@@ -126,7 +139,9 @@ pub(super) async fn wait(core: &Arc<Core>, bus: &Bus, was_refused: bool) -> Resu
                 pauses.next().unwrap_or(LONGEST_PAUSE)
             }
         };
-        stop.run_until_cancelled(sleep(pause)).await.ok_or(Error::Stopped)?;
+        stop.run_until_cancelled(sleep(pause))
+            .await
+            .ok_or(Error::Stopped)?;
     }
 }
 
@@ -212,7 +227,7 @@ async fn look_around(
                 return Ok(Found::Ours(Some(Lease::taken(row, claimant, epoch, sent))));
             }
             Some(Taken::Theirs(holder)) => {
-                seen.0.push((holder, Instant::now()));
+                seen.holders.push((holder, Instant::now()));
                 return Ok(Found::Served("another process was quicker".to_owned()));
             }
             None => {}
@@ -223,7 +238,9 @@ async fn look_around(
 /// The row, over the connection of the SDK.
 fn row_on(core: &Arc<Core>, bus: &Bus) -> Row {
     let core = Arc::downgrade(core);
-    let ttl = core.upgrade().map_or(crate::bus::lease::TTL, |core| core.options.lease);
+    let ttl = core
+        .upgrade()
+        .map_or(crate::bus::lease::TTL, |core| core.options.lease);
     let clock = Arc::clone(&bus.ports().clock);
     Row {
         update: Arc::new(move |ops: Value| {
@@ -259,7 +276,10 @@ fn has_died(holder: &Holder) -> bool {
     let Some(by) = &holder.by else { return false };
     let mut parts = by.split('/');
     let place = (parts.next(), parts.next());
-    let process = parts.next().and_then(|pid| pid.parse::<u32>().ok()).zip(parts.next());
+    let process = parts
+        .next()
+        .and_then(|pid| pid.parse::<u32>().ok())
+        .zip(parts.next());
     let (Some((boot, space)), Some((pid, began_at))) = (machine(), process) else {
         return false;
     };

@@ -222,7 +222,10 @@ async fn c01_case_24_of_several_at_once_exactly_one_wins() {
             };
             Lease::take(row.clone(), claimant, 1)
         });
-        let won = join_all(claims).await.into_iter().filter_map(|taken| taken.unwrap().ok());
+        let won = join_all(claims)
+            .await
+            .into_iter()
+            .filter_map(|taken| taken.unwrap().ok());
         assert_eq!(won.count(), 1, "of {count}");
     }
 }

@@ -61,7 +61,10 @@ pub(super) async fn run(
         let Some(done) = done else {
             session.forget();
             look_again_later(session);
-            return answer(&mut caller, Err(Error::Transient("the lease of the session is lost".into())));
+            return answer(
+                &mut caller,
+                Err(Error::Transient("the lease of the session is lost".into())),
+            );
         };
         match done {
             Ok(()) => {

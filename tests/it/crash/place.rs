@@ -356,7 +356,9 @@ impl Life {
     pub(crate) async fn address(&self, of: &str) -> SocketAddr {
         self.says(of).await;
         let log = self.log();
-        let line = log.lines().find(|line| line.contains(of) && line.contains("address="));
+        let line = log
+            .lines()
+            .find(|line| line.contains(of) && line.contains("address="));
         let address = line.and_then(|line| line.split("address=").nth(1));
         let address = address.and_then(|text| text.split_whitespace().next());
         address.unwrap_or_else(|| panic!("{log}")).parse().unwrap()

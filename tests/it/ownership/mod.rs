@@ -125,7 +125,8 @@ impl Town {
 
     /// Calls a function of a program, as soon as one serves.
     async fn ok(&self, id: &str, payload: Value) -> Value {
-        self.eventually(async || self.call(id, payload.clone()).await.ok()).await
+        self.eventually(async || self.call(id, payload.clone()).await.ok())
+            .await
     }
 
     async fn run(&self, says: &str) {
@@ -203,7 +204,10 @@ async fn events(engine: &Bus) -> Vec<Value> {
 async fn serving(engine: &Bus) -> usize {
     let listed = call(engine, "engine::workers::list", json!({})).await.unwrap();
     let workers = listed["workers"].as_array().unwrap();
-    workers.iter().filter(|worker| worker["name"] == "harness").count()
+    workers
+        .iter()
+        .filter(|worker| worker["name"] == "harness")
+        .count()
 }
 
 async fn eventually<T>(probe: impl AsyncFn() -> Option<T>) -> T {

@@ -45,10 +45,7 @@ async fn a_second_program_stands_by_and_says_so_once() {
     let place = format!("ws://{}", town.address);
     let standby = format!("engine: standby at {place}: a worker named `harness` is connected");
     assert_eq!(status, 503);
-    assert_eq!(
-        report["reasons"],
-        json!(["waiting for registrations", standby])
-    );
+    assert_eq!(report["reasons"], json!(["waiting for registrations", standby]));
     assert_eq!(readyz(&first).await.0, 200);
     assert_eq!(town.serving().await, 1);
     assert_eq!(second.log().matches("standing by").count(), 1);
@@ -143,10 +140,7 @@ async fn a_graceful_stop_hands_over_at_once() {
     assert!(was_free, "{row}");
     town.run("hello").await;
     one_end(&town.ended().await);
-    assert_eq!(
-        town.transcript().await,
-        ["user hello", "assistant Re: hello"]
-    );
+    assert_eq!(town.transcript().await, ["user hello", "assistant Re: hello"]);
 }
 
 #[tokio::test]

@@ -56,7 +56,9 @@ async fn of_several_started_at_once_exactly_one_serves() {
         let (outcome, first, others) = within(select_all(starts)).await;
         assert_eq!(outcome.unwrap(), Vec::<String>::new());
         eventually(async || {
-            let waiting = programs.iter().filter(|bus| problem(bus).starts_with("standby at"));
+            let waiting = programs
+                .iter()
+                .filter(|bus| problem(bus).starts_with("standby at"));
             (waiting.count() == 2).then_some(())
         })
         .await;
@@ -166,7 +168,8 @@ async fn c00_case_38_a_refused_worker_stands_by() {
     let connections = engine.connections();
     engine.rescript(|script| script.refuses_worker = false);
     within(start).await;
-    assert!(engine.connections() <= connections + 2, "no loop");
+    // One visit and one connection; the clock of the first visit may have run out meanwhile.
+    assert!(engine.connections() <= connections + 4, "no loop");
     assert_eq!(problem(&bus), "");
 }
 
@@ -185,6 +188,8 @@ async fn what_was_registered_is_there_again_with_the_next_turn() {
     eventually(async || is_up(&program).then_some(())).await;
     assert_eq!(call(&engine, "test::echo", json!(1)).await, Ok(json!(1)));
     let worker = json!({ "worker": "harness" });
-    let bound = call(&engine, "engine::registered-triggers::list", worker).await.unwrap();
+    let bound = call(&engine, "engine::registered-triggers::list", worker)
+        .await
+        .unwrap();
     assert_eq!(bound["registered_triggers"].as_array().unwrap().len(), 1);
 }

@@ -228,10 +228,7 @@ async fn who_does_not_own_the_engine_any_more_has_lost_its_sessions() {
     rig.slow.owner.send_replace(Some("harness/them".into()));
     assert!(!rig.is_held().await);
     assert_eq!(fence.guard(sleep(TTL / 10)).await, None);
-    assert_eq!(
-        rig.acquire().await.unwrap().unwrap().fence().unwrap().epoch(),
-        2
-    );
+    assert_eq!(rig.acquire().await.unwrap().unwrap().fence().unwrap().epoch(), 2);
 }
 
 #[tokio::test(start_paused = true)]
