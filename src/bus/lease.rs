@@ -48,8 +48,8 @@ pub struct Lease {
     row: Row,
     claimant: Claimant,
     epoch: Arc<AtomicU64>,
-    /// When it stops to count for us unless it is renewed.
-    until: Arc<Mutex<Instant>>,
+    /// When the claim or renewal that counts was sent.
+    sent: Arc<Mutex<Instant>>,
     /// The last renewal's date. Each is later than the one before, also when the clock stands still or goes back: who
     /// watches the row sees that it was renewed.
     dated: Arc<AtomicI64>,
@@ -90,7 +90,7 @@ impl Lease {
     /// A lease that was taken another way, by a claim that was sent at that moment.
     pub fn taken(row: Row, claimant: Claimant, epoch: u64, sent: Instant) -> Self {
         Self {
-            until: Arc::new(Mutex::new(deadline(sent, row.ttl))),
+            sent: Arc::new(Mutex::new(sent)),
             row,
             claimant,
             epoch: Arc::new(AtomicU64::new(epoch)),
@@ -133,12 +133,13 @@ impl Lease {
         .await
     }
 
+    /// When it stops to count for us unless it is renewed.
     fn until(&self) -> Instant {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner)
+        deadline(self.sent(), self.row.ttl)
     }
 
-    fn counts_from(&self, sent: Instant) {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = deadline(sent, self.row.ttl);
+    fn sent(&self) -> Instant {
+        *self.sent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Renews it until it is lost, and says why.
@@ -150,7 +151,7 @@ impl Lease {
 
     async fn renew_on(&self) -> String {
         let ttl = self.row.ttl;
-        let mut next = self.until() - (ttl - ttl / 6) + ttl / 3;
+        let mut next = self.sent() + ttl / 3;
         loop {
             let until = self.until();
             sleep_until(next.min(until)).await;
@@ -160,7 +161,7 @@ impl Lease {
             }
             match timeout_at(until, self.renew()).await {
                 Ok(Ok(None)) => {
-                    self.counts_from(sent);
+                    *self.sent.lock().unwrap_or_else(PoisonError::into_inner) = sent;
                     next = sent + ttl / 3;
                 }
                 Ok(Ok(Some(holder))) => return format!("{} has it", holder.nonce),
@@ -209,7 +210,7 @@ impl Lease {
 
 /// When a claim that was sent then stops to count for its holder.
 fn deadline(sent: Instant, ttl: Duration) -> Instant {
-    sent + ttl - ttl / 6
+    sent + ttl * 5 / 6
 }
 
 async fn attempt(row: &Row, claimant: &Claimant, first: u64) -> Result<Taken> {

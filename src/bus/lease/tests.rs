@@ -37,11 +37,14 @@ impl Dice {
 #[derive(Clone)]
 struct Slow(Arc<Shared>);
 
+/// When it arrives, what it does, how long the answer takes, and who waits for it.
+type Sent = (Instant, Value, Duration, oneshot::Sender<(Duration, Value)>);
+
 struct Shared {
     began: Instant,
     dice: Mutex<Dice>,
     row: Mutex<Option<Value>>,
-    sent: Mutex<VecDeque<(Instant, Value, Duration, oneshot::Sender<(Duration, Value)>)>>,
+    sent: Mutex<VecDeque<Sent>>,
     news: Notify,
     /// Who counts now.
     counting: Mutex<HashMap<u64, Lease>>,

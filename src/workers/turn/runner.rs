@@ -55,7 +55,7 @@ pub(super) async fn run(
         let fence = session.fence();
         let step = transition(session, &mut record, caller.is_some(), &ending);
         let done = match &fence {
-            Some(fence) => fence.guard(step).await,
+            Some(fence) => fence.guard(Box::pin(step)).await,
             None => Some(step.await),
         };
         let Some(done) = done else {

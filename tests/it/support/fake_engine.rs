@@ -380,14 +380,13 @@ fn answer(state: &mut State, script: &Script, frame: &Value) -> Value {
         let data = &frame["data"];
         let key = format!("{}/{}", data["scope"], data["key"]);
         let old = state.rows.get(&key).cloned();
-        answer["result"] = match id {
-            "state::get" => old.unwrap_or_default(),
-            _ => {
-                let ops: Vec<Op> = serde_json::from_value(data["ops"].clone()).unwrap();
-                let new = apply(old.clone(), &ops).value;
-                state.rows.insert(key, new.clone());
-                json!({ "old_value": old, "new_value": new })
-            }
+        answer["result"] = if id == "state::get" {
+            old.unwrap_or_default()
+        } else {
+            let ops: Vec<Op> = serde_json::from_value(data["ops"].clone()).unwrap();
+            let new = apply(old.clone(), &ops).value;
+            state.rows.insert(key, new.clone());
+            json!({ "old_value": old, "new_value": new })
         };
         return answer;
     }

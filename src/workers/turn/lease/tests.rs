@@ -208,7 +208,7 @@ async fn a_lease_that_cannot_be_renewed_is_lost_before_others_may_take_it() {
     rig.slow.updates_fail.store(true, Ordering::SeqCst);
     sleep(Duration::from_secs(24)).await;
     assert!(!fence.is_lost());
-    let guarded = fence.guard(sleep(Duration::from_secs(3600)));
+    let guarded = fence.guard(sleep(Duration::from_hours(1)));
     let began = Instant::now();
     assert_eq!(guarded.await, None);
     assert_eq!(began.elapsed(), Duration::from_secs(1));
