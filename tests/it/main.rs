@@ -55,6 +55,8 @@ mod layers;
 #[cfg(test)]
 mod listener;
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod model_failures;
 #[cfg(test)]
 mod model_rig;

@@ -69,7 +69,7 @@ pub(super) async fn inbox(t: &TestBus, name: &str, session: &str) -> Vec<Value> 
 }
 
 /// One `agent_end`, at the end; each change of the view starts where the one before it led; each call begins and ends once.
-fn check_events(events: &[Value]) {
+pub(crate) fn check_events(events: &[Value]) {
     assert_eq!(of_type(events, "agent_end").len(), 1);
     assert_eq!(events.last().unwrap()["type"], "agent_end");
     let changes = of_type(events, "turn_state_changed");
@@ -136,6 +136,7 @@ pub(super) async fn transcript(t: &TestBus) -> (Vec<String>, Vec<String>) {
         .unzip()
 }
 
+/// A message as a short line.
 pub(crate) fn line(message: &Value) -> String {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     if message["role"] == "function_result" {

@@ -1,0 +1,338 @@
+//! The line between the program and its world. Everything durable and everything outside passes it; each passage is a
+//! point with a stable name, and at one of them the program dies or its store fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, pending, ready};
+use harness::bus::{
+    Bus, CallContext, CallFuture, ChannelReader, ChannelWriter, EngineInfo, Invocation, StreamItem,
+    Transport, TriggerSpec, Write,
+};
+use harness::error::{Error, Result};
+use harness::model::api::provider::ChannelRef;
+use harness::scripted::Gate;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::names;
+use crate::support::bus::Wrap;
+
+/// What happens at a point.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// The program dies before what the point is about is done.
+    DieBefore(String),
+    /// It dies when that is done, before anybody hears of it.
+    DieAfter(String),
+    /// The store refuses this once.
+    FailOnce(String),
+    /// The store refuses everything from here on, until it is healed.
+    FailOn(String),
+}
+
+/// What passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Read,
+    Write,
+    /// Nothing of the store: an event shown, a call outside.
+    Moment,
+}
+
+/// A passage of the line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Point {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+}
+
+/// Handle for the test; one line serves all lives of a world.
+#[derive(Clone, Default)]
+pub(crate) struct Line(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    fault: Option<Fault>,
+    /// Points are counted.
+    armed: bool,
+    hit: bool,
+    failing: bool,
+    death: CancellationToken,
+    seen: BTreeMap<String, usize>,
+    points: Vec<Point>,
+    stored: BTreeSet<String>,
+    streams: Vec<Gate>,
+    engine: Option<Arc<dyn Transport>>,
+}
+
+enum Verdict {
+    Go,
+    Refuse,
+    /// Nobody is left to do it.
+    Dead,
+    /// It is done, then nobody is left.
+    LastDeed,
+}
+
+impl Line {
+    /// Counts points from here on; one of them gets the fault.
+    pub(crate) fn arm(&self, fault: Option<Fault>) {
+        let mut inner = self.lock();
+        inner.fault = fault;
+        inner.armed = true;
+    }
+
+    /// The next life begins; nothing happens to it.
+    pub(crate) fn revive(&self) {
+        let mut inner = self.lock();
+        inner.armed = false;
+        inner.fault = None;
+        inner.failing = false;
+        inner.death = CancellationToken::new();
+        inner.engine = None;
+    }
+
+    /// The store answers again.
+    pub(crate) fn heal(&self) {
+        self.lock().failing = false;
+    }
+
+    pub(crate) fn is_failing(&self) -> bool {
+        self.lock().failing
+    }
+
+    /// Whether the fault has happened.
+    pub(crate) fn was_hit(&self) -> bool {
+        self.lock().hit
+    }
+
+    /// All points so far, in order.
+    pub(crate) fn points(&self) -> Vec<Point> {
+        self.lock().points.clone()
+    }
+
+    /// Dies now.
+    pub(crate) fn die(&self) {
+        let mut inner = self.lock();
+        inner.hit = true;
+        inner.death.cancel();
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.lock().death.is_cancelled()
+    }
+
+    /// What a client does while the program lives; `None` when it died meanwhile.
+    pub(crate) async fn alive<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let death = self.lock().death.clone();
+        death.run_until_cancelled(work).await
+    }
+
+    /// Something outside happens; never returns when the program dies of it.
+    pub(crate) async fn outside(&self, name: String) {
+        if !matches!(self.pass(Some(name), Kind::Moment), Verdict::Go) {
+            pending::<()>().await;
+        }
+    }
+
+    /// Something outside happens; false when the program dies of it.
+    pub(crate) fn reach(&self, name: String) -> bool {
+        matches!(self.pass(Some(name), Kind::Moment), Verdict::Go)
+    }
+
+    /// Waits until a call's result is stored.
+    pub(crate) async fn result_stored(&self, call: &str) {
+        while !self.lock().stored.contains(call) {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    }
+
+    /// A gate that opens once streamed text is stored, or could not be.
+    pub(crate) fn until_text_is_stored(&self) -> Gate {
+        let gate = Gate::new();
+        let mut inner = self.lock();
+        if inner.armed {
+            inner.streams.push(gate.clone());
+        } else {
+            gate.release();
+        }
+        gate
+    }
+
+    /// Asks the engine past the line.
+    pub(crate) async fn peek(&self, id: &str, payload: Value) -> Value {
+        let engine = self.lock().engine.clone().unwrap();
+        let invocation = Invocation {
+            function_id: id.into(),
+            payload,
+            context: CallContext::default(),
+        };
+        engine.call(invocation).await.unwrap()
+    }
+
+    /// For [`crate::support::TestOptions::wrap`].
+    pub(crate) fn wrap(&self) -> Wrap {
+        let line = self.clone();
+        Box::new(move |inner| {
+            line.lock().engine = Some(Arc::clone(&inner));
+            Arc::new(Wrapped { inner, line })
+        })
+    }
+
+    /// Counts the events of the bus.
+    pub(crate) fn watch(&self, bus: &Bus) {
+        let line = self.clone();
+        let tap = move |item: &StreamItem| {
+            if let Some(name) = names::event(&item.data) {
+                line.pass(Some(format!("event: {name}")), Kind::Moment);
+            }
+        };
+        bus.tap_stream("agent::events", Arc::new(tap));
+    }
+
+    fn pass(&self, name: Option<String>, kind: Kind) -> Verdict {
+        let mut inner = self.lock();
+        if inner.death.is_cancelled() {
+            return Verdict::Dead;
+        }
+        if let Some(name) = name.filter(|_| inner.armed) {
+            let times = inner.seen.entry(name.clone()).or_default();
+            *times += 1;
+            let name = match *times {
+                1 => name,
+                more => format!("{name} ({more})"),
+            };
+            inner.points.push(Point {
+                name: name.clone(),
+                kind,
+            });
+            match inner.fault.clone() {
+                Some(Fault::DieBefore(at)) if at == name => {
+                    inner.hit = true;
+                    inner.death.cancel();
+                    return Verdict::Dead;
+                }
+                Some(Fault::DieAfter(at)) if at == name => {
+                    inner.hit = true;
+                    return Verdict::LastDeed;
+                }
+                Some(Fault::FailOnce(at)) if at == name => {
+                    inner.hit = true;
+                    return Verdict::Refuse;
+                }
+                Some(Fault::FailOn(at)) if at == name => {
+                    inner.hit = true;
+                    inner.failing = true;
+                }
+                _ => {}
+            }
+        }
+        if inner.failing && kind != Kind::Moment {
+            return Verdict::Refuse;
+        }
+        Verdict::Go
+    }
+
+    /// Lets a write or read through, or not.
+    fn let_through<T: Send + 'static>(
+        &self,
+        name: Option<String>,
+        kind: Kind,
+        work: impl FnOnce() -> CallFuture<T>,
+    ) -> CallFuture<T> {
+        match self.pass(name, kind) {
+            Verdict::Go => work(),
+            Verdict::Refuse => ready(Err(Error::store("test", "the store is away"))).boxed(),
+            Verdict::Dead => pending().boxed(),
+            Verdict::LastDeed => {
+                let (line, work) = (self.clone(), work());
+                async move {
+                    work.await?;
+                    line.die();
+                    pending().await
+                }
+                .boxed()
+            }
+        }
+    }
+
+    /// Streamed text was stored, or refused: the model may go on.
+    fn text_settled(&self) {
+        for gate in std::mem::take(&mut self.lock().streams) {
+            gate.release();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap()
+    }
+}
+
+struct Wrapped {
+    inner: Arc<dyn Transport>,
+    line: Line,
+}
+
+impl Transport for Wrapped {
+    fn start(&self, bus: Bus) -> CallFuture<()> {
+        self.inner.start(bus)
+    }
+
+    fn call(&self, invocation: Invocation) -> CallFuture {
+        let (name, kind) = names::call(&invocation);
+        let inner = Arc::clone(&self.inner);
+        self.line.let_through(name, kind, move || inner.call(invocation))
+    }
+
+    fn enqueue(&self, queue: &str, invocation: Invocation) -> CallFuture {
+        self.inner.enqueue(queue, invocation)
+    }
+
+    fn bind(&self, trigger: TriggerSpec) -> CallFuture<()> {
+        self.inner.bind(trigger)
+    }
+
+    fn commit(&self, writes: Vec<Write>) -> CallFuture<()> {
+        let name = names::commit(&writes);
+        let has_text = names::streams_text(&writes);
+        let results = names::results(&writes);
+        let inner = Arc::clone(&self.inner);
+        let commit = self
+            .line
+            .let_through(name, Kind::Write, move || inner.commit(writes));
+        let line = self.line.clone();
+        async move {
+            let outcome: Result<()> = commit.await;
+            if has_text {
+                line.text_settled();
+            }
+            if outcome.is_ok() {
+                line.lock().stored.extend(results);
+            }
+            outcome
+        }
+        .boxed()
+    }
+
+    fn open_writer(&self, channel: &ChannelRef) -> CallFuture<ChannelWriter> {
+        self.inner.open_writer(channel)
+    }
+
+    fn open_reader(&self, channel: &ChannelRef) -> CallFuture<ChannelReader> {
+        self.inner.open_reader(channel)
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.inner.is_exclusive()
+    }
+
+    fn info(&self) -> EngineInfo {
+        self.inner.info()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'static, ()> {
+        self.inner.shutdown()
+    }
+}

@@ -1,0 +1,85 @@
+//! What must hold whatever happened, and what is told of it.
+
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+
+use super::world::World;
+use super::{SESSION, story};
+use crate::crash::outcome::{check_events, line};
+use crate::support::TestBus;
+
+/// Checks everything, goes on with a further run, and answers in short what became of the first one.
+pub(super) async fn verdict(t: &TestBus, world: &World) -> String {
+    let asked = world.server.requests().len();
+    let events = t.ended(SESSION, 1).await;
+    check_events(&events);
+    let view = t.ok("turn::get_state", json!({ "session_id": SESSION })).await;
+    assert_eq!(view["state"], "stopped", "{view}");
+    assert_eq!(inbox(t).await, Vec::<Value>::new(), "what waits in the inbox");
+    let told = transcript(t).await;
+    let (cut, whole): (Vec<String>, Vec<String>) =
+        told.iter().cloned().partition(|line| line.ends_with(" (error)"));
+    let outcomes = calls(&whole, world);
+
+    assert_eq!(t.ok("run::start", story::start("next")).await["started"], true);
+    t.ended(SESSION, 2).await;
+    let after: Vec<String> = ["user next", "assistant Re: next"].map(str::to_owned).into();
+    assert_eq!(transcript(t).await, [told, after].concat());
+    assert_eq!(world.server.violations(), Vec::<String>::new());
+
+    let mut notes = outcomes;
+    notes.extend(cut.iter().map(|_| "cut answer kept".to_owned()));
+    if asked > 2 {
+        notes.push("model asked again".to_owned());
+    }
+    if notes.is_empty() {
+        return "as if nothing had happened".to_owned();
+    }
+    notes.join(", ")
+}
+
+/// The transcript but for failed answers, and what is unusual about its calls.
+fn calls(whole: &[String], world: &World) -> Vec<String> {
+    let effects = world.effects.lock().unwrap().clone();
+    let mut notes = Vec::new();
+    let results = ["A", "B", "C"].map(|call| {
+        let prefix = format!("result {call} ");
+        let results: Vec<&str> = whole.iter().filter_map(|line| line.strip_prefix(&prefix)).collect();
+        assert_eq!(results.len(), 1, "results of {call} in {whole:?}");
+        let runs = effects.iter().filter(|effect| *effect == call).count();
+        match results[0] {
+            "ok" => assert_eq!(runs, 1, "{call} is told to have run"),
+            "interrupted" => assert!(runs <= 1, "{call} ran {runs} times"),
+            other => panic!("{call}: {other}"),
+        }
+        if results[0] == "interrupted" {
+            notes.push(format!("{call} interrupted ({})", if runs == 1 { "had run" } else { "had not run" }));
+        }
+        format!("{prefix}{}", results[0])
+    });
+    let [a, b, c] = results;
+    let expected = [
+        "user go".to_owned(),
+        "assistant On it., calls A, calls B, calls C".to_owned(),
+        a,
+        b,
+        c,
+        "user hurry".to_owned(),
+        "assistant Re: hurry".to_owned(),
+    ];
+    assert_eq!(whole, expected);
+    notes
+}
+
+/// The messages of the session, oldest first, as short lines.
+pub(super) async fn transcript(t: &TestBus) -> Vec<String> {
+    let reply = t.call("session-tree::messages", json!({ "session_id": SESSION })).await;
+    let rows = reply.map_or_else(|_| Vec::new(), |reply| reply["messages"].as_array().unwrap().clone());
+    rows.iter().map(|row| line(&row["message"])).collect()
+}
+
+/// What waits in the steering inbox.
+pub(super) async fn inbox(t: &TestBus) -> Vec<Value> {
+    let request = json!({ "name": "steering", "session_id": SESSION });
+    t.ok("session-inbox::peek", request).await["items"].as_array().unwrap().clone()
+}
