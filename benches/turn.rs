@@ -1,6 +1,6 @@
 //! What a durable turn costs beside a bare client that makes the same model call in the same run.
 //!
-//! `cargo bench --bench turn` (all), `… -- latency`, `… -- throughput`, `… -- delta`. The scripted model server, the bare
+//! `cargo bench --bench turn` (all), `… -- latency`, `… -- throughput`, `… -- delta`, `… -- crowd`. The scripted model server, the bare
 //! client and the program share this process and its cores. Compare ratios, not numbers.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot run has nothing to say")]
@@ -18,11 +18,13 @@ use serde_json::{Value, json};
 
 use support::bare::Bare;
 use support::figures::{Samples, say, say_load};
+use support::memory::resident_mb;
 use support::model::{pieces, usual_pieces};
 use support::process::{cpu_time, median, ms, wanted};
 use support::program::{Durability, Program};
 
 const SESSIONS: usize = 256;
+const CROWD: usize = 1000;
 const ROUNDS: usize = 3;
 
 /// How fast the model is.
@@ -32,6 +34,8 @@ enum Pace {
     Instant,
     /// First piece after 100 ms, then one every 10 ms: a fast hosted model.
     Fast,
+    /// First piece after 500 ms, then one every 100 ms: a slow one.
+    Slow,
 }
 
 impl Pace {
@@ -39,6 +43,7 @@ impl Pace {
         match self {
             Self::Instant => "instant model",
             Self::Fast => "fast model (100 ms to the first piece, then one per 10 ms)",
+            Self::Slow => "slow model (500 ms to the first piece, then one per 100 ms)",
         }
     }
 
@@ -46,20 +51,25 @@ impl Pace {
         let pieces = usual_pieces();
         match self {
             Self::Instant => Reply::raw(pieces),
-            Self::Fast => {
-                let gate = Gate::new();
-                let (opener, count) = (gate.clone(), pieces.len());
-                tokio::runtime::Handle::current().spawn(async move {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    for _ in 0..count {
-                        opener.release();
-                        tokio::time::sleep(Duration::from_millis(10)).await;
-                    }
-                });
-                gated(pieces, &gate)
-            }
+            Self::Fast => paced(pieces, Duration::from_millis(100), Duration::from_millis(10)),
+            Self::Slow => paced(pieces, Duration::from_millis(500), Duration::from_millis(100)),
         }
     }
+}
+
+/// An answer whose pieces come at their times.
+fn paced(pieces: Vec<Step>, first: Duration, each: Duration) -> Reply {
+    let gate = Gate::new();
+    let (opener, count) = (gate.clone(), pieces.len());
+    tokio::runtime::Handle::current().spawn(async move {
+        let mut at = tokio::time::Instant::now() + first;
+        for _ in 0..count {
+            tokio::time::sleep_until(at).await;
+            opener.release();
+            at += each;
+        }
+    });
+    gated(pieces, &gate)
 }
 
 /// An answer whose every piece waits for the gate.
@@ -83,6 +93,9 @@ fn main() {
                 runtime.block_on(turns(durability, pace));
             }
         }
+    }
+    if wanted("crowd") {
+        runtime.block_on(crowd());
     }
     if wanted("delta") {
         for streams in [1, 100] {
@@ -113,7 +126,7 @@ async fn turns(durability: Durability, pace: Pace) {
 async fn latency(program: &Program, bare: &Bare, pace: Pace) {
     let count = match pace {
         Pace::Instant => 100,
-        Pace::Fast => 15,
+        Pace::Fast | Pace::Slow => 15,
     };
     let (mut yardstick, mut ours) = (Samples::default(), Samples::default());
     for n in 0..count {
@@ -137,7 +150,7 @@ async fn latency(program: &Program, bare: &Bare, pace: Pace) {
 async fn throughput(program: &Arc<Program>, bare: &Bare, pace: Pace) {
     let each = match pace {
         Pace::Instant => 4,
-        Pace::Fast => 2,
+        Pace::Fast | Pace::Slow => 2,
     };
     let count = f64::from(u32::try_from(SESSIONS * each).expect("a small number"));
     let (mut rates, mut cpu) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
@@ -186,6 +199,80 @@ where
     let runtime = tokio::runtime::Handle::current();
     for done in join_all((0..SESSIONS).map(|n| runtime.spawn(work(n)))).await {
         done.expect("a task that ends well");
+    }
+}
+
+/// So many streaming turns at the same time, beside as many bare calls.
+async fn crowd() {
+    let pace = Pace::Slow;
+    say(format!(
+        "\n## {CROWD} streaming turns at once, durability Normal, {}",
+        pace.name()
+    ));
+    let script = Script::answer(move |_| pace.reply());
+    let program = Arc::new(Program::start(Durability::Normal, script, |_| {}).await);
+    program.turn("warm", "Say it.").await;
+    let bare = Bare::new(program.server.url(), &program.last_request());
+    let idle = resident_mb(std::process::id());
+    for round in 0..ROUNDS {
+        let calls = at_once(|_| {
+            let bare = bare.clone();
+            async move { bare.call(|_| {}).await }
+        })
+        .await;
+        calls.say("bare", idle);
+        let turns = at_once(|session| {
+            let program = Arc::clone(&program);
+            async move { program.turn(&format!("crowd-{round}-{session}"), "Say it.").await }
+        })
+        .await;
+        turns.say("turn", idle);
+    }
+    Arc::into_inner(program).expect("nobody else").stop().await;
+}
+
+/// What a crowd took.
+struct Crowd {
+    each: Samples,
+    all: Duration,
+    cpu: Duration,
+}
+
+impl Crowd {
+    fn say(&self, who: &str, idle_mb: f64) {
+        say(format!(
+            "{who}: p50 {:7.0} ms   p99 {:7.0} ms   last {:7.0} ms   processor time each {:.2} ms   memory {:+.0} MB \
+             (model server included)",
+            ms(self.each.median()),
+            ms(self.each.quantile(99)),
+            ms(self.all),
+            ms(self.cpu) / f64::from(u32::try_from(CROWD).expect("a small number")),
+            resident_mb(std::process::id()) - idle_mb,
+        ));
+    }
+}
+
+async fn at_once<R>(work: impl Fn(usize) -> R) -> Crowd
+where
+    R: Future<Output = ()> + Send + 'static,
+{
+    let runtime = tokio::runtime::Handle::current();
+    let (began, spent) = (Instant::now(), cpu_time());
+    let tasks: Vec<_> = (0..CROWD)
+        .map(|n| {
+            let work = work(n);
+            runtime.spawn(async move {
+                let began = Instant::now();
+                work.await;
+                began.elapsed()
+            })
+        })
+        .collect();
+    let each = join_all(tasks).await.into_iter();
+    Crowd {
+        each: Samples(each.map(|took| took.expect("a task that ends well")).collect()),
+        all: began.elapsed(),
+        cpu: cpu_time().saturating_sub(spent),
     }
 }
 

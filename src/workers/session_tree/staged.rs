@@ -8,14 +8,17 @@ use super::entry::SessionEntry;
 use super::meta::SessionMeta;
 use super::sessions::{Sessions, Slot};
 use super::storage;
-use crate::bus::{Batch, Cx, Part, Write};
+use crate::bus::{Batch, CallContext, Cx, Part, Write};
 use crate::error::{Error, Result};
 use crate::model::SessionId;
 
 /// A session of which somebody is the only writer. With a batch its writes go there, and the session stays locked until
 /// the batch is settled, for readers too: so a caller must not ask anything of a session between this and its commit.
 pub(super) struct Staged {
+    /// Without the batch: what a batch holds must not hold the batch, or neither would ever be let go.
     cx: Cx<Sessions>,
+    /// Where the writes go; taken out when they do.
+    batch: Option<Batch>,
     slot: Arc<Slot>,
     _writer: OwnedMutexGuard<()>,
     meta: Option<SessionMeta>,
@@ -26,14 +29,22 @@ pub(super) struct Staged {
 impl Staged {
     /// Waits for the session, or goes on with what this batch holds of it already.
     pub(super) async fn open(cx: &Cx<Sessions>, session: &SessionId, slot: &Arc<Slot>) -> Box<Self> {
-        let begun = batch(cx).and_then(|batch| batch.take::<Self>(|part| Arc::ptr_eq(&part.slot, slot)));
-        if let Some(begun) = begun {
+        let batch = batch(cx).cloned();
+        let begun = batch
+            .as_ref()
+            .and_then(|batch| batch.take::<Self>(|part| Arc::ptr_eq(&part.slot, slot)));
+        if let Some(mut begun) = begun {
+            begun.batch = batch;
             return begun;
         }
         let writer = slot.write().await;
         tracing::trace!(%session, "the only writer");
         Box::new(Self {
-            cx: cx.clone(),
+            cx: cx.with_context(CallContext {
+                batch: None,
+                ..cx.context().clone()
+            }),
+            batch,
             slot: Arc::clone(slot),
             _writer: writer,
             meta: None,
@@ -49,13 +60,13 @@ impl Staged {
 
     /// Stores the first row of a session.
     pub(super) async fn create(mut self: Box<Self>, meta: SessionMeta) -> Result<()> {
-        let Some(batch) = batch(&self.cx) else {
+        let Some(batch) = self.batch.take() else {
             return self.slot.create(&self.cx, meta).await;
         };
         self.writes.push(storage::meta_write(&meta)?);
         self.meta = Some(meta);
         self.slot.set_staged(true);
-        batch.clone().add(self);
+        batch.add(self);
         Ok(())
     }
 
@@ -66,7 +77,7 @@ impl Staged {
         entry: SessionEntry,
         meta: Option<SessionMeta>,
     ) -> Result<()> {
-        let Some(batch) = batch(&self.cx) else {
+        let Some(batch) = self.batch.take() else {
             return self.slot.append(&self.cx, session, entry, meta).await;
         };
         if self.entry.is_some() {
@@ -79,14 +90,14 @@ impl Staged {
         }
         (self.entry, self.meta) = (Some(entry), meta);
         self.slot.set_staged(true);
-        batch.clone().add(self);
+        batch.add(self);
         Ok(())
     }
 
     /// Nothing is to be added; what the batch holds already stays.
-    pub(super) fn leave(self: Box<Self>) {
-        if let Some(batch) = batch(&self.cx).filter(|_| !self.writes.is_empty()) {
-            batch.clone().add(self);
+    pub(super) fn leave(mut self: Box<Self>) {
+        if let Some(batch) = self.batch.take().filter(|_| !self.writes.is_empty()) {
+            batch.add(self);
         }
     }
 }

@@ -177,7 +177,7 @@ async fn transition(
     for_caller: bool,
     ending: &impl Fn(),
 ) -> Result<()> {
-    let previous = record.clone();
+    let mut previous = record.clone();
     let cx = session.cx.clone();
     let mut pause = Backoff::of(&cx);
     let outcome = loop {
@@ -196,15 +196,10 @@ async fn transition(
             Err(error) => {
                 *record = previous.clone();
                 let error = if error.is_retryable() {
-                    let waited = pause.wait(error);
-                    // A stop does not wait for better times, but to be stored itself.
-                    let waited = if stopping {
-                        waited.await
-                    } else {
-                        session.stop.unless_asked(waited).await.unwrap_or(Ok(()))
-                    };
-                    match waited {
-                        Ok(()) => {
+                    match as_stored(session, &previous, &mut pause, error).await {
+                        Ok(stored) => {
+                            *record = stored.clone();
+                            previous = stored;
                             session.repeats = true;
                             continue;
                         }
@@ -248,6 +243,35 @@ async fn transition(
         return session.save_behind(record, outcome).await;
     }
     save(session, record, outcome).await
+}
+
+/// After a pause, the record of a step as it is stored: what a failed attempt has stored on its way, such as a call that was
+/// started, has happened and must not happen again.
+///
+/// # Errors
+/// The cause, when no attempt is left.
+async fn as_stored(
+    session: &Session,
+    previous: &TurnRecord,
+    pause: &mut Backoff,
+    mut cause: Error,
+) -> Result<TurnRecord> {
+    loop {
+        let waited = pause.wait(cause);
+        // A stop does not wait for better times, but to be stored itself.
+        if previous.aborted_at_ms.is_some() || session.stop.is_asked() {
+            waited.await?;
+        } else {
+            session.stop.unless_asked(waited).await.unwrap_or(Ok(()))?;
+        }
+        match load(&session.cx, &session.id).await {
+            Ok(Some(stored)) if stored.state == previous.state => return Ok(stored),
+            // The transition before this one is still on its way to the store.
+            Ok(_) => return Ok(previous.clone()),
+            Err(error) if error.is_retryable() => cause = error,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Saves, repeating while the store is away: what the step did must not be done again. A message that could not be stored

@@ -78,7 +78,7 @@ pub(super) struct Session {
     pub(super) recheck: Arc<Notify>,
     /// The wish to stop the run.
     pub(super) stop: Arc<Stop>,
-    outbox: Option<Outbox>,
+    outbox: Option<(Emitter, Outbox)>,
     lease: Option<Lease>,
     /// Looks for wishes of other processes while the lease is held.
     watch: Option<DropGuard>,
@@ -341,7 +341,7 @@ impl Session {
 
     fn outbox(&mut self, record: &mut TurnRecord) -> &Outbox {
         let (bus, id, fence) = (self.cx.bus(), &self.id, self.fence());
-        self.outbox.get_or_insert_with(|| {
+        let (emitter, outbox) = self.outbox.get_or_insert_with(|| {
             let wake = match &record.emitter {
                 Some(last) if last.epoch == bus.epoch() => last.wake + 1,
                 Some(_) | None => 0,
@@ -351,9 +351,11 @@ impl Session {
                 wake,
             };
             let outbox = Outbox::start(bus, id, &emitter, fence);
-            record.emitter = Some(emitter);
-            outbox
-        })
+            (emitter, outbox)
+        });
+        // Also in a record that was read anew: without it the next numbering would begin where this one did.
+        record.emitter = Some(emitter.clone());
+        outbox
     }
 
     /// The run's request; read once while the actor lives.

@@ -4,12 +4,13 @@ use futures::future::join_all;
 use serde_json::{Map, Value, json};
 
 use super::Turns;
+use super::backoff::Backoff;
 use super::record::TurnRecord;
 use super::runner;
 use super::session::{Outcome, Session};
 use super::step::{self, StepReply, StepRequest};
 use crate::bus::{Cx, Function, Hold};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::api::Contract;
 use crate::model::api::session::{InboxDrain, InboxItems, InboxPeek, InboxRef};
 use crate::model::{AgentEvent, AgentMessage, AssistantMessage, RawMessage, StopReason, TurnState};
@@ -93,24 +94,34 @@ pub(super) async fn end_at_once(session: &mut Session, record: &mut TurnRecord, 
 async fn first_waiting(session: &Session) -> Option<(&'static str, Vec<Value>)> {
     let looks = INBOXES.map(async |name| (name, ask(session, InboxPeek::ID, name).await));
     let inboxes = join_all(looks).await;
-    inboxes.into_iter().find(|(_, items)| !items.is_empty())
+    let mut readable = inboxes.into_iter().filter_map(|(name, items)| match items {
+        Ok(items) => Some((name, items)),
+        Err(error) => {
+            tracing::debug!(session_id = %session.id, inbox = name, %error, "inbox counts as empty");
+            None
+        }
+    });
+    readable.find(|(_, items)| !items.is_empty())
 }
 
-async fn ask(session: &Session, function: &str, name: &str) -> Vec<Value> {
+/// The items that an inbox answers with. A passing failure is repeated, unless the run is to stop.
+async fn ask(session: &Session, function: &str, name: &str) -> Result<Vec<Value>> {
     let request = json!(InboxRef {
         name: name.to_owned(),
         session_id: session.id.clone()
     });
-    let reply = match session.invoke(function, request, INBOX_MS).await {
-        Ok(reply) => reply,
-        Err(error) => {
-            tracing::debug!(session_id = %session.id, inbox = name, %error, "inbox counts as empty");
-            return Vec::new();
+    let mut pause = Backoff::of(&session.cx);
+    let reply = loop {
+        match session.invoke(function, request.clone(), INBOX_MS).await {
+            Err(error) if error.is_retryable() => {
+                let waited = session.stop.unless_asked(pause.wait(error)).await;
+                waited.unwrap_or(Err(Error::Stopped))?;
+            }
+            outcome => break outcome?,
         }
     };
-    serde_json::from_value::<InboxItems>(reply)
-        .unwrap_or_default()
-        .items
+    let items = serde_json::from_value::<InboxItems>(reply).unwrap_or_default();
+    Ok(items.items)
 }
 
 /// The inbox messages that this very step has appended already, before it was cut off.
@@ -154,7 +165,8 @@ async fn take_in(
     let offset = if undrained { 0 } else { taken.next };
     let seen = peeked.len();
     append(session, record, peeked, offset).await?;
-    let drained = ask(session, InboxDrain::ID, name).await;
+    // One that fails fails the step: what was appended and is not taken out would be appended once more a turn later.
+    let drained = ask(session, InboxDrain::ID, name).await?;
     append(
         session,
         record,

@@ -28,6 +28,8 @@ pub(crate) enum Fault {
     DieAfter(String),
     /// The store refuses this once.
     FailOnce(String),
+    /// The store refuses this and whatever follows, as often as a step with all its repetitions asks once.
+    FailLong(String),
     /// The store refuses everything from here on, until it is healed.
     FailOn(String),
 }
@@ -59,6 +61,12 @@ struct Inner {
     armed: bool,
     hit: bool,
     failing: bool,
+    /// Refusals until the store answers again by itself.
+    left: Option<usize>,
+    /// Passages until death.
+    die_in: Option<usize>,
+    /// The last event of the run was shown.
+    over: bool,
     death: CancellationToken,
     seen: BTreeMap<String, usize>,
     points: Vec<Point>,
@@ -66,6 +74,9 @@ struct Inner {
     streams: Vec<Gate>,
     engine: Option<Arc<dyn Transport>>,
 }
+
+/// Refusals of a [`Fault::FailLong`]: a save asks twice, and a step of these worlds is repeated twice.
+const LONG: usize = 6;
 
 enum Verdict {
     Go,
@@ -90,6 +101,8 @@ impl Line {
         inner.armed = false;
         inner.fault = None;
         inner.failing = false;
+        inner.over = false;
+        inner.die_in = None;
         inner.death = CancellationToken::new();
         inner.engine = None;
     }
@@ -120,8 +133,23 @@ impl Line {
         inner.death.cancel();
     }
 
+    /// Dies at so many passages from now.
+    pub(crate) fn die_in(&self, passages: usize) {
+        self.lock().die_in = Some(passages);
+    }
+
+    /// What was to come does not come.
+    pub(crate) fn calm(&self) {
+        self.lock().die_in = None;
+    }
+
     pub(crate) fn is_dead(&self) -> bool {
         self.lock().death.is_cancelled()
+    }
+
+    /// Whether the end of a run was shown.
+    pub(crate) fn is_over(&self) -> bool {
+        self.lock().over
     }
 
     /// What a client does while the program lives; `None` when it died meanwhile.
@@ -185,6 +213,9 @@ impl Line {
     pub(crate) fn watch(&self, bus: &Bus) {
         let line = self.clone();
         let tap = move |item: &StreamItem| {
+            if item.data["type"] == "agent_end" {
+                line.lock().over = true;
+            }
             if let Some(name) = names::event(&item.data) {
                 line.pass(Some(format!("event: {name}")), Kind::Moment);
             }
@@ -196,6 +227,13 @@ impl Line {
         let mut inner = self.lock();
         if inner.death.is_cancelled() {
             return Verdict::Dead;
+        }
+        if let Some(left) = &mut inner.die_in {
+            if *left == 0 {
+                inner.death.cancel();
+                return Verdict::Dead;
+            }
+            *left -= 1;
         }
         if let Some(name) = name.filter(|_| inner.armed) {
             let times = inner.seen.entry(name.clone()).or_default();
@@ -226,10 +264,19 @@ impl Line {
                     inner.hit = true;
                     inner.failing = true;
                 }
+                Some(Fault::FailLong(at)) if at == name => {
+                    inner.hit = true;
+                    inner.failing = true;
+                    inner.left = Some(LONG);
+                }
                 _ => {}
             }
         }
         if inner.failing && kind != Kind::Moment {
+            if let Some(left) = &mut inner.left {
+                *left -= 1;
+                inner.failing = *left > 0;
+            }
             return Verdict::Refuse;
         }
         Verdict::Go

@@ -28,7 +28,7 @@ pub(super) const SESSION: &str = "matrix-session";
 const SIDE_BY_SIDE: usize = 4;
 
 /// What can happen at a point.
-fn faults(point: &Point) -> [Option<Fault>; 4] {
+fn faults(point: &Point) -> [Option<Fault>; 5] {
     let name = || point.name.clone();
     let writes = point.kind == Kind::Write;
     let stores = point.kind != Kind::Moment;
@@ -36,6 +36,7 @@ fn faults(point: &Point) -> [Option<Fault>; 4] {
         (point.kind != Kind::Read).then(|| Fault::DieBefore(name())),
         writes.then(|| Fault::DieAfter(name())),
         stores.then(|| Fault::FailOnce(name())),
+        stores.then(|| Fault::FailLong(name())),
         stores.then(|| Fault::FailOn(name())),
     ]
 }
@@ -89,7 +90,9 @@ async fn nothing_is_lost_at_any_point() {
             let turns = Arc::clone(&turns);
             async move {
                 match fault {
-                    Some(fault) => outcome(Some(fault), turns).await.map(|(_, outcome)| Some(outcome)),
+                    Some(fault) => outcome(Some(fault), turns)
+                        .await
+                        .map(|(_, outcome)| Some(outcome)),
                     None => Ok(None),
                 }
             }
@@ -101,7 +104,12 @@ async fn nothing_is_lost_at_any_point() {
         .iter()
         .flat_map(|(_, cells)| cells.iter().filter_map(|cell| cell.as_ref().err()))
         .collect();
-    assert!(failures.is_empty(), "{} failures:\n{}", failures.len(), table::lines(&failures));
+    assert!(
+        failures.is_empty(),
+        "{} failures:\n{}",
+        failures.len(),
+        table::lines(&failures)
+    );
     let rows: Vec<_> = rows
         .into_iter()
         .map(|(point, cells)| (point, cells.into_iter().map(Result::unwrap).collect()))

@@ -35,6 +35,8 @@ fn reply(line: &Line, request: &Request) -> Reply {
 pub(super) struct Client {
     pushed: bool,
     decided: bool,
+    /// The end may have been shown to nobody.
+    has_died: bool,
 }
 
 impl Client {
@@ -53,7 +55,7 @@ impl Client {
 
     /// After a death it looks what became of what it did last.
     pub(super) async fn remember(&mut self, t: &TestBus) {
-        self.decided = false;
+        (self.decided, self.has_died) = (false, true);
         let transcript = super::verdict::transcript(t).await;
         let waiting = super::verdict::inbox(t).await;
         self.pushed = !waiting.is_empty() || transcript.iter().any(|line| line == "user hurry");
@@ -72,7 +74,7 @@ impl Client {
                 }
                 return false;
             }
-            "stopped" | "failed" => return has_ended(line).await,
+            "stopped" | "failed" => return has_ended(line).await && (line.is_over() || self.has_died),
             "function_awaiting_approval" if !line.is_failing() => self.answer(t, line).await,
             _ => {}
         }

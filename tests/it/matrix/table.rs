@@ -13,15 +13,16 @@ The run: the user says \"go\"; the model answers with text and the calls A, B an
 person; meanwhile the user sends \"hurry\"; C is approved; the model answers. Points are everything durable (commits, single
 writes, reads), every call outside (the model's HTTP request, a function dispatched and done, the gate asked and answering)
 and every event shown. *Death* cuts all tasks of the program; another life starts on what it left. *Before* is right before
-the point takes effect, *after* right after, before the program hears of it. A store that *fails on* refuses everything
-until the program has used up its attempts.
+the point takes effect, *after* right after, before the program hears of it. A store that fails *for long* refuses so often
+that a save and its repetitions are used up (then the step is repeated); one that *fails on* refuses everything until the
+program has given up and waits for its next look at open sessions.
 
 For every cell it is checked that no message is lost or told twice, each call has one result and ran at most once, exactly
 once if its result says so, the session is free again, `agent_end` came once and last, the inboxes are empty, and a further
 run is accepted, by a model server that refuses what strict servers refuse. `=` stands for: as if nothing had happened.
 
-| point | death before | death after | store fails once | store fails on |
-|---|---|---|---|---|
+| point | death before | death after | store fails once | for long | fails on |
+|---|---|---|---|---|---|
 ";
 
 pub(super) fn render(rows: &[(Point, Vec<Option<String>>)]) -> String {
@@ -41,5 +42,7 @@ pub(super) fn render(rows: &[(Point, Vec<Option<String>>)]) -> String {
 }
 
 pub(super) fn lines(lines: &[&String]) -> String {
-    lines.iter().fold(String::new(), |text, line| text + "- " + line + "\n")
+    lines
+        .iter()
+        .fold(String::new(), |text, line| text + "- " + line + "\n")
 }

@@ -22,7 +22,8 @@ pub(super) async fn verdict(t: &TestBus, world: &World) -> String {
     let outcomes = calls(&whole, world);
 
     assert_eq!(t.ok("run::start", story::start("next")).await["started"], true);
-    t.ended(SESSION, 2).await;
+    let all = t.ended(SESSION, 2).await;
+    assert_eq!(all[..events.len()], events, "events of the first run");
     let after: Vec<String> = ["user next", "assistant Re: next"].map(str::to_owned).into();
     assert_eq!(transcript(t).await, [told, after].concat());
     assert_eq!(world.server.violations(), Vec::<String>::new());
@@ -44,7 +45,10 @@ fn calls(whole: &[String], world: &World) -> Vec<String> {
     let mut notes = Vec::new();
     let results = ["A", "B", "C"].map(|call| {
         let prefix = format!("result {call} ");
-        let results: Vec<&str> = whole.iter().filter_map(|line| line.strip_prefix(&prefix)).collect();
+        let results: Vec<&str> = whole
+            .iter()
+            .filter_map(|line| line.strip_prefix(&prefix))
+            .collect();
         assert_eq!(results.len(), 1, "results of {call} in {whole:?}");
         let runs = effects.iter().filter(|effect| *effect == call).count();
         match results[0] {
@@ -53,7 +57,10 @@ fn calls(whole: &[String], world: &World) -> Vec<String> {
             other => panic!("{call}: {other}"),
         }
         if results[0] == "interrupted" {
-            notes.push(format!("{call} interrupted ({})", if runs == 1 { "had run" } else { "had not run" }));
+            notes.push(format!(
+                "{call} interrupted ({})",
+                if runs == 1 { "had run" } else { "had not run" }
+            ));
         }
         format!("{prefix}{}", results[0])
     });
@@ -73,13 +80,21 @@ fn calls(whole: &[String], world: &World) -> Vec<String> {
 
 /// The messages of the session, oldest first, as short lines.
 pub(super) async fn transcript(t: &TestBus) -> Vec<String> {
-    let reply = t.call("session-tree::messages", json!({ "session_id": SESSION })).await;
-    let rows = reply.map_or_else(|_| Vec::new(), |reply| reply["messages"].as_array().unwrap().clone());
+    let reply = t
+        .call("session-tree::messages", json!({ "session_id": SESSION }))
+        .await;
+    let rows = reply.map_or_else(
+        |_| Vec::new(),
+        |reply| reply["messages"].as_array().unwrap().clone(),
+    );
     rows.iter().map(|row| line(&row["message"])).collect()
 }
 
 /// What waits in the steering inbox.
 pub(super) async fn inbox(t: &TestBus) -> Vec<Value> {
     let request = json!({ "name": "steering", "session_id": SESSION });
-    t.ok("session-inbox::peek", request).await["items"].as_array().unwrap().clone()
+    t.ok("session-inbox::peek", request).await["items"]
+        .as_array()
+        .unwrap()
+        .clone()
 }

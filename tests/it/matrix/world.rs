@@ -40,13 +40,17 @@ impl World {
 
     /// One life of the program, driven by a client until the client is through with it.
     pub(crate) fn live<T>(&self, client: impl AsyncFnOnce(&TestBus) -> T) -> T {
-        self.line.revive();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.unwrap().block_on(async {
+        let runtime = runtime.unwrap();
+        let outcome = runtime.block_on(async {
             let t = self.open().await;
             self.line.watch(t.bus());
             client(&t).await
-        })
+        });
+        drop(runtime);
+        // Nothing holds the store any more.
+        self.line.revive();
+        outcome
     }
 
     async fn open(&self) -> TestBus {
@@ -70,7 +74,9 @@ impl World {
     fn workers(&self) -> Vec<WorkerDef> {
         let mut workers = harness::workers::all();
         for worker in &mut workers {
-            worker.functions.retain(|function| function.id().as_str() != RULES);
+            worker
+                .functions
+                .retain(|function| function.id().as_str() != RULES);
         }
         workers[0].functions.extend([self.rules(), self.target()]);
         workers
@@ -84,7 +90,11 @@ impl World {
             async move {
                 let call = name(&request["args"]);
                 line.outside(format!("gate: asked about {call}")).await;
-                let verdict = if call.starts_with('C') { "needs_approval" } else { "allow" };
+                let verdict = if call.starts_with('C') {
+                    "needs_approval"
+                } else {
+                    "allow"
+                };
                 line.outside(format!("gate: answers about {call}")).await;
                 Ok(json!({ "decision": verdict, "rule_id": "r" }))
             }
