@@ -5,6 +5,8 @@
 
 #![expect(clippy::expect_used, reason = "a bench that cannot run has nothing to say")]
 
+#[path = "support/memory.rs"]
+mod memory;
 mod support;
 
 use std::collections::HashMap;
@@ -16,9 +18,9 @@ use harness::bus::FunctionDef;
 use harness::scripted::{Gate, Reply, Script, Step};
 use serde_json::{Value, json};
 
+use memory::resident_mb;
 use support::bare::Bare;
 use support::figures::{Samples, say, say_load};
-use support::memory::resident_mb;
 use support::model::{pieces, usual_pieces};
 use support::process::{cpu_time, median, ms, wanted};
 use support::program::{Durability, Program};

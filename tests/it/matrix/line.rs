@@ -213,11 +213,9 @@ impl Line {
     pub(crate) fn watch(&self, bus: &Bus) {
         let line = self.clone();
         let tap = move |item: &StreamItem| {
-            if item.data["type"] == "agent_end" {
+            let Some(name) = names::event(&item.data) else { return };
+            if line.reach(format!("event: {name}")) && item.data["type"] == "agent_end" {
                 line.lock().over = true;
-            }
-            if let Some(name) = names::event(&item.data) {
-                line.pass(Some(format!("event: {name}")), Kind::Moment);
             }
         };
         bus.tap_stream("agent::events", Arc::new(tap));

@@ -12,14 +12,17 @@ use crate::support::TestBus;
 pub(super) async fn verdict(t: &TestBus, world: &World) -> String {
     let asked = world.server.requests().len();
     let events = t.ended(SESSION, 1).await;
-    check_events(&events);
     let view = t.ok("turn::get_state", json!({ "session_id": SESSION })).await;
+    if view["state"] == "failed" {
+        return failed(t, world, &events).await;
+    }
     assert_eq!(view["state"], "stopped", "{view}");
+    check_events(&events);
     assert_eq!(inbox(t).await, Vec::<Value>::new(), "what waits in the inbox");
     let told = transcript(t).await;
     let (cut, whole): (Vec<String>, Vec<String>) =
         told.iter().cloned().partition(|line| line.ends_with(" (error)"));
-    let outcomes = calls(&whole, world);
+    let outcomes = calls(whole, world);
 
     assert_eq!(t.ok("run::start", story::start("next")).await["started"], true);
     let all = t.ended(SESSION, 2).await;
@@ -30,7 +33,7 @@ pub(super) async fn verdict(t: &TestBus, world: &World) -> String {
 
     let mut notes = outcomes;
     notes.extend(cut.iter().map(|_| "cut answer kept".to_owned()));
-    if asked > 2 {
+    if asked > 2 + usize::from(notes.iter().any(|note| note.ends_with("a turn later"))) {
         notes.push("model asked again".to_owned());
     }
     if notes.is_empty() {
@@ -39,10 +42,43 @@ pub(super) async fn verdict(t: &TestBus, world: &World) -> String {
     notes.join(", ")
 }
 
-/// The transcript but for failed answers, and what is unusual about its calls.
-fn calls(whole: &[String], world: &World) -> Vec<String> {
+/// The store was away for too long: the run says that it failed. What the user said is not lost, and the session goes on.
+async fn failed(t: &TestBus, world: &World, events: &[Value]) -> String {
+    let ends: Vec<usize> = (0..events.len()).filter(|at| events[*at]["type"] == "agent_end").collect();
+    assert_eq!(ends, [events.len() - 1]);
+    let waiting = inbox(t).await.len();
+    let told = transcript(t).await;
+    assert!(told.last().unwrap().ends_with(" (error)"), "{told:?}");
+    assert_eq!(t.ok("run::start", story::start("next")).await["started"], true);
+    let all = t.ended(SESSION, 2).await;
+    assert_eq!(all[..events.len()], *events, "events of the first run");
+    let after = transcript(t).await;
+    assert_eq!(after[..told.len()], told);
+    assert_eq!(inbox(t).await, Vec::<Value>::new(), "what waits in the inbox");
+    let times = |text: &str| after.iter().filter(|line| *line == text).count();
+    assert_eq!((times("user go"), times("user next")), (1, 1), "{after:?}");
+    let hurried = events.iter().any(|event| event["new_value"]["state"] == "function_awaiting_approval");
+    assert_eq!(times("user hurry"), usize::from(hurried), "{after:?}");
+    let effects = world.effects.lock().unwrap().clone();
+    for call in ["A", "B", "C"] {
+        let runs = effects.iter().filter(|effect| *effect == call).count();
+        let ok = times(&format!("result {call} ok"));
+        let results = after.iter().filter(|line| line.starts_with(&format!("result {call} "))).count();
+        assert!(ok <= runs && runs <= 1 && results <= 1, "{call} ran {runs} times: {after:?}");
+    }
+    assert_eq!(world.server.violations(), Vec::<String>::new());
+    let left = if waiting > 0 { ", the message waits for the next run" } else { "" };
+    format!("run failed and says why{left}")
+}
+
+/// What is unusual about the calls of a transcript without its failed answers.
+fn calls(mut whole: Vec<String>, world: &World) -> Vec<String> {
     let effects = world.effects.lock().unwrap().clone();
     let mut notes = Vec::new();
+    if let Some(early) = whole.iter().position(|line| line == "assistant Re: go") {
+        whole.remove(early);
+        notes.push("the message is answered a turn later".to_owned());
+    }
     let results = ["A", "B", "C"].map(|call| {
         let prefix = format!("result {call} ");
         let results: Vec<&str> = whole

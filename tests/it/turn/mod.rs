@@ -9,6 +9,7 @@ mod lifecycle;
 mod limits;
 mod moments;
 mod start;
+mod store;
 mod streaming;
 
 use serde_json::{Value, json};
