@@ -102,14 +102,6 @@ impl Actors {
             refuse(refused.into_inner(), full);
         }
     }
-
-    /// Whether an actor of this process is awake for the session.
-    pub(super) fn is_awake(&self, session: &str) -> bool {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains_key(session)
-    }
 }
 
 fn answer_while_running(status: &Status, session: &SessionId, input: Input) {

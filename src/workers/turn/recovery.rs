@@ -72,9 +72,7 @@ async fn scan(cx: &Cx<Turns>) -> Result<Vec<SessionId>> {
 
 async fn resume(cx: &Cx<Turns>, open: Vec<SessionId>) {
     for session in open {
-        if cx.state().actors.is_awake(&session) {
-            continue;
-        }
+        // One that is awake may only have told somebody that the session is busy: it is told as well.
         match Lease::is_held(cx.bus(), &session).await {
             Ok(true) => {}
             Ok(false) => cx.state().actors.submit(cx, &session, Input::Resume),

@@ -355,7 +355,7 @@ async fn keep_in_transcript(session: &Session, record: &TurnRecord, failure: Raw
             )
         });
     for (message, entry_id) in results.chain([(failure, record.entry_id("failed"))]) {
-        if let Err(error) = session.append(message, Some(entry_id)).await {
+        if let Err(error) = session.append_insisting(message, entry_id).await {
             tracing::warn!(session_id = %session.id, %error, "failed run not fully written to the transcript");
             return;
         }

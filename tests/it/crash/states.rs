@@ -1,12 +1,14 @@
 //! Killed in each working state, and while a call runs.
 
+use futures::FutureExt;
+use harness::bus::{Bus, CallContext, CallOptions, WorkerDef};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::model::{Does, Model, half};
 use super::outcome::outcome;
 use super::place::{ALLOWING, Place, SESSION, appends, saves};
-use crate::turn::of_type;
+use crate::turn::{of_type, user};
 
 fn has_result(record: &Value, call: &str) -> bool {
     record["work"]["executed"].get(call).is_some()
@@ -262,4 +264,52 @@ async fn an_end_that_was_not_announced_is_announced_once() {
     life.says(" ready").await;
     life.kill();
     assert_eq!(of_type(&place.events(), "agent_end").len(), 1);
+}
+
+/// A client that sends its message before the open sessions are resumed hears that the session is busy, and it goes on.
+#[tokio::test]
+async fn a_start_ahead_of_the_recovery_does_not_keep_it_away() {
+    let model = Model::new(&[("A", Does::Mark)]);
+    let place = Place::new(&model, ALLOWING);
+    place.accept("go").await;
+    let t = place
+        .open_with(|options| options.workers.insert(0, hasty()))
+        .await;
+    t.ended(SESSION, 1).await;
+    t.stop().await;
+    let transcript = outcome(&place, &model).await.transcript;
+    assert_eq!(
+        transcript,
+        ["user go", "assistant calls A", "result A ok", "assistant Done."]
+    );
+}
+
+/// Its background work comes before that of all others.
+fn hasty() -> WorkerDef {
+    let start = |bus: Bus| {
+        async move {
+            let request = json!({ "session_id": SESSION, "provider": "openai", "model": "gpt-5",
+                "messages": [user("too early")] });
+            let reply = bus
+                .invoke(
+                    &CallContext::default(),
+                    "run::start",
+                    request,
+                    CallOptions::default(),
+                )
+                .await?;
+            assert_eq!(reply["reason"], "session_busy");
+            Ok(())
+        }
+        .boxed()
+    };
+    WorkerDef {
+        name: "hasty",
+        description: "Starts a run at once.",
+        functions: Vec::new(),
+        triggers: Vec::new(),
+        prepare: Vec::new(),
+        background: vec![Box::new(start)],
+        reconnected: Vec::new(),
+    }
 }

@@ -40,12 +40,17 @@ pub(super) async fn judge(t: &TestBus, world: &World, model: &Model) {
         }
     }
     for effect in effects {
-        assert!(results.contains_key(&effect), "{effect} ran, and no transcript says so");
+        assert!(
+            results.contains_key(&effect),
+            "{effect} ran, and no transcript says so"
+        );
     }
 }
 
 async fn messages(t: &TestBus, session: &str) -> Vec<Value> {
-    let reply = t.ok("session-tree::messages", json!({ "session_id": session })).await;
+    let reply = t
+        .ok("session-tree::messages", json!({ "session_id": session }))
+        .await;
     let rows = reply["messages"].as_array().unwrap();
     rows.iter().map(|row| row["message"].clone()).collect()
 }
@@ -60,7 +65,10 @@ fn texts(session: usize, messages: &[Value], model: &Model) -> usize {
     let sent = || model.sent.iter().filter(|sent| sent.session == session);
     for sent in sent() {
         let times = told.iter().filter(|text| **text == sent.text).count();
-        assert!(times == 1 || times == 0 && !sent.acknowledged, "{sent:?} is there {times} times: {told:?}");
+        assert!(
+            times == 1 || times == 0 && !sent.acknowledged,
+            "{sent:?} is there {times} times: {told:?}"
+        );
     }
     for text in &told {
         assert!(sent().any(|sent| sent.text == *text), "nobody said {text:?}");
@@ -72,7 +80,11 @@ fn texts(session: usize, messages: &[Value], model: &Model) -> usize {
             .filter(|sent| sent.way == way && told.contains(&sent.text))
             .map(|sent| &sent.text)
             .collect();
-        assert_eq!(told.iter().filter(of_way).collect::<Vec<_>>(), ordered, "order of {way}");
+        assert_eq!(
+            told.iter().filter(of_way).collect::<Vec<_>>(),
+            ordered,
+            "order of {way}"
+        );
         if way == "start" {
             runs = ordered.len();
         }
@@ -110,7 +122,10 @@ fn calls(messages: &[Value]) -> Vec<(String, String)> {
     for message in messages {
         let line = line(message);
         if let Some((call, outcome)) = line.strip_prefix("result ").and_then(|line| line.split_once(' ')) {
-            assert!(!open.is_empty() && open.remove(0) == call, "{line} answers nothing");
+            assert!(
+                !open.is_empty() && open.remove(0) == call,
+                "{line} answers nothing"
+            );
             results.push((call.to_owned(), outcome.to_owned()));
             continue;
         }

@@ -49,29 +49,34 @@ fn shortened(mut history: Vec<Op>, mut why: String) -> (Vec<Op>, String) {
     (history, why)
 }
 
-fn check(seed: u64) {
+/// The story of a failure, if the seed has one.
+fn check(seed: u64) -> Option<String> {
     let history = ops::history(seed);
-    if let Some(why) = failure(&history) {
-        let (history, why) = shortened(history, why);
-        let lines: Vec<String> = history.iter().map(|op| format!("    {op:?},")).collect();
-        panic!("seed {seed}: {why}\n{}", lines.join("\n"));
-    }
+    let why = failure(&history)?;
+    let (history, why) = shortened(history, why);
+    let lines: Vec<String> = history.iter().map(|op| format!("    {op:?},")).collect();
+    Some(format!("seed {seed}: {why}\n{}", lines.join("\n")))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_histories_keep_every_promise() {
     let from = number("INTERLEAVE_FROM").unwrap_or(0);
     let turns = Arc::new(Semaphore::new(SIDE_BY_SIDE));
-    let mut playing = JoinSet::new();
+    let (mut playing, mut failed) = (JoinSet::new(), Vec::new());
     for seed in from..from + number("INTERLEAVE_SEEDS").unwrap_or(SEEDS) {
         let turn = Arc::clone(&turns).acquire_owned().await.unwrap();
         playing.spawn_blocking(move || {
-            check(seed);
+            let story = check(seed);
             drop(turn);
+            story
         });
         while let Some(ended) = playing.try_join_next() {
-            ended.unwrap();
+            failed.extend(ended.unwrap());
+        }
+        if !failed.is_empty() {
+            break;
         }
     }
-    playing.join_all().await;
+    failed.extend(playing.join_all().await.into_iter().flatten());
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }

@@ -49,7 +49,9 @@ pub(super) fn play(history: &[Op]) {
                 line.alive(within(perform(t, line, op, &mut model))).await?;
             }
             line.alive(settle(t, line, &mut model)).await?;
-            line.calm();
+            if !line.calm() {
+                return None;
+            }
             last_run(t, line, &mut model).await;
             judge::judge(t, &world, &model).await;
             Some(())

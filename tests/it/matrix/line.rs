@@ -138,9 +138,11 @@ impl Line {
         self.lock().die_in = Some(passages);
     }
 
-    /// What was to come does not come.
-    pub(crate) fn calm(&self) {
-        self.lock().die_in = None;
+    /// What was to come does not come any more; false when it has come.
+    pub(crate) fn calm(&self) -> bool {
+        let mut inner = self.lock();
+        inner.die_in = None;
+        !inner.death.is_cancelled()
     }
 
     pub(crate) fn is_dead(&self) -> bool {
@@ -213,7 +215,9 @@ impl Line {
     pub(crate) fn watch(&self, bus: &Bus) {
         let line = self.clone();
         let tap = move |item: &StreamItem| {
-            let Some(name) = names::event(&item.data) else { return };
+            let Some(name) = names::event(&item.data) else {
+                return;
+            };
             if line.reach(format!("event: {name}")) && item.data["type"] == "agent_end" {
                 line.lock().over = true;
             }

@@ -43,9 +43,14 @@ pub(super) fn commit(writes: &[Write]) -> Option<String> {
         match write {
             Write::StateSet { scope, key, value } if is_ours(scope, key) => parts.extend(row(scope, value)),
             Write::StateDelete { scope, key } if is_ours(scope, key) && scope == "approvals" => {
-                parts.push(format!("used decision {}", key.rsplit('/').next().unwrap_or_default()));
+                parts.push(format!(
+                    "used decision {}",
+                    key.rsplit('/').next().unwrap_or_default()
+                ));
             }
-            Write::StreamSet { stream, group, data, .. } if stream == "agent::events" && group == SESSION => {
+            Write::StreamSet {
+                stream, group, data, ..
+            } if stream == "agent::events" && group == SESSION => {
                 if data["type"] != "message_update" {
                     events.extend(event(data));
                 }
@@ -74,7 +79,11 @@ fn row(scope: &str, value: &Value) -> Option<String> {
         _ if !value["message"]["role"].is_null() => {
             let role = value["message"]["role"].as_str().unwrap_or_default();
             let call = value["message"]["function_call_id"].as_str();
-            Some(format!("entry {role} {}", call.unwrap_or_default()).trim_end().to_owned())
+            Some(
+                format!("entry {role} {}", call.unwrap_or_default())
+                    .trim_end()
+                    .to_owned(),
+            )
         }
         _ => Some(family(scope).to_owned()),
     }
@@ -84,7 +93,10 @@ fn record(record: &Value) -> String {
     let state = record["state"].as_str().unwrap_or_default();
     let ids = |member: &str| -> Vec<String> {
         let calls = record["work"][member].as_object();
-        calls.into_iter().flat_map(|calls| calls.keys().cloned()).collect()
+        calls
+            .into_iter()
+            .flat_map(|calls| calls.keys().cloned())
+            .collect()
     };
     let mut name = format!("record {state}");
     for member in ["started", "executed"] {
@@ -110,7 +122,9 @@ pub(super) fn streams_text(writes: &[Write]) -> bool {
 /// The calls whose results are in the record that is written.
 pub(super) fn results(writes: &[Write]) -> Vec<String> {
     let records = writes.iter().filter_map(|write| match write {
-        Write::StateSet { scope, value, .. } if scope == "turn_state" => value["work"]["executed"].as_object(),
+        Write::StateSet { scope, value, .. } if scope == "turn_state" => {
+            value["work"]["executed"].as_object()
+        }
         _ => None,
     });
     records.flat_map(|calls| calls.keys().cloned()).collect()

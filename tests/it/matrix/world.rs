@@ -1,7 +1,9 @@
 //! A world for the program to live and die in: a directory, a model behind real HTTP, a worker with targets, the rules. A
 //! life has a runtime of its own; when it ends all its tasks are cut where they are.
 
+use std::fs::File;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use harness::bus::{FunctionDef, WorkerDef};
 use harness::config::Config;
@@ -48,9 +50,25 @@ impl World {
             client(&t).await
         });
         drop(runtime);
-        // Nothing holds the store any more.
         self.line.revive();
+        self.is_left();
         outcome
+    }
+
+    /// Waits until the store's own threads have let go of it too.
+    fn is_left(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while File::open(self.dir.path().join("data/lock"))
+            .unwrap()
+            .try_lock()
+            .is_err()
+        {
+            assert!(
+                Instant::now() < deadline,
+                "something of the last life holds the store"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     async fn open(&self) -> TestBus {

@@ -35,7 +35,9 @@ fn saves(op: &Op<'_>, such: impl Fn(&Value) -> bool) -> bool {
 fn is_inbox(op: &Op<'_>, function: &str) -> bool {
     let Op::Call(call) = op else { return false };
     call.function_id.as_str() == function
-        && call.payload["scope"].as_str().is_some_and(|scope| scope.starts_with("inbox"))
+        && call.payload["scope"]
+            .as_str()
+            .is_some_and(|scope| scope.starts_with("inbox"))
 }
 
 fn over(spy: &Spy, rules: &'static str) -> TestOptions {
@@ -63,7 +65,7 @@ async fn a_step_begun_anew_does_not_run_started_calls_again() {
         let refused = Arc::clone(&refused);
         async move {
             // Under way until the step was begun anew.
-            while refused.load(Ordering::SeqCst) <= ONE_STEP {
+            while refused.load(Ordering::SeqCst) < ONE_STEP {
                 tokio::task::yield_now().await;
             }
             Ok(json!({}))
@@ -117,7 +119,10 @@ async fn steered(spy: &Spy, function: &'static str) -> Vec<String> {
     let refused = refuse(spy, 1, move |op| is_inbox(op, function));
     door.open();
     rig.t.ended("s1", 1).await;
-    assert!(refused.load(Ordering::SeqCst) > 1, "{function} was not asked again");
+    assert!(
+        refused.load(Ordering::SeqCst) > 1,
+        "{function} was not asked again"
+    );
     let transcript = rig.transcript("s1").await.iter().map(said).collect();
     rig.t.stop().await;
     transcript
