@@ -55,6 +55,10 @@ pub(crate) struct Point {
 pub(crate) struct Line(Arc<Mutex<Inner>>);
 
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four things that happen independently"
+)]
 struct Inner {
     fault: Option<Fault>,
     /// Points are counted.

@@ -24,7 +24,9 @@ pub(super) fn call(invocation: &Invocation) -> (Option<String>, Kind) {
     };
     let payload = &invocation.payload;
     let is_ours = payload.to_string().contains(SESSION);
-    let place = payload["scope"].as_str().or(payload["stream_name"].as_str());
+    let place = payload["scope"]
+        .as_str()
+        .or_else(|| payload["stream_name"].as_str());
     let verb = if kind == Kind::Write { "write" } else { "read" };
     let name = is_ours.then(|| format!("{verb}: {id} {}", place.map_or("", family)));
     (name, kind)

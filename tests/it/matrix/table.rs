@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
-use super::line::Point;
+use super::line::{Kind, Point};
+
+/// The column of the store that fails for long.
+const FOR_LONG: usize = 3;
 
 const HEAD: &str = "# Crash matrix
 
@@ -19,7 +22,8 @@ program has given up and waits for its next look at open sessions.
 
 For every cell it is checked that no message is lost or told twice, each call has one result and ran at most once, exactly
 once if its result says so, the session is free again, `agent_end` came once and last, the inboxes are empty, and a further
-run is accepted, by a model server that refuses what strict servers refuse. `=` stands for: as if nothing had happened.
+run is accepted, by a model server that refuses what strict servers refuse. `=` stands for: as if nothing had happened, but that the
+model may have been asked again.
 
 | point | death before | death after | store fails once | for long | fails on |
 |---|---|---|---|---|---|
@@ -27,11 +31,17 @@ run is accepted, by a model server that refuses what strict servers refuse. `=` 
 
 pub(super) fn render(rows: &[(Point, Vec<Option<String>>)]) -> String {
     let mut text = HEAD.to_owned();
+    // Some points lie side by side in time: by name, the order is always the same.
+    let mut rows: Vec<_> = rows.iter().collect();
+    rows.sort_by(|one, other| one.0.name.cmp(&other.0.name));
     for (point, cells) in rows {
         let cells: Vec<&str> = cells
             .iter()
-            .map(|cell| match cell.as_deref() {
+            .enumerate()
+            .map(|(column, cell)| match cell.as_deref() {
                 None => "",
+                // Which reads are refused besides depends on who asks first.
+                Some(_) if column == FOR_LONG && point.kind == Kind::Read => "= or run failed",
                 Some("as if nothing had happened") => "=",
                 Some(outcome) => outcome,
             })

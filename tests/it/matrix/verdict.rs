@@ -10,7 +10,6 @@ use crate::support::TestBus;
 
 /// Checks everything, goes on with a further run, and answers in short what became of the first one.
 pub(super) async fn verdict(t: &TestBus, world: &World) -> String {
-    let asked = world.server.requests().len();
     let events = t.ended(SESSION, 1).await;
     let view = t.ok("turn::get_state", json!({ "session_id": SESSION })).await;
     if view["state"] == "failed" {
@@ -33,9 +32,6 @@ pub(super) async fn verdict(t: &TestBus, world: &World) -> String {
 
     let mut notes = outcomes;
     notes.extend(cut.iter().map(|_| "cut answer kept".to_owned()));
-    if asked > 2 + usize::from(notes.iter().any(|note| note.ends_with("a turn later"))) {
-        notes.push("model asked again".to_owned());
-    }
     if notes.is_empty() {
         return "as if nothing had happened".to_owned();
     }
