@@ -15,12 +15,18 @@ use crate::rules::denial::{self, Refusal};
 
 /// Ends the run from whatever its record says. `events` are those of the step that was cut short.
 pub(super) async fn end(
-    session: &Session,
+    session: &mut Session,
     record: &mut TurnRecord,
     mut events: Vec<AgentEvent>,
 ) -> Result<Outcome> {
     let now = session.cx.now_ms();
+    let is_new = record.aborted_at_ms.is_none();
     record.aborted_at_ms.get_or_insert(now);
+    if is_new && record.work.is_some() {
+        // The results below are in the transcript before the run is over in the record. A crash in between must leave a run
+        // that ends, not one that goes on and runs calls of which the transcript says that they never ran.
+        session.checkpoint(record, Vec::new(), Vec::new()).await?;
+    }
     let mut writes = Vec::new();
     record.function_results = Vec::new();
     if record.work.is_some() {

@@ -34,7 +34,7 @@ pub(super) async fn judge(t: &TestBus, world: &World, model: &Model) {
             match outcome.as_str() {
                 "ok" => assert_eq!(ran, 1, "{call} is told to have run"),
                 "interrupted" => assert!(ran <= 1, "{call} ran {ran} times"),
-                _ => assert_eq!(ran, 0, "{call} is told not to have run: {outcome}"),
+                _ => assert_eq!(ran, 0, "{call} is told not to have run: {outcome}, {messages:#?}"),
             }
             assert_eq!(results.insert(call, outcome), None);
         }
