@@ -1,7 +1,7 @@
 //! A lease that is held: renewed while it is wanted, lost when it was not renewed in time or somebody else has it.
 //!
 //! Holders fence themselves by time: [`Lease::is_lost`] is so a margin before anybody else may take the lease, counted from
-//! the moment the last successful renewal was *sent*. [`claim`](super::claim) has the protocol on the row.
+//! the moment the last successful renewal was *sent*. [`claim`] has the protocol on the row.
 
 use std::future::poll_fn;
 use std::pin::pin;
