@@ -9,8 +9,8 @@ use harness::error::Error;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
-use super::{call, call_within, echo, echo_on, eventually, options, ports, problem};
-use crate::support::engine::within;
+use super::{call, call_within, echo, echo_on, eventually, options, problem};
+use crate::support::engine::{ports, within};
 use crate::support::fake_engine::{FakeEngine, Script};
 
 const LIMIT: Duration = Duration::from_secs(20);

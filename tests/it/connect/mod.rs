@@ -10,34 +10,15 @@ mod wire;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use harness::bus::embedded::listener::ListenOptions;
-use harness::bus::embedded::{Embedded, EmbeddedOptions};
 use harness::bus::iii::{Iii, IiiOptions};
-use harness::bus::{Bus, CallContext, CallOptions, FunctionDef, Ports, WorkerDef};
-use harness::clock::SystemClock;
-use harness::config::{Config, MapEnv};
+use harness::bus::{Bus, CallContext, CallOptions, FunctionDef, WorkerDef};
 use harness::error::Result;
-use harness::ids::RandomIds;
-use harness::telemetry::Metrics;
 use serde_json::Value;
-use tokio::net::TcpListener;
 
-use crate::support::engine::within;
+use crate::support::engine::{ports, served, within};
 use crate::support::fake_engine::FakeEngine;
-
-fn ports() -> Ports {
-    Ports {
-        clock: Arc::new(SystemClock),
-        ids: Arc::new(RandomIds),
-        env: Arc::new(MapEnv::default()),
-        config: Arc::new(ArcSwap::from_pointee(Config::default())),
-        metrics: Metrics::new(),
-    }
-}
 
 /// An engine in this process that others reach over a socket.
 struct Served {
@@ -51,16 +32,7 @@ impl Served {
     }
 
     async fn at(address: SocketAddr, data_dir: Option<PathBuf>) -> Self {
-        let embedded = Embedded::open(EmbeddedOptions {
-            worker_name: "engine-test".to_owned(),
-            data_dir,
-            ..EmbeddedOptions::default()
-        })
-        .unwrap();
-        let bus = Bus::new(ports(), Arc::<Embedded>::clone(&embedded));
-        assert_eq!(bus.host(Vec::new()).await.unwrap(), Vec::<String>::new());
-        let socket = TcpListener::bind(address).await.unwrap();
-        let address = embedded.listen(socket, ListenOptions::default()).unwrap();
+        let (bus, address) = served(address, data_dir).await;
         Self { bus, address }
     }
 

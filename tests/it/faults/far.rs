@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
+use crate::crash::outcome::line;
 use crate::support::proxy::Proxy;
 use crate::turn::{of_type, user};
 
@@ -303,26 +304,6 @@ fn chunk(delta: Value, finish: Option<&str>) -> Step {
     let chunk = json!({ "id": "x", "object": "chat.completion.chunk", "created": 0, "model": "gpt-5",
         "choices": [{ "index": 0, "delta": delta, "finish_reason": finish }] });
     Step::send(format!("data: {chunk}\n\n"))
-}
-
-fn line(message: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    if message["role"] == "function_result" {
-        let outcome = match (&message["is_error"], &message["details"]["error"]) {
-            (Value::Bool(false), _) => "ok".to_owned(),
-            (_, Value::String(error)) => error.clone(),
-            _ => text(&message["details"]["status"]),
-        };
-        return format!("result {} {outcome}", text(&message["function_call_id"]));
-    }
-    let blocks = message["content"].as_array().into_iter().flatten();
-    let blocks: Vec<String> = blocks
-        .map(|block| match block["type"].as_str() {
-            Some("function_call") => format!("calls {}", text(&block["id"])),
-            _ => text(&block["text"]),
-        })
-        .collect();
-    format!("{} {}", text(&message["role"]), blocks.join(", "))
 }
 
 /// Polls until something is there.

@@ -5,30 +5,20 @@ mod rivals;
 mod turns;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use harness::bus::embedded::listener::ListenOptions;
-use harness::bus::embedded::{Embedded, EmbeddedOptions};
 use harness::bus::iii::{Iii, IiiOptions};
-use harness::bus::{Bus, CallContext, CallOptions, Ports};
-use harness::clock::SystemClock;
-use harness::config::{Config, MapEnv};
+use harness::bus::{Bus, CallContext, CallOptions};
 use harness::error::Result;
-use harness::ids::RandomIds;
 use harness::scripted::{Reply, Request, Script, Server};
-use harness::telemetry::Metrics;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 
 use crate::crash::outcome::line;
 use crate::crash::place::Life;
-use crate::support::engine::within;
+use crate::support::engine::{ports, served, within};
 use crate::turn::{of_type, user};
 
 const SESSION: &str = "s";
@@ -42,46 +32,13 @@ struct Town {
     lives: AtomicUsize,
 }
 
-fn ports() -> Ports {
-    Ports {
-        clock: Arc::new(SystemClock),
-        ids: Arc::new(RandomIds),
-        env: Arc::new(MapEnv::default()),
-        config: Arc::new(ArcSwap::from_pointee(Config::default())),
-        metrics: Metrics::new(),
-    }
-}
-
-/// Starts an engine; with a directory it keeps what it has.
-async fn engine(address: SocketAddr, data_dir: Option<PathBuf>) -> (Bus, SocketAddr) {
-    let embedded = Embedded::open(EmbeddedOptions {
-        worker_name: "engine-test".to_owned(),
-        data_dir,
-        ..EmbeddedOptions::default()
-    })
-    .unwrap();
-    let bus = Bus::new(ports(), Arc::<Embedded>::clone(&embedded));
-    assert_eq!(bus.host(Vec::new()).await.unwrap(), Vec::<String>::new());
-    let socket = within(async {
-        loop {
-            match TcpListener::bind(address).await {
-                Ok(socket) => return socket,
-                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-            }
-        }
-    })
-    .await;
-    let address = embedded.listen(socket, ListenOptions::default()).unwrap();
-    (bus, address)
-}
-
 fn anywhere() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
 }
 
 impl Town {
     async fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
-        let (engine, address) = engine(anywhere(), None).await;
+        let (engine, address) = served(anywhere(), None).await;
         Self {
             dir: tempfile::tempdir().unwrap(),
             engine,

@@ -9,8 +9,8 @@ use harness::bus::{Bus, Link};
 use pretty_assertions::assert_eq;
 use serde_json::json;
 
-use super::{anywhere, call, engine, eventually, join, joining, ports, problem, serving};
-use crate::support::engine::within;
+use super::{anywhere, call, eventually, join, joining, problem, serving};
+use crate::support::engine::{ports, served, within};
 use crate::support::fake_engine::{FakeEngine, Script};
 use crate::support::proxy::{End, Mode, Proxy};
 
@@ -47,7 +47,7 @@ async fn stop(bus: &Bus) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_several_started_at_once_exactly_one_serves() {
-    let (engine, address) = engine(anywhere(), None).await;
+    let (engine, address) = served(anywhere(), None).await;
     for _ in 0..20 {
         let programs: Vec<Bus> = (0..3)
             .map(|_| Bus::new(ports(), Iii::new(joining(address, LEASE))))
@@ -79,7 +79,7 @@ async fn of_several_started_at_once_exactly_one_serves() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_cut_off_stops_before_another_one_starts() {
-    let (engine, address) = engine(anywhere(), None).await;
+    let (engine, address) = served(anywhere(), None).await;
     let proxy = Proxy::start(address).await;
     let first = within(join(joining(proxy.address(), LEASE))).await;
     let mut second = starting(&Bus::new(ports(), Iii::new(joining(address, LEASE))));
@@ -103,7 +103,7 @@ async fn who_is_cut_off_stops_before_another_one_starts() {
 /// Power loss: the engine does not notice that the other end is gone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ghost_is_waited_out() {
-    let (engine, address) = engine(anywhere(), None).await;
+    let (engine, address) = served(anywhere(), None).await;
     let proxy = Proxy::start(address).await;
     let first = within(join(joining(proxy.address(), LEASE))).await;
     let waiting = Bus::new(ports(), Iii::new(joining(address, LEASE)));
@@ -126,7 +126,7 @@ async fn a_restarted_engine_is_served_by_one() {
     for keeps_state in [true, false] {
         let dir = tempfile::tempdir().unwrap();
         let data = || keeps_state.then(|| dir.path().join("data"));
-        let (before, address) = engine(anywhere(), data()).await;
+        let (before, address) = served(anywhere(), data()).await;
         let lease = Duration::from_secs(6);
         let first = within(join(joining(address, lease))).await;
         let waiting = Bus::new(ports(), Iii::new(joining(address, lease)));
@@ -136,7 +136,7 @@ async fn a_restarted_engine_is_served_by_one() {
         let restarted = async {
             assert!(before.shutdown(Duration::from_secs(5)).await);
             drop(before);
-            let (engine, _) = engine(address, data()).await;
+            let (engine, _) = served(address, data()).await;
             eventually(async || (*first.link().borrow() == Link::Up(2)).then_some(())).await;
             stands_by().await;
             engine
@@ -175,7 +175,7 @@ async fn c00_case_38_a_refused_worker_stands_by() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_registered_is_there_again_with_the_next_turn() {
-    let (engine, address) = engine(anywhere(), None).await;
+    let (engine, address) = served(anywhere(), None).await;
     let proxy = Proxy::start(address).await;
     let program = within(join(joining(proxy.address(), LEASE))).await;
     let echo = harness::bus::FunctionDef::ad_hoc("test::echo", |payload, _| async move { Ok(payload) });

@@ -1,19 +1,22 @@
 //! A bus over the embedded engine, with functions that record what they are called with.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use harness::bus::embedded::listener::ListenOptions;
 use harness::bus::embedded::store::Durability;
 use harness::bus::embedded::{Embedded, EmbeddedOptions};
 use harness::bus::{Bus, CallContext, CallOptions, FunctionDef, Invocation, Ports, Transport, TriggerSpec};
-use harness::clock::{Clock, ManualClock};
+use harness::clock::{Clock, ManualClock, SystemClock};
 use harness::config::{Config, MapEnv};
 use harness::error::{Error, Result};
-use harness::ids::CountedIds;
+use harness::ids::{CountedIds, RandomIds};
 use harness::telemetry::Metrics;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 /// Nothing here takes longer on a machine that works.
@@ -182,6 +185,40 @@ impl Calls {
     pub(crate) fn is_empty(&self) -> bool {
         self.receiver.is_empty()
     }
+}
+
+/// Real time, random ids, all defaults.
+pub(crate) fn ports() -> Ports {
+    Ports {
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(RandomIds),
+        env: Arc::new(MapEnv::default()),
+        config: Arc::new(ArcSwap::from_pointee(Config::default())),
+        metrics: Metrics::new(),
+    }
+}
+
+/// An engine in this process that others reach over a socket; with a directory it keeps what it has.
+pub(crate) async fn served(address: SocketAddr, data_dir: Option<PathBuf>) -> (Bus, SocketAddr) {
+    let embedded = Embedded::open(EmbeddedOptions {
+        worker_name: "engine-test".to_owned(),
+        data_dir,
+        ..EmbeddedOptions::default()
+    })
+    .unwrap();
+    let bus = Bus::new(ports(), Arc::<Embedded>::clone(&embedded));
+    assert_eq!(bus.host(Vec::new()).await.unwrap(), Vec::<String>::new());
+    let socket = within(async {
+        loop {
+            match TcpListener::bind(address).await {
+                Ok(socket) => return socket,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    })
+    .await;
+    let address = embedded.listen(socket, ListenOptions::default()).unwrap();
+    (bus, address)
 }
 
 /// Waits for something, but not for ever.

@@ -512,13 +512,7 @@ async fn c02_abort_09_every_state_at_rest() {
 
 #[tokio::test]
 async fn c02_abort_10_between_runs_and_again_and_again() {
-    let door = Door::closed();
-    let held = door.clone();
-    let rig = Rig::allowing(move |number, _| match number {
-        0 => vec![Out::Wait(held.clone())],
-        _ => says(&["ok"]),
-    })
-    .await;
+    let (rig, door) = Rig::held_up().await;
     assert_eq!(
         abort(&rig.t, "s1").await,
         json!({ "session_id": "s1", "aborted": false, "state": null })
@@ -596,13 +590,7 @@ async fn c02_abort_12_while_a_step_waits_to_be_repeated() {
 /// What waits in the inboxes is for the next run.
 #[tokio::test]
 async fn c02_abort_13_steering_is_kept() {
-    let door = Door::closed();
-    let held = door.clone();
-    let rig = Rig::allowing(move |number, _| match number {
-        0 => vec![Out::Wait(held.clone())],
-        _ => says(&["ok"]),
-    })
-    .await;
+    let (rig, door) = Rig::held_up().await;
     rig.start("s1").await;
     rig.stub.asked(&rig.t, 1).await;
     let item = json!({ "name": "steering", "session_id": "s1", "item": user("wait") });

@@ -14,7 +14,7 @@ mod streaming;
 
 use serde_json::{Value, json};
 
-use crate::support::stub::{Out, Stub};
+use crate::support::stub::{Door, Out, Stub, says};
 use crate::support::{TestBus, TestOptions};
 
 /// The program with a stub provider.
@@ -46,6 +46,18 @@ impl Rig {
             answer,
         )
         .await
+    }
+
+    /// With rules that allow everything, and a model whose first answer waits for the door.
+    pub(crate) async fn held_up() -> (Self, Door) {
+        let door = Door::closed();
+        let held = door.clone();
+        let rig = Self::allowing(move |number, _| match number {
+            0 => vec![Out::Wait(held.clone())],
+            _ => says(&["ok"]),
+        })
+        .await;
+        (rig, door)
     }
 
     /// With rules that leave everything to a person.

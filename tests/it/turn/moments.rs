@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Rig, of_type, said, user};
 use crate::support::engine::within;
-use crate::support::stub::{Door, Out, calls_then_ends, says};
+use crate::support::stub::{calls_then_ends, says};
 
 /// A step that changes nothing saves nothing that anybody sees, and hands on to nobody.
 #[tokio::test]
@@ -77,13 +77,7 @@ async fn d8_a_message_at_any_moment_is_taken_once() {
 /// Field lesson: a session that hangs holds back no other one.
 #[tokio::test]
 async fn d11_a_stuck_session_blocks_nobody() {
-    let door = Door::closed();
-    let held = door.clone();
-    let rig = Rig::allowing(move |number, _| match number {
-        0 => vec![Out::Wait(held.clone())],
-        _ => says(&["ok"]),
-    })
-    .await;
+    let (rig, door) = Rig::held_up().await;
     rig.start("stuck").await;
     rig.stub.asked(&rig.t, 1).await;
     for n in 0..20 {
