@@ -22,6 +22,7 @@ mod function;
 mod hold;
 pub mod iii;
 pub mod lease;
+mod ports;
 mod registry;
 mod scope;
 mod socket;
@@ -34,7 +35,6 @@ use std::future::Future;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use futures::future::BoxFuture;
 use serde_json::Value;
 use tokio::runtime::Handle;
@@ -42,12 +42,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::Clock;
-use crate::config::{Config, Env};
+use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::ids::Ids;
 use crate::model::api::Contract;
-use crate::telemetry::Metrics;
 
 pub use apart::commit_apart;
 pub use batch::{Batch, Part};
@@ -57,32 +54,12 @@ pub use cx::Cx;
 pub use decode::{MAX_DEPTH, MAX_PAYLOAD_BYTES, decode, dismantle, plain, strip_engine_members, unwrap_body};
 pub use function::{Function, FunctionDef, FunctionInfo, Payload};
 pub use hold::Hold;
+pub use ports::Ports;
 pub use scope::Scope;
 pub use state_tap::StateTap;
 pub use stream::{StreamItem, StreamTap};
 pub use transport::{EngineInfo, Invocation, Link, Transport, TriggerSpec, Write};
 pub use worker::{Hook, Repeated, Worker, WorkerDef};
-
-/// What the process gives its functions: time, ids, settings, the outside.
-#[derive(Clone)]
-pub struct Ports {
-    /// Wall time.
-    pub clock: Arc<dyn Clock>,
-    /// Fresh ids.
-    pub ids: Arc<dyn Ids>,
-    /// Environment variables whose names are known only at call time.
-    pub env: Arc<dyn Env>,
-    /// Settings now in force; take a snapshot per call.
-    pub config: Arc<ArcSwap<Config>>,
-    /// Where counters and histograms go.
-    pub metrics: Metrics,
-}
-
-impl std::fmt::Debug for Ports {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ports").finish_non_exhaustive()
-    }
-}
 
 /// Cheap handle to the bus of this process.
 #[derive(Clone)]

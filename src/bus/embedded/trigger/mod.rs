@@ -4,140 +4,30 @@
 //! parked until the type appears. Delivery: per binding and ordering key one lane ([`lane`]), so that events of one key
 //! reach each subscriber in write order while everything else runs side by side.
 
+mod binding;
 mod held;
 mod index;
+mod kind;
 mod lane;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Core;
-use super::peer::OfferedType;
-use crate::bus::{CallContext, TriggerSpec};
+use crate::bus::TriggerSpec;
 use crate::error::{Error, Result};
-use crate::model::FunctionId;
 
+use binding::condition_of;
+pub use binding::{Binding, Event, Owner, text_member};
 pub(super) use held::Held;
 use held::Ledger;
 pub use index::Index;
+pub(super) use kind::{PASSIVE, Passive};
+pub use kind::{Provider, TriggerType};
 use lane::Lanes;
-
-/// Types that the engine fires itself, or accepts and never fires (contract 00 §16).
-pub(super) const PASSIVE: &[(&str, &str)] = &[
-    (
-        "engine::functions-available",
-        "Fires when the set of registered functions changes",
-    ),
-    (
-        "engine::workers-available",
-        "Fires when a worker connects, describes itself or disconnects",
-    ),
-    (
-        "stream:join",
-        "Accepted for compatibility; there is no stream socket server here",
-    ),
-    (
-        "stream:leave",
-        "Accepted for compatibility; there is no stream socket server here",
-    ),
-];
-
-/// Who a binding belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Owner {
-    /// The program itself.
-    Program,
-    /// An outside worker, by its id; gone with its connection.
-    Peer(Arc<str>),
-    /// Made with `engine::register_trigger`; stays until it is taken away or the engine ends.
-    Nobody,
-}
-
-/// A live binding.
-pub struct Binding {
-    /// What was asked for.
-    pub spec: TriggerSpec,
-    /// Who asked.
-    pub owner: Owner,
-    condition: Option<FunctionId>,
-    metadata: Option<Arc<Value>>,
-    alive: AtomicBool,
-    lanes: Lanes,
-    /// Its place in the order of registrations.
-    place: u64,
-    /// Size of its registration.
-    bytes: usize,
-}
-
-/// One event on its way to its subscribers, which share it.
-pub struct Event {
-    /// Makes the payload; each subscriber gets its own.
-    payload: Box<dyn Fn() -> Result<Value> + Send + Sync>,
-    /// Trace and baggage of the writer.
-    context: CallContext,
-    /// What it keeps in memory, about.
-    bytes: usize,
-}
-
-impl Event {
-    /// An event whose payload is made when a handler is about to run; until then it keeps about so many bytes in memory.
-    pub fn new(
-        context: CallContext,
-        bytes: usize,
-        payload: impl Fn() -> Result<Value> + Send + Sync + 'static,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            payload: Box::new(payload),
-            context,
-            bytes,
-        })
-    }
-}
-
-/// The part of the engine that knows a trigger type.
-pub trait Provider: Send + Sync {
-    /// Whether the binding makes sense; the text goes to the binder.
-    fn check(&self, spec: &TriggerSpec) -> Result<(), String>;
-
-    /// A checked binding is live.
-    fn bind(&self, binding: &Arc<Binding>);
-
-    /// It is gone; no event may be delivered to it any more.
-    fn unbind(&self, binding: &Arc<Binding>);
-}
-
-/// For types without a filter: events go to all bindings of the type.
-pub(super) struct Passive;
-
-impl Provider for Passive {
-    fn check(&self, _: &TriggerSpec) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn bind(&self, _: &Arc<Binding>) {}
-
-    fn unbind(&self, _: &Arc<Binding>) {}
-}
-
-/// A trigger type as others may know it.
-#[derive(Clone)]
-pub struct TriggerType {
-    /// What it fires on.
-    pub description: String,
-    /// The outside worker that provides it; `None` for the engine's own.
-    pub worker: Option<Arc<str>>,
-    /// JSON Schema of a binding's configuration, as the worker gave it.
-    pub configuration_schema: Option<Value>,
-    /// JSON Schema of the payload of its events, as the worker gave it.
-    pub request_schema: Option<Value>,
-    provider: Arc<dyn Provider>,
-    /// Size of its registration.
-    bytes: usize,
-}
 
 /// What the provider of a type said to a binding; the text is its reason to refuse.
 pub(super) type Verdict = std::result::Result<(), String>;
@@ -452,80 +342,10 @@ impl Inner {
     }
 }
 
-impl TriggerType {
-    /// A type that an outside worker provides.
-    pub(super) fn outside(worker: Arc<str>, offered: OfferedType) -> Self {
-        let OfferedType {
-            description,
-            configuration_schema,
-            request_schema,
-            provider,
-            bytes,
-        } = offered;
-        Self {
-            description,
-            worker: Some(worker),
-            configuration_schema,
-            request_schema,
-            provider,
-            bytes,
-        }
-    }
-}
-
-impl Binding {
-    /// Whether it was neither replaced nor taken away.
-    pub fn is_alive(&self) -> bool {
-        self.alive.load(Ordering::Acquire)
-    }
-}
-
-/// A text member of a binding's configuration; absent, null and `""` mean "any".
-///
-/// # Errors
-/// The member is something else.
-pub fn text_member(config: &Value, name: &str) -> Result<Option<String>, String> {
-    match config.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if text.is_empty() => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(_) => Err(format!("config: {name} must be a string")),
-    }
-}
-
-fn condition_of(config: &Value) -> Result<Option<FunctionId>, String> {
-    Ok(text_member(config, "condition_function_id")?.map(FunctionId::from))
-}
-
 impl std::fmt::Debug for Triggers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Triggers")
             .field("dropped", &self.dropped)
-            .finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for Binding {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Binding")
-            .field("spec", &self.spec)
-            .field("owner", &self.owner)
-            .finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for Event {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Event")
-            .field("context", &self.context)
-            .finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for TriggerType {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TriggerType")
-            .field("description", &self.description)
             .finish_non_exhaustive()
     }
 }
