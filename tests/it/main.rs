@@ -51,6 +51,8 @@ mod harness;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod interleave;
+#[cfg(test)]
 mod layers;
 #[cfg(test)]
 mod listener;

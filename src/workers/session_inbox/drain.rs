@@ -20,7 +20,12 @@ impl Function for Drain {
 
     async fn call(cx: &Cx<Inboxes>, request: InboxRef) -> Result<InboxItems> {
         let key = request::key(&request.session_id, &request.name)?;
-        let items = Inboxes::open(cx, key).await.drain().await?;
+        let inbox = Inboxes::open(cx, key).await;
+        let items = match &cx.context().batch {
+            Some(batch) if cx.bus().transport().is_exclusive() => inbox.drain_with(batch).await?,
+            // Elsewhere others may add an item before a batch is stored, and it would be lost.
+            Some(_) | None => inbox.drain().await?,
+        };
         Ok(InboxItems { items })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use serde_json::{Value, json};
 
-use crate::bus::{Cx, Hold};
+use crate::bus::{Batch, Cx, Hold, Part, Write};
 use crate::config::StoreBackend;
 use crate::error::{Error, Result};
 
@@ -20,18 +20,14 @@ pub struct Inboxes {
 pub(super) struct Inbox<'a> {
     cx: &'a Cx<Inboxes>,
     key: String,
-    _alone: Hold,
+    alone: Hold,
 }
 
 impl Inboxes {
     /// Waits until the caller is the only one at this queue.
     pub(super) async fn open(cx: &Cx<Self>, key: String) -> Inbox<'_> {
         let alone = cx.bus().hold(&format!("inbox_queue/{key}")).await;
-        Inbox {
-            cx,
-            key,
-            _alone: alone,
-        }
+        Inbox { cx, key, alone }
     }
 
     fn in_memory(&self, cx: &Cx<Self>) -> bool {
@@ -70,6 +66,21 @@ impl Stored {
             Self::Bare(item) => vec![item],
         }
     }
+}
+
+/// A queue that is emptied by the commit of somebody's batch.
+struct Drained {
+    writes: [Write; 1],
+    _alone: Hold,
+}
+
+impl Part for Drained {
+    fn writes(&self) -> &[Write] {
+        &self.writes
+    }
+
+    /// The queue is free again, whatever became of it.
+    fn settle(self: Box<Self>, _stored: bool) {}
 }
 
 impl Inbox<'_> {
@@ -122,6 +133,26 @@ impl Inbox<'_> {
             .await?;
         let old = reply.get_mut("old_value").map(Value::take);
         Ok(Stored::of(old).into_items())
+    }
+
+    /// As [`drain`](Self::drain), but the queue is empty only once the batch is stored. Until then nobody else is at it.
+    pub(super) async fn drain_with(self, batch: &Batch) -> Result<Vec<Value>> {
+        if self.cx.state().in_memory(self.cx) {
+            return self.drain().await;
+        }
+        let items = self.stored().await?.into_items();
+        if !items.is_empty() {
+            let emptied = Write::StateSet {
+                scope: self.cx.config().session.state_scope.clone(),
+                key: self.key,
+                value: Value::Array(Vec::new()).into(),
+            };
+            batch.add(Box::new(Drained {
+                writes: [emptied],
+                _alone: self.alone,
+            }));
+        }
+        Ok(items)
     }
 
     async fn stored(&self) -> Result<Stored> {

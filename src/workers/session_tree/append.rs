@@ -58,7 +58,8 @@ impl Function for Append {
         let wanted = request.entry_id.filter(is_usable);
         let parent = request.parent_id.as_ref();
         let now_ms = cx.now_ms();
-        let place = slot.ask(|index| Place::find(index, wanted.as_ref(), parent, now_ms))??;
+        let place =
+            slot.ask(|index| Place::find(index, staged.entries(), wanted.as_ref(), parent, now_ms))??;
         let (parent_id, timestamp, count) = match place {
             Place::Taken(entry_id) => {
                 staged.leave();
@@ -105,17 +106,28 @@ enum Place {
 }
 
 impl Place {
-    fn find(index: &Index, wanted: Option<&EntryId>, parent: Option<&EntryId>, now_ms: i64) -> Result<Self> {
-        if let Some(taken) = wanted.filter(|id| index.contains(id)) {
+    /// Among the stored entries and those that are to be stored before this one.
+    fn find(
+        index: &Index,
+        staged: &[SessionEntry],
+        wanted: Option<&EntryId>,
+        parent: Option<&EntryId>,
+        now_ms: i64,
+    ) -> Result<Self> {
+        let exists = |id: &EntryId| index.contains(id) || staged.iter().any(|entry| entry.id == *id);
+        if let Some(taken) = wanted.filter(|id| exists(id)) {
             return Ok(Self::Taken(taken.clone()));
         }
-        if let Some(missing) = parent.filter(|id| !index.contains(id)) {
+        if let Some(missing) = parent.filter(|id| !exists(id)) {
             return Err(request::entry_not_found(missing));
         }
+        let last = staged.last();
+        let tip = last.map(|entry| &entry.id).or_else(|| index.tip());
+        let earliest = last.map_or(now_ms, |entry| now_ms.max(entry.timestamp.saturating_add(1)));
         Ok(Self::Free {
-            parent_id: parent.or_else(|| index.tip()).cloned(),
-            timestamp: index.next_timestamp(now_ms),
-            count: index.len() + 1,
+            parent_id: parent.or(tip).cloned(),
+            timestamp: index.next_timestamp(earliest),
+            count: index.len() + staged.len() + 1,
         })
     }
 }

@@ -323,7 +323,7 @@ impl Slot {
             self.lost();
             return Err(error);
         }
-        self.stored(cx, Some(entry), meta);
+        self.stored(cx, vec![entry], meta);
         Ok(())
     }
 
@@ -341,12 +341,14 @@ impl Slot {
     }
 
     /// Takes in what is in the store now. The caller holds the lock.
-    pub(super) fn stored(&self, cx: &Cx<Sessions>, entry: Option<SessionEntry>, meta: Option<SessionMeta>) {
+    pub(super) fn stored(&self, cx: &Cx<Sessions>, entries: Vec<SessionEntry>, meta: Option<SessionMeta>) {
         {
             let mut held = self.held();
             held.recount &= held.current().is_none();
-            if let (Some(index), Some(entry)) = (held.index.as_mut(), entry) {
-                index.push(Arc::new(entry));
+            if let Some(index) = held.index.as_mut() {
+                for entry in entries {
+                    index.push(Arc::new(entry));
+                }
             }
             if let (Some(meta), Meta::Known(_) | Meta::Missing) = (meta, &held.meta) {
                 held.meta = Meta::Known(Arc::new(meta));

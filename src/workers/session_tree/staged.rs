@@ -9,7 +9,7 @@ use super::meta::SessionMeta;
 use super::sessions::{Sessions, Slot};
 use super::storage;
 use crate::bus::{Batch, CallContext, Cx, Part, Write};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::SessionId;
 
 /// A session of which somebody is the only writer. With a batch its writes go there, and the session stays locked until
@@ -21,8 +21,11 @@ pub(super) struct Staged {
     batch: Option<Batch>,
     slot: Arc<Slot>,
     _writer: OwnedMutexGuard<()>,
+    /// The row that is to be stored.
     meta: Option<SessionMeta>,
-    entry: Option<SessionEntry>,
+    /// The entries that are to be stored, in order.
+    entries: Vec<SessionEntry>,
+    /// What stores them: the entries, then the row.
     writes: Vec<Write>,
 }
 
@@ -48,7 +51,7 @@ impl Staged {
             slot: Arc::clone(slot),
             _writer: writer,
             meta: None,
-            entry: None,
+            entries: Vec::new(),
             writes: Vec::new(),
         })
     }
@@ -56,6 +59,11 @@ impl Staged {
     /// The row that is to be stored.
     pub(super) fn meta(&self) -> Option<&SessionMeta> {
         self.meta.as_ref()
+    }
+
+    /// The entries that are to be stored, in order.
+    pub(super) fn entries(&self) -> &[SessionEntry] {
+        &self.entries
     }
 
     /// Stores the first row of a session.
@@ -80,15 +88,13 @@ impl Staged {
         let Some(batch) = self.batch.take() else {
             return self.slot.append(&self.cx, session, entry, meta).await;
         };
-        if self.entry.is_some() {
-            return Err(Error::invalid("a batch takes one entry of a session"));
-        }
-        self.writes.clear();
+        self.writes.truncate(self.entries.len());
         self.writes.push(storage::entry_write(session, &entry));
         if let Some(meta) = &meta {
             self.writes.push(storage::meta_write(meta)?);
         }
-        (self.entry, self.meta) = (Some(entry), meta);
+        self.entries.push(entry);
+        self.meta = meta;
         self.slot.set_staged(true);
         batch.add(self);
         Ok(())
@@ -111,7 +117,8 @@ impl Part for Staged {
         self.writes.clear();
         self.slot.set_staged(false);
         if stored {
-            self.slot.stored(&self.cx, self.entry.take(), self.meta.take());
+            let entries = std::mem::take(&mut self.entries);
+            self.slot.stored(&self.cx, entries, self.meta.take());
         } else {
             self.slot.lost();
         }

@@ -3,11 +3,13 @@
 
 use super::announcer::Announcer;
 use super::flight;
-use super::function_execute::{store_results, stored_results};
+use super::function_execute::{stored_results, take_results};
 use super::gate;
 use super::record::{ExecutedCall, PreparedCall, TurnRecord};
 use super::runner;
 use super::session::{Outcome, Session};
+use super::steering_check;
+use super::transcript::NewEntry;
 use crate::bus::Write;
 use crate::error::Result;
 use crate::model::{AgentEvent, AgentMessage, AssistantMessage, FunctionResult, RawMessage, StopReason};
@@ -22,22 +24,23 @@ pub(super) async fn end(
     let now = session.cx.now_ms();
     let is_new = record.aborted_at_ms.is_none();
     record.aborted_at_ms.get_or_insert(now);
-    if is_new && record.work.is_some() {
+    steering_check::finish_taking(session, record).await?;
+    if is_new && record.work.is_some() && !session.cx.bus().transport().is_exclusive() {
         // The results below are in the transcript before the run is over in the record. A crash in between must leave a run
         // that ends, not one that goes on and runs calls of which the transcript says that they never ran.
         session.checkpoint(record, Vec::new(), Vec::new()).await?;
     }
-    let mut writes = Vec::new();
+    let mut outcome = Outcome::default();
     record.function_results = Vec::new();
     if record.work.is_some() {
-        events.extend(close_calls(session, record, &mut writes).await?);
-        store_results(session, record, now).await?;
+        events.extend(close_calls(session, record, &mut outcome.writes).await?);
+        (_, outcome.entries) = take_results(record, now)?;
     }
     let message = AssistantMessage::synthetic(StopReason::Aborted, None, now);
     let message = RawMessage::from(&AgentMessage::Assistant(message));
-    let joining = session
-        .append_joining_insisting(message.clone(), record.entry_id("aborted"))
-        .await?;
+    outcome
+        .entries
+        .push(NewEntry::new(message.clone(), record.entry_id("aborted")));
     record.last_assistant = Some(message.clone());
     events.push(AgentEvent::MessageComplete {
         message,
@@ -45,11 +48,8 @@ pub(super) async fn end(
     });
     events.extend(runner::turn_end(record, record.function_results.clone(), now));
     runner::finish(record, now);
-    Ok(Outcome {
-        writes,
-        message: Some(joining),
-        ..Outcome::of(events)
-    })
+    outcome.before = events;
+    Ok(outcome)
 }
 
 /// Gives every call that has none a result: one that was started may have taken effect, the others never ran.

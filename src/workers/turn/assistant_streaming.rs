@@ -7,6 +7,7 @@ use super::request::RunRequest;
 use super::runner;
 use super::session::{Outcome, Session};
 use super::step::{self, StepReply, StepRequest};
+use super::transcript::NewEntry;
 use super::{Turns, batch, leftover, preflight, provider_turn};
 use crate::bus::{Cx, Function};
 use crate::error::Result;
@@ -58,7 +59,7 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     let stored = RawMessage::from(&AgentMessage::Assistant(message.clone()));
     let entry_id = record.entry_id("assistant");
     let mut outcome = Outcome::default();
-    session.join(&mut outcome, stored.clone(), entry_id).await?;
+    session.join(&mut outcome, NewEntry::new(stored.clone(), entry_id));
     record.last_assistant = Some(stored.clone());
     record.assistant_body_streamed = Some(body_streamed);
     outcome.before.push(AgentEvent::MessageComplete {

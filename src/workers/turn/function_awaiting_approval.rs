@@ -58,7 +58,7 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
         return Ok(Outcome::default());
     }
     if work.is_complete() {
-        return finalize(session, record, Vec::new()).await;
+        return finalize(record, Vec::new(), session.cx.now_ms());
     }
     record.go(TurnState::FunctionExecute, session.cx.now_ms());
     Ok(Outcome::default())

@@ -13,6 +13,7 @@ use super::record::{ExecutedCall, PreparedCall, TurnRecord, Work};
 use super::runner;
 use super::session::{Outcome, Session};
 use super::step::{self, StepReply, StepRequest};
+use super::transcript::NewEntry;
 use super::{Turns, aborted, dispatch, parked};
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
@@ -65,7 +66,7 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     let (_, _, awaiting) = record.batch()?;
     awaiting.extend(parked);
     if awaiting.is_empty() {
-        return finalize(session, record, events).await;
+        return finalize(record, events, session.cx.now_ms());
     }
     record.go(TurnState::FunctionAwaitingApproval, session.cx.now_ms());
     Ok(Outcome::of(events))
@@ -88,7 +89,7 @@ pub(super) async fn stored_results(
     }
     let (rows, _) = session.transcript().await?;
     for call in unknown {
-        let entry = record.entry_id(&format!("fr-{}", call.id));
+        let entry = record.result_id(&call.id);
         let row = rows.messages.iter().find(|row| *row.entry_id == *entry);
         if let Some(AgentMessage::FunctionResult(message)) = row.and_then(|row| row.message.typed()) {
             let result = FunctionResult {
@@ -210,13 +211,8 @@ pub(super) async fn is_retry_safe(session: &Session, call: &FunctionCall) -> boo
 }
 
 /// Ends a batch: results to the transcript in call order, one `turn_end`, and on.
-pub(super) async fn finalize(
-    session: &Session,
-    record: &mut TurnRecord,
-    mut events: Vec<AgentEvent>,
-) -> Result<Outcome> {
-    let now = session.cx.now_ms();
-    let work = store_results(session, record, now).await?;
+pub(super) fn finalize(record: &mut TurnRecord, mut events: Vec<AgentEvent>, now: i64) -> Result<Outcome> {
+    let (work, entries) = take_results(record, now)?;
     events.extend(runner::turn_end(record, record.function_results.clone(), now));
     if work.all_terminate() {
         runner::finish(record, now);
@@ -224,28 +220,27 @@ pub(super) async fn finalize(
         record.awaiting_approval = Some(Vec::new());
         record.go(TurnState::SteeringCheck, now);
     }
-    Ok(Outcome::of(events))
+    Ok(Outcome {
+        entries,
+        ..Outcome::of(events)
+    })
 }
 
-/// Takes the work of a batch in which every call has a result: they go to the transcript in call order.
-pub(super) async fn store_results(session: &Session, record: &mut TurnRecord, now: i64) -> Result<Work> {
+/// Takes the work of a batch in which every call has a result: they are for the transcript, in call order.
+pub(super) fn take_results(record: &mut TurnRecord, now: i64) -> Result<(Work, Vec<NewEntry>)> {
     let work = record
         .work
         .take()
         .ok_or_else(|| Error::invalid("record has no work"))?;
-    let mut results = Vec::with_capacity(work.prepared.len());
+    let mut entries = Vec::with_capacity(work.prepared.len());
     for prepared in &work.prepared {
         let id = &prepared.call().id;
         let executed = work
             .executed
             .get(id)
             .ok_or_else(|| Error::invalid(format!("call {id} has no result")))?;
-        let message = executed.message(now);
-        session
-            .append_insisting(message.clone(), record.entry_id(&format!("fr-{id}")))
-            .await?;
-        results.push(message);
+        entries.push(executed.entry(record, now));
     }
-    record.function_results = results;
-    Ok(work)
+    record.function_results = entries.iter().map(|entry| entry.message.clone()).collect();
+    Ok((work, entries))
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::transcript::NewEntry;
 use crate::error::{Error, Result};
 use crate::model::message::FunctionResultRole;
 use crate::model::{
@@ -170,8 +171,8 @@ pub(super) struct ExecutedCall {
 
 impl ExecutedCall {
     /// The transcript form.
-    pub(super) fn message(&self, now_ms: i64) -> RawMessage {
-        RawMessage::from(&AgentMessage::FunctionResult(FunctionResultMessage {
+    pub(super) fn entry(&self, record: &TurnRecord, now_ms: i64) -> NewEntry {
+        let message = RawMessage::from(&AgentMessage::FunctionResult(FunctionResultMessage {
             role: FunctionResultRole::Role,
             function_call_id: self.call.id.clone(),
             function_id: self.call.function_id.clone(),
@@ -179,7 +180,8 @@ impl ExecutedCall {
             details: self.result.details.clone(),
             is_error: self.is_error,
             timestamp: now_ms,
-        }))
+        }));
+        NewEntry::new(message, record.result_id(&self.call.id))
     }
 }
 
@@ -242,6 +244,11 @@ impl TurnRecord {
     /// Deterministic entry id within this run: a step that is repeated writes the same entries.
     pub(super) fn entry_id(&self, suffix: &str) -> String {
         format!("{}-t{}-{suffix}", self.run(), self.turn_count)
+    }
+
+    /// Entry id of a call's result.
+    pub(super) fn result_id(&self, call: &CallId) -> String {
+        self.entry_id(&format!("fr-{call}"))
     }
 
     /// The run's id; records of other releases have none, their start tells them apart.

@@ -8,10 +8,11 @@ use tokio::sync::oneshot;
 
 use super::actor::Input;
 use super::backoff::Backoff;
-use super::record::TurnRecord;
+use super::record::{PreparedCall, TurnRecord};
 use super::session::{Outcome, Session, load};
 use super::step::StepReply;
 use super::stop::Answer;
+use super::transcript::NewEntry;
 use super::{
     abort, aborted, assistant_streaming, function_awaiting_approval, function_execute, provisioning,
     steering_check, wake,
@@ -219,30 +220,30 @@ async fn transition(
     if *record == previous {
         return Ok(());
     }
-    let mut outcome = if for_caller {
+    let outcome = if for_caller {
         outcome
     } else {
         steering_check::end_at_once(session, record, outcome).await
     };
-    let from = previous.state;
-    if let Some(under_way) = outcome.under_way.take()
-        && let Err(error) = under_way.await.unwrap_or(Err(Error::Stopped))
-    {
-        if cx.shutdown_token().is_cancelled() {
-            return Err(error);
-        }
-        session.published = Some(previous.view());
-        *record = previous;
-        outcome = fail(session, record, &error).await;
-    }
     if record.state.is_terminal() {
         ending();
     }
     // A prompt that is lost is built again, so the model need not wait for it.
-    if from == TurnState::Provisioning && record.state == TurnState::AssistantStreaming && !for_caller {
+    let rebuildable = previous.state == TurnState::Provisioning && record.state == TurnState::AssistantStreaming;
+    if rebuildable && !for_caller {
         return session.save_behind(record, outcome).await;
     }
-    save(session, record, outcome).await
+    match save(session, record, outcome).await {
+        // The transcript does not take a message of this step.
+        Err(error) if !error.is_retryable() && !cx.shutdown_token().is_cancelled() => {
+            session.published = Some(previous.view());
+            *record = previous;
+            let outcome = fail(session, record, &error).await;
+            ending();
+            save(session, record, outcome).await
+        }
+        result => result,
+    }
 }
 
 /// After a pause, the record of a step as it is stored: what a failed attempt has stored on its way, such as a call that was
@@ -274,26 +275,21 @@ async fn as_stored(
     }
 }
 
-/// Saves, repeating while the store is away: what the step did must not be done again. A message that could not be stored
-/// with the record is then stored before it.
+/// Saves, repeating while the store is away: what the step did must not be done again.
 async fn save(session: &mut Session, record: &mut TurnRecord, mut outcome: Outcome) -> Result<()> {
+    if let Some(under_way) = outcome.under_way.take() {
+        under_way.await.unwrap_or(Err(Error::Stopped))?;
+    }
     let mut pause = Backoff::of(&session.cx);
-    let mut message = outcome.message.take();
     loop {
-        let attempt = Outcome {
-            writes: outcome.writes.clone(),
-            before: outcome.before.clone(),
-            after: outcome.after.clone(),
-            hold: None,
-            message: message.clone(),
-            under_way: None,
-        };
-        match session.save(record, attempt).await {
+        match session.save(record, &outcome).await {
             Err(error) if error.is_retryable() => pause.wait(error).await?,
+            // A run that has failed is over, also when its transcript cannot take the reason.
+            Err(error) if record.state == TurnState::Failed && !outcome.entries.is_empty() => {
+                tracing::warn!(session_id = %session.id, %error, "failed run not fully written to the transcript");
+                outcome.entries.clear();
+            }
             result => return result,
-        }
-        if let Some(message) = message.take() {
-            session.append_apart(message).await?;
         }
     }
 }
@@ -319,14 +315,23 @@ async fn perform(session: &mut Session, record: &mut TurnRecord) -> Result<Outco
     })
 }
 
-/// The fail transition: the run ends, and the transcript says why.
+/// The fail transition: the run ends, and the transcript says why, behind the results that there are.
 async fn fail(session: &mut Session, record: &mut TurnRecord, cause: &Error) -> Outcome {
     let now = session.cx.now_ms();
     let text = format!("from {}: {cause}", record.state.as_str());
     tracing::error!(session_id = %session.id, error = %text, "run failed");
+    if let Err(error) = steering_check::finish_taking(session, record).await {
+        tracing::warn!(session_id = %session.id, %error, "an inbox of a failed run may tell its messages again");
+    }
     let message = AssistantMessage::synthetic(StopReason::Error, Some(&text), now);
     let message = RawMessage::from(&AgentMessage::Assistant(message));
-    keep_in_transcript(session, record, message.clone(), now).await;
+    let work = record.work.iter();
+    let results = work.flat_map(|work| {
+        let calls = work.prepared.iter().map(PreparedCall::call);
+        calls.filter_map(|call| work.executed.get(&call.id))
+    });
+    let mut entries: Vec<NewEntry> = results.map(|executed| executed.entry(record, now)).collect();
+    entries.push(NewEntry::new(message.clone(), record.entry_id("failed")));
     record.error = Some(TurnError {
         kind: "transition_error".into(),
         message: text,
@@ -334,31 +339,12 @@ async fn fail(session: &mut Session, record: &mut TurnRecord, cause: &Error) -> 
     record.awaiting_approval = None;
     record.go(TurnState::Failed, now);
     Outcome {
+        entries,
         after: vec![AgentEvent::MessageComplete {
             message,
             body_streamed: Some(false),
         }],
         ..Outcome::default()
-    }
-}
-
-/// Results that exist and the failure itself go to the transcript, as far as the store still answers.
-async fn keep_in_transcript(session: &Session, record: &TurnRecord, failure: RawMessage, now: i64) {
-    let results = record
-        .work
-        .iter()
-        .flat_map(|work| work.executed.values())
-        .map(|executed| {
-            (
-                executed.message(now),
-                record.entry_id(&format!("fr-{}", executed.call.id)),
-            )
-        });
-    for (message, entry_id) in results.chain([(failure, record.entry_id("failed"))]) {
-        if let Err(error) = session.append_insisting(message, entry_id).await {
-            tracing::warn!(session_id = %session.id, %error, "failed run not fully written to the transcript");
-            return;
-        }
     }
 }
 

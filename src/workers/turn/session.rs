@@ -13,7 +13,7 @@ use super::outbox::{Outbox, Stored};
 use super::record::{Emitter, RECORDS, TurnRecord};
 use super::request::{REQUESTS, RunRequest};
 use super::stop::Stop;
-use super::transcript::Joining;
+use super::transcript::NewEntry;
 use super::{Turns, abort};
 use crate::bus::{Batch, CallOptions, Cx, Hold, Write, to_json};
 use crate::error::{Error, Result};
@@ -32,9 +32,13 @@ pub(super) struct Outcome {
     pub(super) after: Vec<AgentEvent>,
     /// Kept until the transition is stored.
     pub(super) hold: Option<Hold>,
-    /// The message of the transition, to be stored with it.
-    pub(super) message: Option<Joining>,
-    /// The message of the transition, which is being stored meanwhile and must be before it.
+    /// The messages of the transition, to be stored with it.
+    pub(super) entries: Vec<NewEntry>,
+    /// The inbox whose items become messages behind those, and which is empty once they are stored.
+    pub(super) drain: Option<&'static str>,
+    /// What others are to store with it.
+    pub(super) batch: Option<Batch>,
+    /// A message of the transition that is being stored meanwhile and must be before it.
     pub(super) under_way: Option<oneshot::Receiver<Result<()>>>,
 }
 
@@ -176,18 +180,11 @@ impl Session {
     }
 
     /// Full save (contract 02 §1.1): the record and what leads to it, with its events before and after the change of its
-    /// view. A terminal record is followed by the run's one `agent_end`.
-    pub(super) async fn save(&mut self, record: &mut TurnRecord, outcome: Outcome) -> Result<()> {
-        let Outcome {
-            mut writes,
-            before: mut events,
-            after,
-            hold: _until_stored,
-            message,
-            under_way: _,
-        } = outcome;
+    /// view. A terminal record is followed by the run's one `agent_end`. May be repeated.
+    pub(super) async fn save(&mut self, record: &mut TurnRecord, outcome: &Outcome) -> Result<()> {
+        let (mut writes, mut events) = (outcome.writes.clone(), outcome.before.clone());
         events.extend(self.view_change(record));
-        events.extend(after);
+        events.extend(outcome.after.iter().cloned());
         let over = record.state.is_terminal();
         let exclusive = self.cx.bus().transport().is_exclusive();
         if over {
@@ -196,6 +193,11 @@ impl Session {
                 events.push(AgentEvent::AgentEnd { messages: Vec::new() });
             }
         }
+        let batch = outcome.batch.clone().unwrap_or_default();
+        if let Err(error) = self.stage(&batch, record, outcome).await {
+            batch.settle(false);
+            return Err(error);
+        }
         let resting = over || record.state == TurnState::FunctionAwaitingApproval;
         if over && record.aborted_at_ms.is_some() && !exclusive {
             writes.push(abort::used_wish(&self.id));
@@ -203,8 +205,7 @@ impl Session {
         if resting && let Some(lease) = &mut self.lease {
             writes.extend(lease.release_write());
         }
-        self.commit(record, message.map(|joining| joining.batch), writes, events)
-            .await?;
+        self.commit(record, Some(batch), writes, events).await?;
         self.published = Some(record.view());
         if resting && exclusive {
             self.lease = None;

@@ -8,7 +8,7 @@ use super::actor::Input;
 use super::record::TurnRecord;
 use super::request::RunRequest;
 use super::session::{Outcome, Session, load};
-use super::transcript::Joining;
+use super::transcript::NewEntry;
 use super::{Turns, context, wake};
 use crate::bus::{Batch, CallContext, CallOptions, Cx, Function};
 use crate::error::{Error, Result};
@@ -101,7 +101,7 @@ pub(super) struct Begun {
 
 /// Accepts a run, or says that the session is busy. Accepted means stored.
 pub(super) async fn begin(session: &mut Session, request: StartRequest) -> Result<Begun> {
-    // A single message is stored with the record; several are stored before it, one after the other.
+    // What one message needs is asked for at once, in one batch; for several the transcript is read first.
     let batch = (request.messages.len() == 1).then(Batch::default);
     let looked_up = look_up(session, batch.as_ref()).await;
     let Ok(Some(previous)) = looked_up else {
@@ -119,7 +119,7 @@ pub(super) async fn begin(session: &mut Session, request: StartRequest) -> Resul
         ensure(&session.cx, &session.id, None).await?;
     }
     let run_request = session.set_request(RunRequest::from_start(&request))?;
-    let message = append_new(session, &request, batch).await?;
+    let entries = new_entries(session, &request).await?;
 
     let config = session.cx.config();
     let max_turns = request
@@ -130,11 +130,12 @@ pub(super) async fn begin(session: &mut Session, request: StartRequest) -> Resul
     record.emitter = previous.as_ref().and_then(|record| record.emitter.clone());
     let outcome = Outcome {
         writes: vec![run_request],
-        message,
+        entries,
+        batch,
         ..Outcome::default()
     };
     session.published = previous.as_ref().map(TurnRecord::view);
-    session.save(&mut record, outcome).await?;
+    session.save(&mut record, &outcome).await?;
     wake::hand_over(session, record.state);
     Ok(Begun {
         response: StartResponse {
@@ -196,28 +197,16 @@ async fn ensure(cx: &Cx<Turns>, session_id: &SessionId, batch: Option<Batch>) ->
     cx.call_with::<Ensure>(request, options).await.map(|_| ())
 }
 
-/// Appends what is not yet on the active path; the last message always is new.
-async fn append_new(
-    session: &Session,
-    request: &StartRequest,
-    batch: Option<Batch>,
-) -> Result<Option<Joining>> {
-    if let (Some(batch), [message]) = (batch, request.messages.as_slice()) {
-        return session
-            .append_joining(batch, message.clone(), None)
-            .await
-            .map(Some);
-    }
+/// What is not yet on the active path; the last message always is new.
+async fn new_entries(session: &Session, request: &StartRequest) -> Result<Vec<NewEntry>> {
     let first_new = if request.messages.len() > 1 {
         let (path, compactions) = session.transcript().await?;
         context::first_new(&path.messages, &compactions, &request.messages)
     } else {
         0
     };
-    for message in request.messages.iter().skip(first_new) {
-        session.append(message.clone(), None).await?;
-    }
-    Ok(None)
+    let new = request.messages.iter().skip(first_new).cloned();
+    Ok(new.map(|message| NewEntry { message, id: None }).collect())
 }
 
 #[cfg(test)]

@@ -9,13 +9,12 @@ use super::record::TurnRecord;
 use super::runner;
 use super::session::{Outcome, Session};
 use super::step::{self, StepReply, StepRequest};
+use super::transcript::{INBOX_MS, NewEntry};
 use crate::bus::{Cx, Function, Hold};
 use crate::error::{Error, Result};
-use crate::model::api::Contract;
-use crate::model::api::session::{InboxDrain, InboxItems, InboxPeek, InboxRef};
+use crate::model::api::session::{InboxPeek, InboxRef, inbox_hold};
 use crate::model::{AgentEvent, AgentMessage, AssistantMessage, RawMessage, StopReason, TurnState};
 
-const INBOX_MS: u64 = 10_000;
 /// In the order in which they are looked at.
 const INBOXES: [&str; 2] = ["steering", "followup"];
 
@@ -38,34 +37,36 @@ impl Function for SteeringCheck {
 }
 
 pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Result<Outcome> {
-    let taken = if session.repeats {
-        taken_before(session, record).await?
-    } else {
-        Taken::default()
-    };
     // Pushes are held back from the look at the inboxes on: a message either joins this run or is there for the next one,
     // and none comes between a look and the drain after it.
     let hold = hold_pushes(session).await;
-    let waiting = first_waiting(session).await;
-    let nothing_else = record.function_results.is_empty() && taken.messages.is_empty();
-    if waiting.is_none() && nothing_else {
+    // What was taken before is answered first, as if nothing had been cut off.
+    let taken = finish_taking(session, record).await?;
+    let waiting = if taken { None } else { first_waiting(session).await };
+    if waiting.is_none() && record.function_results.is_empty() && !taken {
         return Ok(end(record, hold, session.cx.now_ms()));
     }
     if is_at_cap(record) {
-        return out_of_turns(session, record).await;
+        return Ok(out_of_turns(session, record));
     }
 
-    let mut events = Vec::new();
-    if waiting.is_some() || !taken.messages.is_empty() {
-        events.extend(runner::turn_end(record, Vec::new(), session.cx.now_ms()));
+    let mut outcome = Outcome::default();
+    if waiting.is_some() || taken {
+        outcome
+            .before
+            .extend(runner::turn_end(record, Vec::new(), session.cx.now_ms()));
     }
     if let Some((name, items)) = waiting {
-        take_in(session, record, name, items, &taken).await?;
+        if session.cx.bus().transport().is_exclusive() {
+            outcome.drain = Some(name);
+            outcome.hold = Some(hold);
+        } else {
+            take(session, record, name, items).await?;
+        }
     }
-    drop(hold);
     record.function_results = Vec::new();
     record.go(TurnState::AssistantStreaming, session.cx.now_ms());
-    Ok(Outcome::of(events))
+    Ok(outcome)
 }
 
 /// When a model's answer leads here and nothing waits, the run ends with the same commit that stores the answer. Else the
@@ -92,7 +93,7 @@ pub(super) async fn end_at_once(session: &mut Session, record: &mut TurnRecord, 
 
 /// The first inbox that has items. One that cannot be read counts as empty; its items stay where they are.
 async fn first_waiting(session: &Session) -> Option<(&'static str, Vec<Value>)> {
-    let looks = INBOXES.map(async |name| (name, ask(session, InboxPeek::ID, name).await));
+    let looks = INBOXES.map(async |name| (name, peek(session, name).await));
     let inboxes = join_all(looks).await;
     let mut readable = inboxes.into_iter().filter_map(|(name, items)| match items {
         Ok(items) => Some((name, items)),
@@ -104,76 +105,61 @@ async fn first_waiting(session: &Session) -> Option<(&'static str, Vec<Value>)> 
     readable.find(|(_, items)| !items.is_empty())
 }
 
-/// The items that an inbox answers with. A passing failure is repeated, unless the run is to stop.
-async fn ask(session: &Session, function: &str, name: &str) -> Result<Vec<Value>> {
-    let request = json!(InboxRef {
-        name: name.to_owned(),
-        session_id: session.id.clone()
-    });
+/// The items of an inbox. A passing failure is repeated, unless the run is to stop.
+async fn peek(session: &Session, inbox: &str) -> Result<Vec<Value>> {
+    let request = InboxRef {
+        name: inbox.to_owned(),
+        session_id: session.id.clone(),
+    };
     let mut pause = Backoff::of(&session.cx);
-    let reply = loop {
-        match session.invoke(function, request.clone(), INBOX_MS).await {
+    loop {
+        match session.call::<InboxPeek>(request.clone(), INBOX_MS).await {
             Err(error) if error.is_retryable() => {
                 let waited = session.stop.unless_asked(pause.wait(error)).await;
                 waited.unwrap_or(Err(Error::Stopped))?;
             }
-            outcome => break outcome?,
+            reply => return reply.map(|reply| reply.items),
         }
-    };
-    let items = serde_json::from_value::<InboxItems>(reply).unwrap_or_default();
-    Ok(items.items)
+    }
 }
 
-/// The inbox messages that this very step has appended already, before it was cut off.
-async fn taken_before(session: &Session, record: &TurnRecord) -> Result<Taken> {
+/// Takes the items in where no commit can do all of it at once: they are appended, then taken out of the inbox, then what
+/// came in between (from others than this process) is appended. One that fails fails the step, which is repeated.
+async fn take(session: &Session, record: &TurnRecord, name: &str, peeked: Vec<Value>) -> Result<()> {
+    let seen = peeked.len();
+    append(session, record, peeked, 0).await?;
+    let drained = session.drain(name, None).await?;
+    append(session, record, drained.into_iter().skip(seen).collect(), seen).await
+}
+
+/// Ends what a [`take`] of this very step has begun, before it was cut off; true when there was one. An inbox that still
+/// begins with what was appended was not emptied.
+pub(super) async fn finish_taking(session: &Session, record: &TurnRecord) -> Result<bool> {
+    let may_be_cut = session.repeats && record.state == TurnState::SteeringCheck;
+    if !may_be_cut || session.cx.bus().transport().is_exclusive() {
+        return Ok(false);
+    }
+    let taken = taken_before(session, record).await?;
+    if taken.is_empty() {
+        return Ok(false);
+    }
+    for name in INBOXES {
+        let items = peek(session, name).await?;
+        if begins_with(&items, &taken) {
+            take(session, record, name, items).await?;
+            break;
+        }
+    }
+    Ok(true)
+}
+
+/// The inbox messages that this step has appended already.
+async fn taken_before(session: &Session, record: &TurnRecord) -> Result<Vec<RawMessage>> {
     let (rows, _) = session.transcript().await?;
     let prefix = record.entry_id("in-");
-    let mut taken = Taken::default();
-    for row in rows.messages {
-        let index = row.entry_id.strip_prefix(&prefix).map(str::parse::<usize>);
-        if let Some(Ok(index)) = index {
-            taken.next = taken.next.max(index + 1);
-            taken.messages.push(row.message);
-        }
-    }
-    Ok(taken)
-}
-
-/// Inbox messages of this step that are in the transcript.
-#[derive(Default)]
-struct Taken {
-    messages: Vec<RawMessage>,
-    /// Number of the first entry id that is free for another one.
-    next: usize,
-}
-
-/// Appends the items, then takes them out of the inbox, then appends what came in between (from others than this
-/// process). Deterministic entry ids make a repetition harmless: when the inbox still begins with what was taken before,
-/// it was not drained; when it does not, it was, and what it holds now is new.
-async fn take_in(
-    session: &Session,
-    record: &TurnRecord,
-    name: &str,
-    peeked: Vec<Value>,
-    taken: &Taken,
-) -> Result<()> {
-    let undrained = begins_with(&peeked, &taken.messages);
-    if !undrained && name != INBOXES[0] {
-        // What was taken is answered first, as if nothing had been cut off.
-        return Ok(());
-    }
-    let offset = if undrained { 0 } else { taken.next };
-    let seen = peeked.len();
-    append(session, record, peeked, offset).await?;
-    // One that fails fails the step: what was appended and is not taken out would be appended once more a turn later.
-    let drained = ask(session, InboxDrain::ID, name).await?;
-    append(
-        session,
-        record,
-        drained.into_iter().skip(seen).collect(),
-        offset + seen,
-    )
-    .await
+    let rows = rows.messages.into_iter();
+    let taken = rows.filter(|row| row.entry_id.starts_with(&prefix));
+    Ok(taken.map(|row| row.message).collect())
 }
 
 fn begins_with(items: &[Value], taken: &[RawMessage]) -> bool {
@@ -196,25 +182,35 @@ fn as_message(item: Value) -> std::result::Result<RawMessage, String> {
 }
 
 async fn append(session: &Session, record: &TurnRecord, items: Vec<Value>, offset: usize) -> Result<()> {
-    for (index, item) in items.into_iter().enumerate() {
-        match as_message(item) {
-            Ok(message) => {
-                let entry_id = record.entry_id(&format!("in-{}", offset + index));
-                session
-                    .append_insisting(message.with_timestamp(session.cx.now_ms()), entry_id)
-                    .await?;
-            }
-            Err(why) => tracing::warn!(session_id = %session.id, why, "inbox item is not a message"),
-        }
+    for entry in entries(record, items, offset, session.cx.now_ms()) {
+        session.append_insisting(entry).await?;
     }
     Ok(())
+}
+
+/// Inbox items as messages of this turn, numbered from `offset`.
+pub(super) fn entries(
+    record: &TurnRecord,
+    items: Vec<Value>,
+    offset: usize,
+    now_ms: i64,
+) -> impl Iterator<Item = NewEntry> {
+    items.into_iter().zip(offset..).filter_map(move |(item, index)| {
+        let message = as_message(item)
+            .inspect_err(|why| tracing::warn!(session_id = %record.session_id, why, "inbox item is not a message"))
+            .ok()?;
+        Some(NewEntry::new(
+            message.with_timestamp(now_ms),
+            record.entry_id(&format!("in-{index}")),
+        ))
+    })
 }
 
 async fn hold_pushes(session: &Session) -> Hold {
     session
         .cx
         .bus()
-        .hold(&crate::model::api::session::inbox_hold(&session.id))
+        .hold(&inbox_hold(&session.id))
         .await
 }
 
@@ -235,7 +231,7 @@ fn end(record: &mut TurnRecord, hold: Hold, now: i64) -> Outcome {
 }
 
 /// The cap on turns is reached; the transcript says so. What waits in the inboxes stays for the next run.
-async fn out_of_turns(session: &Session, record: &mut TurnRecord) -> Result<Outcome> {
+fn out_of_turns(session: &Session, record: &mut TurnRecord) -> Outcome {
     let now = session.cx.now_ms();
     let cap = record
         .max_turns
@@ -245,9 +241,7 @@ async fn out_of_turns(session: &Session, record: &mut TurnRecord) -> Result<Outc
     let text = format!("loop stopped: max_turns ({cap}) reached");
     let message = AssistantMessage::synthetic(StopReason::End, Some(&text), now);
     let message = RawMessage::from(&AgentMessage::Assistant(message));
-    session
-        .append_insisting(message.clone(), record.entry_id("cap"))
-        .await?;
+    let entry = NewEntry::new(message.clone(), record.entry_id("cap"));
     record.last_assistant = Some(message.clone());
     let mut events = vec![AgentEvent::MessageComplete {
         message,
@@ -255,7 +249,10 @@ async fn out_of_turns(session: &Session, record: &mut TurnRecord) -> Result<Outc
     }];
     events.extend(runner::turn_end(record, Vec::new(), now));
     runner::finish(record, now);
-    Ok(Outcome::of(events))
+    Outcome {
+        entries: vec![entry],
+        ..Outcome::of(events)
+    }
 }
 
 #[cfg(test)]

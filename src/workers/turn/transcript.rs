@@ -2,29 +2,38 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::backoff::Backoff;
+use super::record::TurnRecord;
 use super::session::{Outcome, Session};
-use super::{Turns, context};
+use super::{Turns, context, steering_check};
 use crate::bus::{Batch, CallOptions, Cx};
 use crate::error::Result;
 use crate::model::api::session::{
-    Append, AppendRequest, Compactions, CompactionsResponse, Messages, MessagesRequest, MessagesResponse,
-    SessionRef,
+    Append, AppendRequest, Compactions, CompactionsResponse, InboxDrain, InboxRef, Messages, MessagesRequest,
+    MessagesResponse, SessionRef,
 };
 use crate::model::{RawMessage, SessionId};
 
 /// Timeouts of contract 02 §11.
 const WRITE_TRANSCRIPT_MS: u64 = 10_000;
 const READ_TRANSCRIPT_MS: u64 = 30_000;
+pub(super) const INBOX_MS: u64 = 10_000;
 
-/// A message that is stored with the record, where the engine takes both or neither.
+/// A message on its way to the transcript.
 #[derive(Debug, Clone)]
-pub(super) struct Joining {
-    pub(super) batch: Batch,
-    message: RawMessage,
-    entry_id: Option<String>,
+pub(super) struct NewEntry {
+    pub(super) message: RawMessage,
+    /// A deterministic id makes a repetition harmless.
+    pub(super) id: Option<String>,
+}
+
+impl NewEntry {
+    pub(super) fn new(message: RawMessage, id: String) -> Self {
+        Self { message, id: Some(id) }
+    }
 }
 
 impl Session {
@@ -56,43 +65,53 @@ impl Session {
         Ok((context::view(&messages, &compactions, self.cx.now_ms()), messages))
     }
 
-    /// Adds a message under a deterministic id; an entry that is there already is left alone.
-    pub(super) async fn append(&self, message: RawMessage, entry_id: Option<String>) -> Result<()> {
-        self.append_with(message, entry_id, CallOptions::default()).await
+    /// Prepares the messages of an outcome, and the emptying of an inbox, for the commit that is to store them. Until then
+    /// nothing else may be appended.
+    pub(super) async fn stage(&self, batch: &Batch, record: &TurnRecord, outcome: &Outcome) -> Result<()> {
+        let taken = match outcome.drain {
+            Some(inbox) => self.drain(inbox, Some(batch)).await?,
+            None => Vec::new(),
+        };
+        let taken = steering_check::entries(record, taken, 0, self.cx.now_ms());
+        let mut entries: Vec<NewEntry> = outcome.entries.iter().cloned().chain(taken).collect();
+        if !self.cx.bus().transport().is_exclusive() {
+            // Where a commit may be stored in part, an entry must not be there without the one before it.
+            let before_last = entries.len().saturating_sub(1);
+            for entry in entries.drain(..before_last) {
+                self.append_insisting(entry).await?;
+            }
+        }
+        for entry in entries {
+            let options = CallOptions::default().with_batch(batch);
+            append(&self.cx, &self.id, entry, options).await?;
+        }
+        Ok(())
     }
 
-    /// Prepares a message that is to be stored with the next commit. Until then nothing else may be appended.
-    pub(super) async fn append_joining(
-        &self,
-        batch: Batch,
-        message: RawMessage,
-        entry_id: Option<String>,
-    ) -> Result<Joining> {
-        let options = CallOptions::default().with_batch(&batch);
-        self.append_with(message.clone(), entry_id.clone(), options)
-            .await?;
-        Ok(Joining {
-            batch,
-            message,
-            entry_id,
-        })
+    /// Takes all items out of an inbox; with a batch, once that is stored.
+    pub(super) async fn drain(&self, inbox: &str, batch: Option<&Batch>) -> Result<Vec<Value>> {
+        let request = InboxRef {
+            name: inbox.to_owned(),
+            session_id: self.id.clone(),
+        };
+        let options = CallOptions {
+            batch: batch.cloned(),
+            ..CallOptions::timeout_ms(INBOX_MS)
+        };
+        let reply = self.cx.call_with::<InboxDrain>(request, options).await?;
+        Ok(reply.items)
     }
 
     /// Puts a message into an outcome: to be stored with the record where the engine takes both or neither. Elsewhere it
     /// must be there first, and begins its way now.
-    pub(super) async fn join(
-        &self,
-        outcome: &mut Outcome,
-        message: RawMessage,
-        entry_id: String,
-    ) -> Result<()> {
+    pub(super) fn join(&self, outcome: &mut Outcome, entry: NewEntry) {
         if self.cx.bus().transport().is_exclusive() {
-            outcome.message = Some(self.append_joining_insisting(message, entry_id).await?);
-            return Ok(());
+            outcome.entries.push(entry);
+            return;
         }
         let (stored, under_way) = oneshot::channel();
         outcome.under_way = Some(under_way);
-        let append = append_insisting(self.cx.clone(), self.id.clone(), message, entry_id);
+        let append = append_insisting(self.cx.clone(), self.id.clone(), entry);
         let fence = self.fence();
         self.cx.spawn(async move {
             // Nobody listens when the process is stopping.
@@ -102,65 +121,20 @@ impl Session {
             };
             outcome.and_then(|outcome| stored.send(outcome).ok());
         });
-        Ok(())
     }
 
-    /// As [`append_joining`](Self::append_joining), repeated while the store is away: the message cost a model call.
-    pub(super) async fn append_joining_insisting(
-        &self,
-        message: RawMessage,
-        entry_id: String,
-    ) -> Result<Joining> {
-        let mut pause = Backoff::of(&self.cx);
-        loop {
-            let entry_id = Some(entry_id.clone());
-            match self
-                .append_joining(Batch::default(), message.clone(), entry_id)
-                .await
-            {
-                Err(error) if error.is_retryable() => pause.wait(error).await?,
-                outcome => return outcome,
-            }
-        }
-    }
-
-    /// Stores a message whose commit failed by itself, under its own id; repeated while the store is away.
-    pub(super) async fn append_apart(&self, joining: Joining) -> Result<()> {
-        // Gives the session free.
-        joining.batch.settle(false);
-        match joining.entry_id {
-            Some(entry_id) => self.append_insisting(joining.message, entry_id).await,
-            None => self.append(joining.message, None).await,
-        }
-    }
-
-    async fn append_with(
-        &self,
-        message: RawMessage,
-        entry_id: Option<String>,
-        options: CallOptions,
-    ) -> Result<()> {
-        append(&self.cx, &self.id, message, entry_id, options).await
-    }
-
-    /// As [`append`](Self::append), repeated while the store is away: the message cost a model call.
-    pub(super) async fn append_insisting(&self, message: RawMessage, entry_id: String) -> Result<()> {
-        append_insisting(self.cx.clone(), self.id.clone(), message, entry_id).await
+    /// Adds a message; repeated while the store is away.
+    pub(super) async fn append_insisting(&self, entry: NewEntry) -> Result<()> {
+        append_insisting(self.cx.clone(), self.id.clone(), entry).await
     }
 }
 
-async fn append(
-    cx: &Cx<Turns>,
-    session_id: &SessionId,
-    message: RawMessage,
-    entry_id: Option<String>,
-    options: CallOptions,
-) -> Result<()> {
+async fn append(cx: &Cx<Turns>, session_id: &SessionId, entry: NewEntry, options: CallOptions) -> Result<()> {
     let request = AppendRequest {
         session_id: session_id.clone(),
-        message,
+        message: entry.message,
         parent_id: None,
-        entry_id: entry_id.map(Into::into),
+        entry_id: entry.id.map(Into::into),
     };
     let options = CallOptions {
         timeout: Some(Duration::from_millis(WRITE_TRANSCRIPT_MS)),
@@ -169,16 +143,10 @@ async fn append(
     cx.call_with::<Append>(request, options).await.map(|_| ())
 }
 
-async fn append_insisting(
-    cx: Cx<Turns>,
-    session_id: SessionId,
-    message: RawMessage,
-    entry_id: String,
-) -> Result<()> {
+async fn append_insisting(cx: Cx<Turns>, session_id: SessionId, entry: NewEntry) -> Result<()> {
     let mut pause = Backoff::of(&cx);
     loop {
-        let (message, entry_id) = (message.clone(), Some(entry_id.clone()));
-        match append(&cx, &session_id, message, entry_id, CallOptions::default()).await {
+        match append(&cx, &session_id, entry.clone(), CallOptions::default()).await {
             Err(error) if error.is_retryable() => pause.wait(error).await?,
             outcome => return outcome,
         }

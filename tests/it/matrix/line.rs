@@ -67,6 +67,8 @@ struct Inner {
     failing: bool,
     /// Refusals until the store answers again by itself.
     left: Option<usize>,
+    /// Passages until death.
+    die_in: Option<usize>,
     /// The last event of the run was shown.
     over: bool,
     death: CancellationToken,
@@ -104,6 +106,7 @@ impl Line {
         inner.fault = None;
         inner.failing = false;
         inner.over = false;
+        inner.die_in = None;
         inner.death = CancellationToken::new();
         inner.engine = None;
     }
@@ -132,6 +135,22 @@ impl Line {
         let mut inner = self.lock();
         inner.hit = true;
         inner.death.cancel();
+    }
+
+    /// Dies at so many passages from now.
+    pub(crate) fn die_in(&self, passages: usize) {
+        self.lock().die_in = Some(passages);
+    }
+
+    /// What was to come does not come any more; false when it has come.
+    pub(crate) fn calm(&self) -> bool {
+        let mut inner = self.lock();
+        inner.die_in = None;
+        !inner.death.is_cancelled()
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.lock().death.is_cancelled()
     }
 
     /// Whether the end of a run was shown.
@@ -214,6 +233,13 @@ impl Line {
         let mut inner = self.lock();
         if inner.death.is_cancelled() {
             return Verdict::Dead;
+        }
+        if let Some(left) = &mut inner.die_in {
+            if *left == 0 {
+                inner.death.cancel();
+                return Verdict::Dead;
+            }
+            *left -= 1;
         }
         if let Some(name) = name.filter(|_| inner.armed) {
             let times = inner.seen.entry(name.clone()).or_default();
