@@ -2,6 +2,7 @@
 //! a last message that says so.
 
 use super::announcer::Announcer;
+use super::assistant_streaming;
 use super::flight;
 use super::function_execute::{stored_results, take_results};
 use super::gate;
@@ -24,6 +25,9 @@ pub(super) async fn end(
     let now = session.cx.now_ms();
     let is_new = record.aborted_at_ms.is_none();
     record.aborted_at_ms.get_or_insert(now);
+    if let Some(outcome) = assistant_streaming::stored_before(session, record).await? {
+        return Ok(outcome);
+    }
     steering_check::finish_taking(session, record).await?;
     if is_new && record.work.is_some() && !session.cx.bus().transport().is_exclusive() {
         // The results below are in the transcript before the run is over in the record. A crash in between must leave a run

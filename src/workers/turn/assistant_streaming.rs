@@ -32,14 +32,11 @@ impl Function for AssistantStreaming {
 }
 
 pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Result<Outcome> {
-    record.turn_count += 1;
-    record.turn_end_emitted = false;
-    record.assistant_body_streamed = Some(false);
-
+    begin(record);
     let request = session.request().await?;
     let tools = request.tools()?;
     let stop = Arc::clone(&session.stop);
-    let (mut message, body_streamed) = match stop.unless_asked(look(session, record, &request)).await {
+    let (message, body_streamed) = match stop.unless_asked(look(session, record, &request)).await {
         Some(Ok(Before::Answered(message))) => (*message, false),
         Some(Ok(Before::Asking(messages))) => {
             let turn = provider_turn::run(session, record, &request, messages, tools).await;
@@ -54,7 +51,40 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     if message.stop_reason == StopReason::Aborted && stop.is_asked() {
         record.aborted_at_ms = Some(session.cx.now_ms());
     }
+    Ok(accept(session, record, message, body_streamed))
+}
 
+/// A step that is to stop although an earlier life has stored the answer without the record: the answer counts, and the run
+/// stops at what it leads to. `None` when there is no such answer.
+pub(super) async fn stored_before(session: &Session, record: &mut TurnRecord) -> Result<Option<Outcome>> {
+    let may_be_stored = session.repeats && record.state == TurnState::AssistantStreaming;
+    if !may_be_stored || session.cx.bus().transport().is_exclusive() {
+        return Ok(None);
+    }
+    let (rows, _) = session.transcript().await?;
+    let mut next = record.clone();
+    begin(&mut next);
+    let Some(message) = already_answered(&next, &rows) else {
+        return Ok(None);
+    };
+    *record = next;
+    Ok(Some(accept(session, record, message, false)))
+}
+
+/// The next turn begins.
+fn begin(record: &mut TurnRecord) {
+    record.turn_count += 1;
+    record.turn_end_emitted = false;
+    record.assistant_body_streamed = Some(false);
+}
+
+/// The answer goes to the transcript, and the run on to where it leads.
+fn accept(
+    session: &Session,
+    record: &mut TurnRecord,
+    mut message: AssistantMessage,
+    body_streamed: bool,
+) -> Outcome {
     batch::repair_call_ids(&mut message, record.turn_count);
     let stored = RawMessage::from(&AgentMessage::Assistant(message.clone()));
     let entry_id = record.entry_id("assistant");
@@ -69,7 +99,7 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     outcome
         .before
         .extend(go_on(record, &message, session.cx.now_ms()));
-    Ok(outcome)
+    outcome
 }
 
 /// What the transcript says before the model is asked.

@@ -32,9 +32,7 @@ pub(super) async fn keep(session: &Session, record: &TurnRecord, sent: &[RawMess
     spend::settle(&mut message, sent);
     let message = RawMessage::from(&AgentMessage::Assistant(message));
     let entry_id = record.entry_id(&format!("cut-{attempt}"));
-    session
-        .append_insisting(NewEntry::new(message, entry_id))
-        .await
+    session.append_insisting(NewEntry::new(message, entry_id)).await
 }
 
 /// The unfinished message at the end of a session's events, with the number of its attempt.

@@ -229,7 +229,8 @@ async fn transition(
         ending();
     }
     // A prompt that is lost is built again, so the model need not wait for it.
-    let rebuildable = previous.state == TurnState::Provisioning && record.state == TurnState::AssistantStreaming;
+    let rebuildable =
+        previous.state == TurnState::Provisioning && record.state == TurnState::AssistantStreaming;
     if rebuildable && !for_caller {
         return session.save_behind(record, outcome).await;
     }

@@ -197,7 +197,9 @@ pub(super) fn entries(
 ) -> impl Iterator<Item = NewEntry> {
     items.into_iter().zip(offset..).filter_map(move |(item, index)| {
         let message = as_message(item)
-            .inspect_err(|why| tracing::warn!(session_id = %record.session_id, why, "inbox item is not a message"))
+            .inspect_err(
+                |why| tracing::warn!(session_id = %record.session_id, why, "inbox item is not a message"),
+            )
             .ok()?;
         Some(NewEntry::new(
             message.with_timestamp(now_ms),
@@ -207,11 +209,7 @@ pub(super) fn entries(
 }
 
 async fn hold_pushes(session: &Session) -> Hold {
-    session
-        .cx
-        .bus()
-        .hold(&inbox_hold(&session.id))
-        .await
+    session.cx.bus().hold(&inbox_hold(&session.id)).await
 }
 
 #[expect(clippy::cast_precision_loss, reason = "turns are counted one by one")]

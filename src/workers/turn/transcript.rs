@@ -32,7 +32,10 @@ pub(super) struct NewEntry {
 
 impl NewEntry {
     pub(super) fn new(message: RawMessage, id: String) -> Self {
-        Self { message, id: Some(id) }
+        Self {
+            message,
+            id: Some(id),
+        }
     }
 }
 

@@ -214,22 +214,6 @@ async fn d1_killed_after_a_call_before_its_result_is_stored() {
 }
 
 #[tokio::test]
-async fn killed_between_the_results_and_the_record() {
-    let model = Model::new(&[("A", Does::Mark)]);
-    let place = Place::new(&model, ALLOWING);
-    place
-        .die("go", |op| saves(op, |record| record["state"] == "steering_check"))
-        .await;
-    place.finish().await;
-    let outcome = outcome(&place, &model).await;
-    assert_eq!(outcome.marks, ["A"]);
-    assert_eq!(
-        outcome.transcript,
-        ["user go", "assistant calls A", "result A ok", "assistant Done."]
-    );
-}
-
-#[tokio::test]
 async fn killed_right_after_the_last_record() {
     let model = Model::new(&[("A", Does::Mark)]);
     let place = Place::new(&model, ALLOWING);

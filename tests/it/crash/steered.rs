@@ -1,7 +1,6 @@
 //! Killed in the steering check, with messages in the inboxes.
 
 use pretty_assertions::assert_eq;
-use serde_json::Value;
 
 use super::model::Model;
 use super::outcome::{inbox, outcome, push, transcript};
@@ -37,8 +36,8 @@ async fn steered_while_down() {
     );
 }
 
-/// The inbox is empty already, the record does not say yet that its message was taken.
-async fn died_with_the_message_taken(model: &Model) -> Place {
+/// Died as a message was about to be taken out of its inbox: it is still there, and nowhere else.
+async fn died_taking_a_message(model: &Model) -> Place {
     let place = Place::new(model, ALLOWING);
     let t = place.open_idle().await;
     push(&t, "steering", "wait").await;
@@ -52,19 +51,16 @@ async fn died_with_the_message_taken(model: &Model) -> Place {
         .await;
     assert_eq!(place.record()["state"], "steering_check");
     let t = place.open_idle().await;
-    assert_eq!(inbox(&t, "steering", SESSION).await, Vec::<Value>::new());
-    assert_eq!(
-        transcript(&t).await.1,
-        ["user hello", "assistant Re: hello", "user wait"]
-    );
+    assert_eq!(inbox(&t, "steering", SESSION).await.len(), 1);
+    assert_eq!(transcript(&t).await.1, ["user hello", "assistant Re: hello"]);
     t.stop().await;
     place
 }
 
 #[tokio::test]
-async fn killed_after_a_steering_message_was_taken() {
+async fn killed_while_a_steering_message_is_taken() {
     let model = Model::new(&[]);
-    let place = died_with_the_message_taken(&model).await;
+    let place = died_taking_a_message(&model).await;
     place.finish().await;
     assert_eq!(
         outcome(&place, &model).await.transcript,
@@ -78,11 +74,11 @@ async fn killed_after_a_steering_message_was_taken() {
 }
 
 #[tokio::test]
-async fn steered_again_after_a_steering_message_was_taken() {
+async fn steered_with_the_same_words_while_down() {
     let model = Model::new(&[]);
-    let place = died_with_the_message_taken(&model).await;
+    let place = died_taking_a_message(&model).await;
     let t = place.open_idle().await;
-    push(&t, "steering", "no, go").await;
+    push(&t, "steering", "wait").await;
     t.stop().await;
     place.finish().await;
     assert_eq!(
@@ -91,8 +87,8 @@ async fn steered_again_after_a_steering_message_was_taken() {
             "user hello",
             "assistant Re: hello",
             "user wait",
-            "user no, go",
-            "assistant Re: no, go"
+            "user wait",
+            "assistant Re: wait"
         ]
     );
 }

@@ -5,19 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, pending, ready};
-use harness::bus::{
-    Bus, CallContext, CallFuture, ChannelReader, ChannelWriter, EngineInfo, Invocation, StreamItem,
-    Transport, TriggerSpec, Write,
-};
+use futures::future::{pending, ready};
+use harness::bus::{Bus, CallContext, CallFuture, Invocation, StreamItem, Transport, Write, commit_apart};
 use harness::error::{Error, Result};
-use harness::model::api::provider::ChannelRef;
 use harness::scripted::Gate;
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::names;
 use crate::support::bus::Wrap;
+use crate::support::pass_on::pass_on_to;
 
 /// What happens at a point.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +50,11 @@ pub(crate) struct Point {
 
 /// Handle for the test; one line serves all lives of a world.
 #[derive(Clone, Default)]
-pub(crate) struct Line(Arc<Mutex<Inner>>);
+pub(crate) struct Line {
+    inner: Arc<Mutex<Inner>>,
+    /// The engine seems to be shared with others: it takes single writes only.
+    shared: bool,
+}
 
 #[derive(Default)]
 #[expect(
@@ -77,6 +79,8 @@ struct Inner {
     stored: BTreeSet<String>,
     streams: Vec<Gate>,
     engine: Option<Arc<dyn Transport>>,
+    /// Lives so far.
+    lives: usize,
 }
 
 /// Refusals of a [`Fault::FailLong`]: a save asks twice, and a step of these worlds is repeated twice.
@@ -92,6 +96,14 @@ enum Verdict {
 }
 
 impl Line {
+    /// A line to an engine that others write to as well.
+    pub(crate) fn shared() -> Self {
+        Self {
+            shared: true,
+            ..Self::default()
+        }
+    }
+
     /// Counts points from here on; one of them gets the fault.
     pub(crate) fn arm(&self, fault: Option<Fault>) {
         let mut inner = self.lock();
@@ -109,6 +121,10 @@ impl Line {
         inner.die_in = None;
         inner.death = CancellationToken::new();
         inner.engine = None;
+    }
+
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// The store answers again.
@@ -210,8 +226,22 @@ impl Line {
     pub(crate) fn wrap(&self) -> Wrap {
         let line = self.clone();
         Box::new(move |inner| {
-            line.lock().engine = Some(Arc::clone(&inner));
-            Arc::new(Wrapped { inner, line })
+            let life = {
+                let mut state = line.lock();
+                state.engine = Some(Arc::clone(&inner));
+                state.lives += 1;
+                state.lives
+            };
+            let wrapped = Wrapped { inner, line };
+            if !wrapped.line.shared {
+                return Arc::new(wrapped);
+            }
+            // Each life is another owner of the engine, so that the leases of the one before do not bind it.
+            let owner = watch::Sender::new(Some(format!("life-{life}").into()));
+            Arc::new(Shared {
+                line: Arc::new(wrapped),
+                owner,
+            })
         })
     }
 
@@ -311,15 +341,21 @@ impl Line {
         }
     }
 
-    /// Streamed text was stored, or refused: the model may go on.
-    fn text_settled(&self) {
-        for gate in std::mem::take(&mut self.lock().streams) {
-            gate.release();
+    /// A commit was stored, or refused. When it had streamed text the model may go on.
+    fn settled(&self, has_text: bool, results: Vec<String>, stored: bool) {
+        let mut inner = self.lock();
+        if has_text {
+            for gate in std::mem::take(&mut inner.streams) {
+                gate.release();
+            }
+        }
+        if stored {
+            inner.stored.extend(results);
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap()
+        self.inner.lock().unwrap()
     }
 }
 
@@ -329,22 +365,12 @@ struct Wrapped {
 }
 
 impl Transport for Wrapped {
-    fn start(&self, bus: Bus) -> CallFuture<()> {
-        self.inner.start(bus)
-    }
+    pass_on_to!(inner);
 
     fn call(&self, invocation: Invocation) -> CallFuture {
         let (name, kind) = names::call(&invocation);
         let inner = Arc::clone(&self.inner);
         self.line.let_through(name, kind, move || inner.call(invocation))
-    }
-
-    fn enqueue(&self, queue: &str, invocation: Invocation) -> CallFuture {
-        self.inner.enqueue(queue, invocation)
-    }
-
-    fn bind(&self, trigger: TriggerSpec) -> CallFuture<()> {
-        self.inner.bind(trigger)
     }
 
     fn commit(&self, writes: Vec<Write>) -> CallFuture<()> {
@@ -358,34 +384,49 @@ impl Transport for Wrapped {
         let line = self.line.clone();
         async move {
             let outcome: Result<()> = commit.await;
-            if has_text {
-                line.text_settled();
-            }
-            if outcome.is_ok() {
-                line.lock().stored.extend(results);
-            }
+            line.settled(has_text, results, outcome.is_ok());
             outcome
         }
         .boxed()
     }
 
-    fn open_writer(&self, channel: &ChannelRef) -> CallFuture<ChannelWriter> {
-        self.inner.open_writer(channel)
-    }
-
-    fn open_reader(&self, channel: &ChannelRef) -> CallFuture<ChannelReader> {
-        self.inner.open_reader(channel)
-    }
-
     fn is_exclusive(&self) -> bool {
         self.inner.is_exclusive()
     }
+}
 
-    fn info(&self) -> EngineInfo {
-        self.inner.info()
+/// An engine that is shared with others: each write passes the line by itself, those before the last side by side.
+struct Shared {
+    line: Arc<Wrapped>,
+    owner: watch::Sender<Option<Arc<str>>>,
+}
+
+impl Transport for Shared {
+    pass_on_to!(line, owned);
+
+    fn call(&self, invocation: Invocation) -> CallFuture {
+        self.line.call(invocation)
     }
 
-    fn shutdown(&self) -> BoxFuture<'static, ()> {
-        self.inner.shutdown()
+    fn commit(&self, writes: Vec<Write>) -> CallFuture<()> {
+        let line = Arc::clone(&self.line);
+        let has_text = names::streams_text(&writes);
+        let results = names::results(&writes);
+        let commit = commit_apart(move |invocation| line.call(invocation), writes);
+        let line = self.line.line.clone();
+        async move {
+            let outcome = commit.await;
+            line.settled(has_text, results, outcome.is_ok());
+            outcome
+        }
+        .boxed()
+    }
+
+    fn ownership(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.owner.subscribe()
+    }
+
+    fn is_exclusive(&self) -> bool {
+        false
     }
 }

@@ -54,13 +54,13 @@ fn play(fault: Option<Fault>) -> (Vec<Point>, String) {
             return None;
         }
         assert_eq!(world.line.was_hit(), fault.is_some(), "the point was not reached");
-        Some((points, verdict::verdict(t, &world).await))
+        Some((points, verdict::verdict(t, &world, client.pushed).await))
     });
     survived.unwrap_or_else(|| {
         let outcome = world.live(async |t| {
             client.remember(t).await;
             assert!(client.play(t, &world.line).await);
-            verdict::verdict(t, &world).await
+            verdict::verdict(t, &world, client.pushed).await
         });
         (Vec::new(), outcome)
     })

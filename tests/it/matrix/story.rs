@@ -14,7 +14,7 @@ use crate::support::engine::within;
 use crate::turn::user;
 
 pub(super) fn world() -> World {
-    World::new(reply)
+    World::new(Line::default(), reply)
 }
 
 fn reply(line: &Line, request: &Request) -> Reply {
@@ -33,7 +33,7 @@ fn reply(line: &Line, request: &Request) -> Reply {
 /// What the client knows of its own doings.
 #[derive(Default)]
 pub(super) struct Client {
-    pushed: bool,
+    pub(super) pushed: bool,
     decided: bool,
     /// The end may have been shown to nobody.
     has_died: bool,

@@ -8,12 +8,13 @@ use super::{SESSION, story};
 use crate::crash::outcome::{check_events, line};
 use crate::support::TestBus;
 
-/// Checks everything, goes on with a further run, and answers in short what became of the first one.
-pub(super) async fn verdict(t: &TestBus, world: &World) -> String {
+/// Checks everything, goes on with a further run, and answers in short what became of the first one. `pushed`: the message
+/// "hurry" was accepted.
+pub(super) async fn verdict(t: &TestBus, world: &World, pushed: bool) -> String {
     let events = t.ended(SESSION, 1).await;
     let view = t.ok("turn::get_state", json!({ "session_id": SESSION })).await;
     if view["state"] == "failed" {
-        return failed(t, world, &events).await;
+        return failed(t, world, &events, pushed).await;
     }
     assert_eq!(view["state"], "stopped", "{view}");
     check_events(&events);
@@ -39,7 +40,7 @@ pub(super) async fn verdict(t: &TestBus, world: &World) -> String {
 }
 
 /// The store was away for too long: the run says that it failed. What the user said is not lost, and the session goes on.
-async fn failed(t: &TestBus, world: &World, events: &[Value]) -> String {
+async fn failed(t: &TestBus, world: &World, events: &[Value], pushed: bool) -> String {
     let ends: Vec<usize> = (0..events.len())
         .filter(|at| events[*at]["type"] == "agent_end")
         .collect();
@@ -54,11 +55,7 @@ async fn failed(t: &TestBus, world: &World, events: &[Value]) -> String {
     assert_eq!(inbox(t).await, Vec::<Value>::new(), "what waits in the inbox");
     let times = |text: &str| after.iter().filter(|line| *line == text).count();
     assert_eq!((times("user go"), times("user next")), (1, 1), "{after:?}");
-    let hurried = events
-        .iter()
-        .any(|event| event["new_value"]["state"] == "function_awaiting_approval");
-    let hurries = times("user hurry");
-    assert!(hurries >= usize::from(hurried) && hurries <= 2, "{after:?}");
+    assert_eq!(times("user hurry"), usize::from(pushed), "{after:?}");
     let effects = world.effects.lock().unwrap().clone();
     for call in ["A", "B", "C"] {
         let runs = effects.iter().filter(|effect| *effect == call).count();
@@ -84,12 +81,7 @@ async fn failed(t: &TestBus, world: &World, events: &[Value]) -> String {
     } else {
         ""
     };
-    let again = if hurries == 2 {
-        ", the message is told again then"
-    } else {
-        ""
-    };
-    format!("run failed{says}{left}{again}")
+    format!("run failed{says}{left}")
 }
 
 /// What is unusual about the calls of a transcript without its failed answers.

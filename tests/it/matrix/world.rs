@@ -29,8 +29,7 @@ pub(crate) struct World {
 
 impl World {
     /// Must be called inside a runtime that outlives all lives: the model's.
-    pub(crate) fn new(answer: impl Fn(&Line, &Request) -> Reply + Send + Sync + 'static) -> Self {
-        let line = Line::default();
+    pub(crate) fn new(line: Line, answer: impl Fn(&Line, &Request) -> Reply + Send + Sync + 'static) -> Self {
         let known = line.clone();
         Self {
             dir: tempfile::tempdir().unwrap(),

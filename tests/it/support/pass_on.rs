@@ -4,6 +4,14 @@
 /// of its own goes the way of the others.
 macro_rules! pass_on_to {
     ($inner:tt) => {
+        crate::support::pass_on::pass_on_to!($inner, owned);
+
+        fn ownership(&self) -> tokio::sync::watch::Receiver<Option<std::sync::Arc<str>>> {
+            self.$inner.ownership()
+        }
+    };
+    // All but the ownership.
+    ($inner:tt, owned) => {
         fn start(&self, bus: harness::bus::Bus) -> harness::bus::CallFuture<()> {
             self.$inner.start(bus)
         }
@@ -22,10 +30,6 @@ macro_rules! pass_on_to {
 
         fn link(&self) -> tokio::sync::watch::Receiver<harness::bus::Link> {
             self.$inner.link()
-        }
-
-        fn ownership(&self) -> tokio::sync::watch::Receiver<Option<std::sync::Arc<str>>> {
-            self.$inner.ownership()
         }
 
         fn enqueue(&self, queue: &str, invocation: harness::bus::Invocation) -> harness::bus::CallFuture {

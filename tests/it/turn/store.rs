@@ -130,10 +130,10 @@ async fn steered(spy: &Spy, function: &'static str) -> Vec<String> {
 
 const STEERED: [&str; 4] = ["user hi", "assistant one", "user wait", "assistant two"];
 
-/// What was appended and could not be taken out of the inbox is not appended once more.
+/// Where others write too: what was appended and could not be taken out of the inbox is not appended once more.
 #[tokio::test]
 async fn an_inbox_that_cannot_be_drained_at_first_is_taken_in_once() {
-    assert_eq!(steered(&Spy::default(), "state::update").await, STEERED);
+    assert_eq!(steered(&Spy::sharing(), "state::update").await, STEERED);
 }
 
 #[tokio::test]
