@@ -32,13 +32,15 @@ impl Function for AssistantStreaming {
 }
 
 pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Result<Outcome> {
+    if let Some(outcome) = stored_before(session, record).await? {
+        return Ok(outcome);
+    }
     begin(record);
     let request = session.request().await?;
     let tools = request.tools()?;
     let stop = Arc::clone(&session.stop);
     let (message, body_streamed) = match stop.unless_asked(look(session, record, &request)).await {
-        Some(Ok(Before::Answered(message))) => (*message, false),
-        Some(Ok(Before::Asking(messages))) => {
+        Some(Ok(messages)) => {
             let turn = provider_turn::run(session, record, &request, messages, tools).await;
             (turn.message, turn.body_streamed)
         }
@@ -54,8 +56,8 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     Ok(accept(session, record, message, body_streamed))
 }
 
-/// A step that is to stop although an earlier life has stored the answer without the record: the answer counts, and the run
-/// stops at what it leads to. `None` when there is no such answer.
+/// Goes on with the answer that an earlier life has stored without the record: the model is not asked twice, and a run that
+/// is to stop does so at what the answer leads to. Where a commit is stored whole there is no such answer.
 pub(super) async fn stored_before(session: &Session, record: &mut TurnRecord) -> Result<Option<Outcome>> {
     let may_be_stored = session.repeats && record.state == TurnState::AssistantStreaming;
     if !may_be_stored || session.cx.bus().transport().is_exclusive() {
@@ -64,7 +66,7 @@ pub(super) async fn stored_before(session: &Session, record: &mut TurnRecord) ->
     let (rows, _) = session.transcript().await?;
     let mut next = record.clone();
     begin(&mut next);
-    let Some(message) = already_answered(&next, &rows) else {
+    let Some(message) = answer_in(&next, &rows) else {
         return Ok(None);
     };
     *record = next;
@@ -102,35 +104,23 @@ fn accept(
     outcome
 }
 
-/// What the transcript says before the model is asked.
-enum Before {
-    /// The process died between storing the message and the record; the model is not asked twice.
-    Answered(Box<AssistantMessage>),
-    /// What the model is to see.
-    Asking(Vec<RawMessage>),
-}
-
-async fn look(session: &Session, record: &TurnRecord, request: &RunRequest) -> Result<Before> {
+/// What the model is to see.
+async fn look(session: &Session, record: &TurnRecord, request: &RunRequest) -> Result<Vec<RawMessage>> {
     let (messages, rows) = session.context_view().await?;
-    if let Some(message) = already_answered(record, &rows) {
-        return Ok(Before::Answered(Box::new(message)));
-    }
     if session.repeats {
         leftover::keep(session, record, &messages).await?;
     }
     if preflight::check(session, record, request, &messages, &rows).await? {
-        return Ok(Before::Asking(session.context_view().await?.0));
+        return Ok(session.context_view().await?.0);
     }
-    Ok(Before::Asking(messages))
+    Ok(messages)
 }
 
-/// The message of this turn, when an earlier life of the process has already stored it.
-fn already_answered(record: &TurnRecord, rows: &MessagesResponse) -> Option<AssistantMessage> {
-    let last = rows.messages.last()?;
-    if *last.entry_id != *record.entry_id("assistant") {
-        return None;
-    }
-    match last.message.typed()? {
+/// The answer of this turn, if it is in the transcript.
+fn answer_in(record: &TurnRecord, rows: &MessagesResponse) -> Option<AssistantMessage> {
+    let id = record.entry_id("assistant");
+    let row = rows.messages.iter().rev().find(|row| *row.entry_id == *id)?;
+    match row.message.typed()? {
         AgentMessage::Assistant(message) => Some(message),
         AgentMessage::User(_) | AgentMessage::FunctionResult(_) | AgentMessage::Custom(_) => None,
     }

@@ -42,7 +42,10 @@ impl Function for FunctionExecute {
 pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Result<Outcome> {
     let stop = Arc::clone(&session.stop);
     let mut flight = Flight::new(session);
+    let before = record.clone();
     let Some(planned) = stop.unless_asked(plan(session, record, &mut flight)).await else {
+        // Results of a plan that was cut short have not been told.
+        *record = before;
         return aborted::end(session, record, Vec::new()).await;
     };
     let (mut announcer, parked) = planned?;

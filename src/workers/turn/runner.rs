@@ -196,12 +196,12 @@ async fn transition(
             }
             Err(error) => {
                 *record = previous.clone();
+                session.repeats = true;
                 let error = if error.is_retryable() {
                     match as_stored(session, &previous, &mut pause, error).await {
                         Ok(stored) => {
                             *record = stored.clone();
                             previous = stored;
-                            session.repeats = true;
                             continue;
                         }
                         Err(error) => error,
@@ -213,7 +213,7 @@ async fn transition(
                 if cx.shutdown_token().is_cancelled() {
                     return Err(error);
                 }
-                break fail(session, record, &error).await;
+                break fail(session, record, &error).await?;
             }
         }
     };
@@ -239,7 +239,7 @@ async fn transition(
         Err(error) if !error.is_retryable() && !cx.shutdown_token().is_cancelled() => {
             session.published = Some(previous.view());
             *record = previous;
-            let outcome = fail(session, record, &error).await;
+            let outcome = fail(session, record, &error).await?;
             ending();
             save(session, record, outcome).await
         }
@@ -317,13 +317,19 @@ async fn perform(session: &mut Session, record: &mut TurnRecord) -> Result<Outco
 }
 
 /// The fail transition: the run ends, and the transcript says why, behind the results that there are.
-async fn fail(session: &mut Session, record: &mut TurnRecord, cause: &Error) -> Outcome {
+///
+/// # Errors
+/// An inbox was begun to be emptied and the store stays away: a next run would be told its messages again, so this one has to
+/// wait for better times.
+async fn fail(session: &mut Session, record: &mut TurnRecord, cause: &Error) -> Result<Outcome> {
+    match steering_check::finish_taking(session, record).await {
+        Err(error) if error.is_retryable() => return Err(error),
+        Err(error) => tracing::warn!(session_id = %session.id, %error, "inbox of a failed run not looked at"),
+        Ok(_) => {}
+    }
     let now = session.cx.now_ms();
     let text = format!("from {}: {cause}", record.state.as_str());
     tracing::error!(session_id = %session.id, error = %text, "run failed");
-    if let Err(error) = steering_check::finish_taking(session, record).await {
-        tracing::warn!(session_id = %session.id, %error, "an inbox of a failed run may tell its messages again");
-    }
     let message = AssistantMessage::synthetic(StopReason::Error, Some(&text), now);
     let message = RawMessage::from(&AgentMessage::Assistant(message));
     let work = record.work.iter();
@@ -339,14 +345,14 @@ async fn fail(session: &mut Session, record: &mut TurnRecord, cause: &Error) -> 
     });
     record.awaiting_approval = None;
     record.go(TurnState::Failed, now);
-    Outcome {
+    Ok(Outcome {
         entries,
         after: vec![AgentEvent::MessageComplete {
             message,
             body_streamed: Some(false),
         }],
         ..Outcome::default()
-    }
+    })
 }
 
 /// Ends a run: what is parked is cleared, `turn_end` goes out if it has not.

@@ -13,8 +13,8 @@ use crate::support::TestBus;
 use crate::support::engine::within;
 use crate::turn::user;
 
-pub(super) fn world() -> World {
-    World::new(Line::default(), reply)
+pub(super) fn world(line: Line) -> World {
+    World::new(line, reply)
 }
 
 fn reply(line: &Line, request: &Request) -> Reply {
@@ -73,6 +73,12 @@ impl Client {
                     line.heal();
                 }
                 return false;
+            }
+            "stopped" | "failed" if line.is_shared() => {
+                line.heal();
+                // What the safety net does half a minute later: whoever looks at the session ends what was not ended.
+                t.call("run::abort", session()).await.ok();
+                return record["agent_end_emitted"] == true;
             }
             "stopped" | "failed" => return has_ended(line).await && (line.is_over() || self.has_died),
             "function_awaiting_approval" if !line.is_failing() => self.answer(t, line).await,

@@ -24,7 +24,9 @@ program has given up and waits for its next look at open sessions.
 
 For every cell it is checked that no message is lost or told twice, each call has one result and ran at most once, exactly
 once if its result says so, the session is free again, `agent_end` came once and last, the inboxes are empty, and a further
-run is accepted (of a run that ended `failed` because the store stayed away: a result at most), by a model server that refuses what strict servers refuse. `=` stands for: as if nothing had happened, but that the
+run is accepted (of a run that ended `failed` because the store stayed away: a result at most), by a model server that refuses what strict servers refuse. The same is
+played on an engine that is shared with others and has no transactions: each write is a point of its own there, events may be
+missing or told again after a death, and a start that was refused half-way leaves its message; the rest holds alike. `=` stands for: as if nothing had happened, but that the
 model may have been asked again.
 
 | point | death before | death after | store fails once | for long | fails on |

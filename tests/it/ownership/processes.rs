@@ -169,7 +169,8 @@ async fn frozen_while_the_model_streams() {
     assert_eq!(town.serving().await, 1);
     // It is as good as a new one.
     second.kill();
-    let start = json!({ "session_id": "later", "provider": "openai", "model": "gpt-5", "messages": [user("hello")] });
+    let start =
+        json!({ "session_id": "later", "provider": "openai", "model": "gpt-5", "messages": [user("hello")] });
     assert_eq!(town.ok("run::start", start).await["started"], true);
 }
 
