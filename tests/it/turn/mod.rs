@@ -2,6 +2,7 @@
 
 mod abort;
 mod approvals;
+mod branches;
 mod calls;
 mod effects;
 mod gate;
