@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
 
 use super::dispatch;
@@ -120,13 +120,21 @@ impl Flight {
     /// The next call that has its result; waits for it. Never when nothing runs.
     pub(super) async fn landed(&mut self) -> ExecutedCall {
         match self.running.next().await {
-            Some(executed) => {
-                self.ids.retain(|id| *id != executed.call.id);
-                self.unstored = true;
-                executed
-            }
+            Some(executed) => self.take(executed),
             None => std::future::pending().await,
         }
+    }
+
+    /// A call that has its result by now.
+    pub(super) fn landed_already(&mut self) -> Option<ExecutedCall> {
+        let executed = self.running.next().now_or_never().flatten()?;
+        Some(self.take(executed))
+    }
+
+    fn take(&mut self, executed: ExecutedCall) -> ExecutedCall {
+        self.ids.retain(|id| *id != executed.call.id);
+        self.unstored = true;
+        executed
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use super::batch;
 use super::prompt::AGENT_TRIGGER;
@@ -29,8 +30,9 @@ pub(super) enum Gate {
 }
 
 /// Consults, in order: human-only list, the session's settings, the rules, the floor. A wrapped call is asked about at every
-/// level, so that no wrapper hides its target: one denial denies it, one question asks a person.
-pub(super) async fn consult(session: &Session, call: &FunctionCall) -> Gate {
+/// level, so that no wrapper hides its target: one denial denies it, one question asks a person. The settings are read for
+/// the first call of a batch that needs them.
+pub(super) async fn consult(session: &Session, call: &FunctionCall, snapshot: &OnceCell<Settings>) -> Gate {
     let levels = levels(call);
     if let Some(level) = levels
         .iter()
@@ -42,10 +44,10 @@ pub(super) async fn consult(session: &Session, call: &FunctionCall) -> Gate {
         Ok(floor) => floor,
         Err(cause) => return Gate::Deny(denial::gate_unavailable(&call.function_id, &cause)),
     };
-    let settings = settings(session).await;
+    let settings = snapshot.get_or_init(|| settings(session)).await;
     let mut gate = Gate::Allow;
     for level in &levels {
-        match consult_level(session, level, &settings, &floor).await {
+        match consult_level(session, level, settings, &floor).await {
             Gate::Allow => {}
             Gate::Pending => gate = Gate::Pending,
             denied @ Gate::Deny(_) => return denied,

@@ -2,6 +2,7 @@
 
 mod abort;
 mod approvals;
+mod batches;
 mod branches;
 mod calls;
 mod effects;
