@@ -7,6 +7,7 @@ mod branches;
 mod calls;
 mod effects;
 mod gate;
+mod inboxes;
 mod lifecycle;
 mod limits;
 mod moments;
