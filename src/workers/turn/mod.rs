@@ -32,6 +32,7 @@ mod function_awaiting_approval;
 mod function_execute;
 mod gate;
 mod get_state;
+mod later;
 mod lease;
 mod leftover;
 mod meters;
@@ -55,6 +56,7 @@ mod steering_check;
 mod step;
 mod stop;
 mod transcript;
+mod view;
 mod wake;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -76,6 +78,7 @@ pub struct Turns {
     actors: actor::Actors,
     meters: meters::Meters,
     epochs: lease::Epochs,
+    looks: later::Looks,
     floor: Mutex<Option<(Vec<Value>, Arc<Floor>)>>,
     booting_until: Mutex<Option<Instant>>,
     left_open: Mutex<Vec<SessionId>>,

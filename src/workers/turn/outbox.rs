@@ -71,6 +71,11 @@ impl Outbox {
         Self { queue }
     }
 
+    /// Whether nobody takes anything out of the queue any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.queue.is_closed()
+    }
+
     /// Emits an event; waits only while the queue is full.
     pub(super) async fn emit(&self, event: AgentEvent) {
         // The task outlives every sender unless the process is going down; then nobody is left to see the event.

@@ -14,11 +14,10 @@ use super::record::{Emitter, RECORDS, TurnRecord};
 use super::request::{REQUESTS, RunRequest};
 use super::stop::Stop;
 use super::transcript::NewEntry;
-use super::{Turns, abort};
+use super::{Turns, abort, view};
 use crate::bus::{Batch, CallOptions, Cx, Hold, Write, to_json};
 use crate::error::{Error, Result};
 use crate::model::api::Contract;
-use crate::model::event::StateChange;
 use crate::model::{AgentEvent, SessionId, TurnState, TurnStateView};
 
 /// What a step did to its record, besides changing it.
@@ -83,6 +82,8 @@ pub(super) struct Session {
     /// The wish to stop the run.
     pub(super) stop: Arc<Stop>,
     outbox: Option<(Emitter, Outbox)>,
+    /// Who numbered the events last.
+    emitter: Option<Emitter>,
     lease: Option<Lease>,
     /// Looks for wishes of other processes while the lease is held.
     watch: Option<DropGuard>,
@@ -105,6 +106,7 @@ impl Session {
             recheck,
             stop,
             outbox: None,
+            emitter: None,
             lease: None,
             watch: None,
             request: None,
@@ -165,13 +167,18 @@ impl Session {
 
     /// The lease is lost: what is known of the session is another process's business now.
     pub(super) fn forget(&mut self) {
+        self.restart();
+        self.stop.cut();
+    }
+
+    /// Nobody knows how far the work at hand has come: everything is read anew.
+    pub(super) fn restart(&mut self) {
         self.watch = None;
         self.lease = None;
         self.outbox = None;
         self.request = None;
         self.behind = None;
         self.published = None;
-        self.stop.cut();
     }
 
     /// Emits an event in order.
@@ -281,16 +288,7 @@ impl Session {
 
     /// The change between what others saw last and the record, if there is one.
     fn view_change(&self, record: &TurnRecord) -> Option<AgentEvent> {
-        let new_value = record.view();
-        (self.published.as_ref() != Some(&new_value)).then(|| AgentEvent::TurnStateChanged {
-            event_type: if self.published.is_none() {
-                StateChange::Created
-            } else {
-                StateChange::Updated
-            },
-            new_value,
-            old_value: self.published.clone(),
-        })
+        view::change(self.published.as_ref(), record.view())
     }
 
     /// Takes the change of the view into an outcome that goes on to another state before it is saved.
@@ -342,20 +340,18 @@ impl Session {
 
     fn outbox(&mut self, record: &mut TurnRecord) -> &Outbox {
         let (bus, id, fence) = (self.cx.bus(), &self.id, self.fence());
+        // One whose task has panicked takes nothing any more.
+        if self.outbox.as_ref().is_some_and(|(_, outbox)| outbox.is_gone()) {
+            self.outbox = None;
+        }
         let (emitter, outbox) = self.outbox.get_or_insert_with(|| {
-            let wake = match &record.emitter {
-                Some(last) if last.epoch == bus.epoch() => last.wake + 1,
-                Some(_) | None => 0,
-            };
-            let emitter = Emitter {
-                epoch: bus.epoch().to_owned(),
-                wake,
-            };
+            let emitter = Emitter::after(bus.epoch(), [&self.emitter, &record.emitter]);
             let outbox = Outbox::start(bus, id, &emitter, fence);
             (emitter, outbox)
         });
         // Also in a record that was read anew: without it the next numbering would begin where this one did.
         record.emitter = Some(emitter.clone());
+        self.emitter.clone_from(&record.emitter);
         outbox
     }
 
