@@ -1,6 +1,7 @@
 //! Contract 02 through the bus.
 
 mod abort;
+mod answered;
 mod approvals;
 mod batches;
 mod branches;
