@@ -175,6 +175,17 @@ impl Error {
     pub fn is_function_not_found(&self) -> bool {
         self.wire_code() == "function_not_found"
     }
+
+    /// Whether nobody hosts exactly this id. A function that ran may pass on that another one was missing.
+    pub fn is_missing(&self, id: &str) -> bool {
+        match self {
+            Self::FunctionNotFound(missing) => missing == id,
+            Self::Coded { code, message } => {
+                code == "function_not_found" && *message == Self::FunctionNotFound(id.to_owned()).to_string()
+            }
+            _ => false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -194,5 +205,17 @@ mod tests {
         let large = Error::coded("payload_too_large", "too large");
         assert_eq!(large.clone().of_store("state::set a"), large);
         assert_eq!(Error::Disconnected.of_store("state::set a"), Error::Disconnected);
+    }
+
+    #[test]
+    fn a_missing_function_is_known_from_one_that_misses_another() {
+        for missing in [
+            Error::FunctionNotFound("a::b".into()),
+            Error::coded("function_not_found", "Function a::b not found"),
+        ] {
+            assert!(missing.is_missing("a::b"), "{missing:?}");
+            assert!(!missing.is_missing("a::c"), "{missing:?}");
+        }
+        assert!(!Error::invalid("Function a::b not found").is_missing("a::b"));
     }
 }
