@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::record::TurnRecord;
 use super::request::RunRequest;
+use super::routing::Route;
 use super::runner;
 use super::session::{Outcome, Session};
 use super::step::{self, StepReply, StepRequest};
 use super::transcript::NewEntry;
-use super::{Turns, batch, leftover, preflight, provider_turn};
+use super::{Turns, batch, leftover, preflight, provider_call, provider_turn};
 use crate::bus::{Cx, Function};
 use crate::error::Result;
 use crate::model::api::session::MessagesResponse;
@@ -41,8 +42,8 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     let stop = Arc::clone(&session.stop);
     let (mut message, body_streamed) = match stop.unless_asked(look(session, record, &request)).await {
         Some(Ok(Before::Answered(message))) => (*message, false),
-        Some(Ok(Before::Asking(messages))) => {
-            let turn = provider_turn::run(session, record, &request, messages, tools).await;
+        Some(Ok(Before::Asking(route, messages))) => {
+            let turn = provider_turn::run(session, record, &request, &route, messages, tools).await;
             (turn.message, turn.body_streamed)
         }
         Some(Err(error)) => return Err(error),
@@ -76,8 +77,8 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
 enum Before {
     /// The process died between storing the message and the record; the model is not asked twice.
     Answered(Box<AssistantMessage>),
-    /// What the model is to see.
-    Asking(Vec<RawMessage>),
+    /// Where the model is, and what it is to see.
+    Asking(Route, Vec<RawMessage>),
 }
 
 async fn look(session: &Session, record: &TurnRecord, request: &RunRequest) -> Result<Before> {
@@ -88,10 +89,11 @@ async fn look(session: &Session, record: &TurnRecord, request: &RunRequest) -> R
     if session.repeats {
         leftover::keep(session, record, &messages).await?;
     }
-    if preflight::check(session, record, request, &messages, &rows).await? {
-        return Ok(Before::Asking(session.context_view().await?.0));
+    let route = provider_call::route_of(session, request).await?;
+    if preflight::check(session, record, request, route.name(), &messages, &rows).await? {
+        return Ok(Before::Asking(route, session.context_view().await?.0));
     }
-    Ok(Before::Asking(messages))
+    Ok(Before::Asking(route, messages))
 }
 
 /// The message of this turn, when an earlier life of the process has already stored it.

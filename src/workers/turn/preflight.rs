@@ -3,12 +3,13 @@
 use serde_json::Value;
 
 use super::context;
-use super::provider_call::route_of;
+use super::dispatch::while_booting;
 use super::record::TurnRecord;
 use super::request::RunRequest;
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::model::RawMessage;
+use crate::model::api::Contract;
 use crate::model::api::compaction::{CompactModel, CompactNow, CompactNowRequest, Limits};
 use crate::model::api::session::MessagesResponse;
 
@@ -24,6 +25,7 @@ pub(super) async fn check(
     session: &Session,
     record: &TurnRecord,
     request: &RunRequest,
+    provider: &str,
     messages: &[RawMessage],
     rows: &MessagesResponse,
 ) -> Result<bool> {
@@ -31,8 +33,7 @@ pub(super) async fn check(
     if !compaction.auto {
         return Ok(false);
     }
-    let route = route_of(session, request).await;
-    let Some(limit) = limits(session, record, route.name(), &request.model).await else {
+    let Some(limit) = limits(session, record, provider, &request.model).await else {
         return Ok(false);
     };
     let projected = context::estimate_tokens(messages) + fixed_part(request);
@@ -45,11 +46,12 @@ pub(super) async fn check(
         last_user_message_id: context::last_user_entry(rows),
         model: CompactModel {
             id: request.model.clone(),
-            provider_id: route.name().to_owned(),
+            provider_id: provider.to_owned(),
             limit,
         },
     };
-    let reply = session.call::<CompactNow>(call, COMPACT_MS).await?;
+    let ask = || session.call::<CompactNow>(call.clone(), COMPACT_MS);
+    let reply = while_booting(session.cx.state(), |error| error.is_missing(CompactNow::ID), ask).await?;
     match reply.status.as_str() {
         "ok" => Ok(true),
         "overflow" => {

@@ -36,19 +36,16 @@ pub(super) async fn run(
     session: &mut Session,
     record: &mut TurnRecord,
     request: &RunRequest,
+    route: &Route,
     messages: Vec<RawMessage>,
     tools: Vec<AgentFunction>,
 ) -> ProviderTurn {
     let began = Instant::now();
-    let stop = Arc::clone(&session.stop);
-    let route = stop.unless_asked(provider_call::route_of(session, request)).await;
-    let provider = route.as_ref().map_or(request.provider.as_str(), Route::name);
-    let mut reading = Reading::new(session, provider, &request.model);
+    let mut reading = Reading::new(session, route.name(), &request.model);
     let sent = messages.clone();
-    let end = match &route {
-        None => End::Stopped,
-        Some(Route::Unknown(name)) => End::Failed(format!("unknown provider: {name}")),
-        Some(Route::Provider(id)) => {
+    let end = match route {
+        Route::Unknown(name) => End::Failed(format!("unknown provider: {name}")),
+        Route::Provider(id) => {
             let call = Call {
                 function: format!("provider::{id}::stream"),
                 request,
