@@ -32,6 +32,7 @@ mod function_awaiting_approval;
 mod function_execute;
 mod gate;
 mod get_state;
+mod kept;
 mod lease;
 mod leftover;
 mod meters;
@@ -79,6 +80,8 @@ pub struct Turns {
     floor: Mutex<Option<(Vec<Value>, Arc<Floor>)>>,
     booting_until: Mutex<Option<Instant>>,
     left_open: Mutex<Vec<SessionId>>,
+    /// Runs whose end was announced although it is not marked as such.
+    unmarked: kept::Kept<String>,
 }
 
 /// The worker.

@@ -21,7 +21,7 @@ use crate::model::{AgentFunction, RawMessage, ThinkingLevel};
 /// The provider's call outlives any single frame; silence between frames is what ends it.
 const WHOLE_STREAM: Duration = Duration::from_hours(24);
 const REGISTRY_MS: u64 = 5_000;
-/// Codes with which an engine says that there is no such function, or none for us (contract 00 §12); the last one is that of
+/// Codes with which an engine says that there is no such function, or none for us (contract 00 §9); the last one is that of
 /// an engine without introspection.
 const NO_SUCH: [&str; 4] = ["NOT_FOUND", "FORBIDDEN", "INVALID_ARGUMENTS", "function_not_found"];
 
