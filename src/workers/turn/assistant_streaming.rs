@@ -41,9 +41,15 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     let tools = request.tools()?;
     let stop = Arc::clone(&session.stop);
     let (mut message, body_streamed) = match stop.unless_asked(look(session, record, &request)).await {
-        Some(Ok(Before::Answered(message))) => (*message, false),
+        Some(Ok(Before::Answered(message, body_streamed))) => (*message, body_streamed),
         Some(Ok(Before::Asking(route, messages))) => {
             let turn = provider_turn::run(session, record, &request, &route, messages, tools).await;
+            let answer = Answer {
+                place: record.place(),
+                message: turn.message.clone(),
+                body_streamed: turn.body_streamed,
+            };
+            session.cx.state().answers.keep(&session.id, answer);
             (turn.message, turn.body_streamed)
         }
         Some(Err(error)) => return Err(error),
@@ -73,18 +79,36 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     Ok(outcome)
 }
 
-/// What the transcript says before the model is asked.
+/// The answer of a model, kept until it is stored: it was paid for.
+pub(super) struct Answer {
+    /// The turn that it belongs to, as [`TurnRecord::place`] says it.
+    place: String,
+    message: AssistantMessage,
+    body_streamed: bool,
+}
+
+/// What is known before the model is asked.
 enum Before {
-    /// The process died between storing the message and the record; the model is not asked twice.
-    Answered(Box<AssistantMessage>),
+    /// It has answered, and the record could not be stored; it is not asked twice. With whether clients have rendered the
+    /// body.
+    Answered(Box<AssistantMessage>, bool),
     /// Where the model is, and what it is to see.
     Asking(Route, Vec<RawMessage>),
 }
 
 async fn look(session: &Session, record: &TurnRecord, request: &RunRequest) -> Result<Before> {
     let (messages, rows) = session.context_view().await?;
+    let place = record.place();
+    let kept = session.cx.state().answers.find(&session.id, |answer| {
+        (answer.place == place).then(|| (answer.message.clone(), answer.body_streamed))
+    });
+    // What is in the transcript counts: another process may have had the session meanwhile.
     if let Some(message) = already_answered(record, &rows) {
-        return Ok(Before::Answered(Box::new(message)));
+        let body_streamed = kept.is_some_and(|(_, body_streamed)| body_streamed);
+        return Ok(Before::Answered(Box::new(message), body_streamed));
+    }
+    if let Some((message, body_streamed)) = kept {
+        return Ok(Before::Answered(Box::new(message), body_streamed));
     }
     if session.repeats {
         leftover::keep(session, record, &messages).await?;

@@ -82,6 +82,8 @@ pub struct Turns {
     left_open: Mutex<Vec<SessionId>>,
     /// Runs whose end was announced although it is not marked as such.
     unmarked: kept::Kept<String>,
+    /// Answers of models that are not stored yet.
+    answers: kept::Kept<assistant_streaming::Answer>,
 }
 
 /// The worker.

@@ -171,6 +171,7 @@ impl Session {
         self.request = None;
         self.behind = None;
         self.published = None;
+        self.cx.state().answers.forget(&self.id);
         self.stop.cut();
     }
 
