@@ -96,9 +96,12 @@ enum Before {
     Asking(Route, Vec<RawMessage>),
 }
 
-async fn look(session: &Session, record: &TurnRecord, request: &RunRequest) -> Result<Before> {
-    let (messages, rows) = session.context_view().await?;
+async fn look(session: &mut Session, record: &TurnRecord, request: &RunRequest) -> Result<Before> {
     let place = record.place();
+    if !session.repeats {
+        session.swept = Some(place.clone());
+    }
+    let (messages, rows) = session.context_view().await?;
     let kept = session.cx.state().answers.find(&session.id, |answer| {
         (answer.place == place).then(|| (answer.message.clone(), answer.body_streamed))
     });
@@ -110,8 +113,10 @@ async fn look(session: &Session, record: &TurnRecord, request: &RunRequest) -> R
     if let Some((message, body_streamed)) = kept {
         return Ok(Before::Answered(Box::new(message), body_streamed));
     }
-    if session.repeats {
+    // All events of the session are read for it. What this life has streamed is kept above.
+    if session.swept.as_ref() != Some(&place) {
         leftover::keep(session, record, &messages).await?;
+        session.swept = Some(place);
     }
     let route = provider_call::route_of(session, request).await?;
     if preflight::check(session, record, request, route.name(), &messages, &rows).await? {

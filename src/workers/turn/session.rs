@@ -93,6 +93,8 @@ pub(super) struct Session {
     pub(super) published: Option<TurnStateView>,
     /// The step at hand may have been begun before, by an earlier life or by an attempt that failed.
     pub(super) repeats: bool,
+    /// The turn of which no earlier life can have left a part behind, or whose part is kept already.
+    pub(super) swept: Option<String>,
     /// Time spent waiting for models and functions, to tell it from our own.
     pub(super) outside: Duration,
 }
@@ -111,6 +113,7 @@ impl Session {
             behind: None,
             published: None,
             repeats: false,
+            swept: None,
             outside: Duration::ZERO,
         }
     }
@@ -171,6 +174,7 @@ impl Session {
         self.request = None;
         self.behind = None;
         self.published = None;
+        self.swept = None;
         self.cx.state().answers.forget(&self.id);
         self.stop.cut();
     }
