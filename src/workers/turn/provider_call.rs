@@ -12,6 +12,7 @@ use super::request::RunRequest;
 use super::routing::{self, Route};
 use super::session::Session;
 use crate::bus::{CallOptions, ChannelOptions, ChannelReader};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::model::api::provider::{
     self, ChannelRef, Direction, Empty, Stream, StreamRequest, StreamResponse,
@@ -21,9 +22,17 @@ use crate::model::{AgentFunction, RawMessage, ThinkingLevel};
 /// The provider's call outlives any single frame; silence between frames is what ends it.
 const WHOLE_STREAM: Duration = Duration::from_hours(24);
 const REGISTRY_MS: u64 = 5_000;
+/// After this a driver begins no further attempt and has read why the one before was refused.
+const BEFORE_LAST_ATTEMPT_MS: u64 = 150_000;
+const A_LITTLE_MS: u64 = 10_000;
 /// Codes with which an engine says that there is no such function, or none for us (contract 00 §9); the last one is that of
 /// an engine without introspection.
-const NO_SUCH: [&str; 4] = ["NOT_FOUND", "FORBIDDEN", "INVALID_ARGUMENTS", "function_not_found"];
+const NO_SUCH: [&str; 4] = [
+    "NOT_FOUND",
+    "FORBIDDEN",
+    "INVALID_ARGUMENTS",
+    "function_not_found",
+];
 
 /// Routes the request of a run. After a restart a provider that is not known yet is waited for.
 ///
@@ -86,19 +95,38 @@ async fn has_stream(session: &Session, provider: &str) -> Result<bool> {
         return Ok(true);
     }
     let info = serde_json::json!({ "function_id": id });
-    match session
-        .invoke("engine::functions::info", info, REGISTRY_MS)
-        .await
-    {
+    match session.invoke("engine::functions::info", info, REGISTRY_MS).await {
         Ok(_) => Ok(true),
         Err(error) if NO_SUCH.contains(&error.wire_code()) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
+/// How long a provider may say nothing. Not shorter than what our own drivers allow upstream: they end the turn with a
+/// better text (contract 02 §5.4).
+pub(super) fn longest_silence(config: &Config, provider: &str) -> Duration {
+    let limits = &config.provider;
+    let own = routing::is_built_in(provider).then(|| {
+        let headers = match provider {
+            "llamacpp" => config.provider_llamacpp.headers_timeout_ms,
+            _ => limits.headers_timeout_ms,
+        };
+        let idle = match provider {
+            "llamacpp" | "lmstudio" => limits.local_idle_timeout_ms,
+            _ => limits.idle_timeout_ms,
+        };
+        headers
+            .saturating_add(BEFORE_LAST_ATTEMPT_MS)
+            .max(idle.saturating_add(A_LITTLE_MS))
+    });
+    Duration::from_millis(config.turn.stream_timeout_ms.max(own.unwrap_or(0)))
+}
+
 /// What is asked of a provider.
 pub(super) struct Call<'a> {
     pub(super) function: String,
+    /// How long it may say nothing.
+    pub(super) silence: Duration,
     pub(super) request: &'a RunRequest,
     pub(super) messages: Vec<RawMessage>,
     pub(super) tools: Vec<AgentFunction>,
@@ -177,4 +205,32 @@ pub(super) fn start(
         while_booting(cx.state(), |error| error.is_missing(&function), ask).await
     }
     .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    #[test]
+    fn c02_5_4_the_turn_is_more_patient_than_a_driver_of_ours() {
+        let mut config = Config::default();
+        let silence = |config: &Config, provider: &str| longest_silence(config, provider).as_millis();
+        for provider in ["openai", "lmstudio", "llamacpp", "far"] {
+            assert_eq!(
+                silence(&config, provider),
+                300_000,
+                "{provider}: the default is enough"
+            );
+        }
+        config.turn.stream_timeout_ms = 1_000;
+        assert_eq!(silence(&config, "far"), 1_000);
+        assert_eq!(silence(&config, "openai"), 270_000);
+        config.provider.idle_timeout_ms = 400_000;
+        config.provider.local_idle_timeout_ms = 600_000;
+        config.provider_llamacpp.headers_timeout_ms = 900_000;
+        assert_eq!(silence(&config, "openai"), 410_000);
+        assert_eq!(silence(&config, "lmstudio"), 610_000);
+        assert_eq!(silence(&config, "llamacpp"), 1_050_000);
+    }
 }

@@ -48,6 +48,7 @@ pub(super) async fn run(
         Route::Provider(id) => {
             let call = Call {
                 function: format!("provider::{id}::stream"),
+                silence: provider_call::longest_silence(&session.cx.config(), id),
                 request,
                 messages,
                 tools,
@@ -116,8 +117,8 @@ impl Reading {
         };
         let hears_the_stop = session.cx.bus().hosts(&call.function);
         let mut last_word = None;
+        let silence = call.silence;
         let mut provider = provider_call::start(session, record, call, writer);
-        let silence = Duration::from_millis(session.cx.config().turn.stream_timeout_ms);
         let mut quiet_until = tokio::time::Instant::now() + silence;
         let mut returned = None;
         loop {
