@@ -143,9 +143,10 @@ impl Reading {
                     None if last_word.is_some() => return End::Stopped,
                     None if returned.is_some() => return End::Failed("provider channel closed without final".into()),
                     // Closed, but the call has not said why yet.
-                    None => return match tokio::time::timeout(CLOSE_GRACE, provider).await {
-                        Ok(Err(error)) => End::Failed(cause_of(&error)),
-                        Ok(Ok(_)) | Err(_) => End::Failed("provider channel closed without final".into()),
+                    None => return match stop.run_until_cancelled(tokio::time::timeout(CLOSE_GRACE, provider)).await {
+                        None => End::Stopped,
+                        Some(Ok(Err(error))) => End::Failed(cause_of(&error)),
+                        Some(Ok(Ok(_)) | Err(_)) => End::Failed("provider channel closed without final".into()),
                     },
                 },
                 result = &mut provider, if returned.is_none() => match result {
