@@ -5,12 +5,14 @@ mod approvals;
 mod calls;
 mod effects;
 mod gate;
+mod late;
 mod lifecycle;
 mod limits;
 mod moments;
 mod start;
 mod store;
 mod streaming;
+mod waits;
 
 use serde_json::{Value, json};
 
