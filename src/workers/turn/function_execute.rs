@@ -248,16 +248,9 @@ pub(super) async fn is_retry_safe(session: &Session, call: &FunctionCall) -> boo
         return true;
     }
     let request = json!({ "function_id": call.function_id });
-    let info = loop {
-        match session
-            .invoke("engine::functions::info", request.clone(), INFO_MS)
-            .await
-        {
-            Ok(info) => break info,
-            // After a restart the workers of the last life come back one by one.
-            Err(_) if session.cx.state().is_booting() => tokio::time::sleep(dispatch::RETRY_LOOKUP).await,
-            Err(_) => return false,
-        }
+    let ask = || session.invoke("engine::functions::info", request.clone(), INFO_MS);
+    let Ok(info) = dispatch::while_booting(session.cx.state(), |_| true, ask).await else {
+        return false;
     };
     matches!(
         info.pointer("/metadata/retry").and_then(Value::as_str),

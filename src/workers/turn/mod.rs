@@ -32,6 +32,7 @@ mod function_awaiting_approval;
 mod function_execute;
 mod gate;
 mod get_state;
+mod kept;
 mod later;
 mod lease;
 mod leftover;
@@ -82,6 +83,10 @@ pub struct Turns {
     floor: Mutex<Option<(Vec<Value>, Arc<Floor>)>>,
     booting_until: Mutex<Option<Instant>>,
     left_open: Mutex<Vec<SessionId>>,
+    /// Runs whose end was announced although it is not marked as such.
+    unmarked: kept::Kept<String>,
+    /// Answers of models that are not stored yet.
+    answers: kept::Kept<assistant_streaming::Answer>,
 }
 
 /// The worker.

@@ -3,12 +3,13 @@
 use serde_json::Value;
 
 use super::context;
-use super::provider_call::route_of;
+use super::dispatch::while_booting;
 use super::record::TurnRecord;
 use super::request::RunRequest;
 use super::session::Session;
 use crate::error::{Error, Result};
 use crate::model::RawMessage;
+use crate::model::api::Contract;
 use crate::model::api::compaction::{CompactModel, CompactNow, CompactNowRequest, Limits};
 use crate::model::api::session::MessagesResponse;
 
@@ -24,6 +25,7 @@ pub(super) async fn check(
     session: &Session,
     record: &TurnRecord,
     request: &RunRequest,
+    provider: &str,
     messages: &[RawMessage],
     rows: &MessagesResponse,
 ) -> Result<bool> {
@@ -31,8 +33,7 @@ pub(super) async fn check(
     if !compaction.auto {
         return Ok(false);
     }
-    let route = route_of(session, request).await;
-    let Some(limit) = limits(session, record, route.name(), &request.model).await else {
+    let Some(limit) = limits(session, record, provider, &request.model).await else {
         return Ok(false);
     };
     let projected = context::estimate_tokens(messages) + fixed_part(request);
@@ -45,11 +46,14 @@ pub(super) async fn check(
         last_user_message_id: context::last_user_entry(rows),
         model: CompactModel {
             id: request.model.clone(),
-            provider_id: route.name().to_owned(),
+            provider_id: provider.to_owned(),
             limit,
         },
     };
-    let reply = session.call::<CompactNow>(call, COMPACT_MS).await?;
+    let ask = || session.call::<CompactNow>(call.clone(), COMPACT_MS);
+    let reply = while_booting(session.cx.state(), |error| error.is_missing(CompactNow::ID), ask)
+        .await
+        .map_err(finally)?;
     match reply.status.as_str() {
         "ok" => Ok(true),
         "overflow" => {
@@ -64,6 +68,15 @@ pub(super) async fn check(
             tracing::warn!(session_id = %session.id, status, "not compacted; going on with the whole history");
             Ok(false)
         }
+    }
+}
+
+/// A failed attempt is the only one for a model call: it may have been paid for.
+fn finally(error: Error) -> Error {
+    if error.is_retryable() {
+        Error::invalid(format!("compaction failed: {error}"))
+    } else {
+        error
     }
 }
 
@@ -123,6 +136,38 @@ fn fixed_part(request: &RunRequest) -> u64 {
 mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
+
+    #[test]
+    fn c02_5_2_a_failed_compaction_is_final() {
+        let timeout = Error::Timeout {
+            function: "f".into(),
+            after_ms: 5,
+        };
+        let missing = Error::coded("function_not_found", "Function f not found");
+        assert_eq!(finally(missing.clone()), missing);
+        for passing in [
+            timeout,
+            Error::Disconnected,
+            Error::Unavailable("x".into()),
+            Error::Stopped,
+        ] {
+            let text = format!("compaction failed: {passing}");
+            assert_eq!(finally(passing), Error::invalid(text));
+        }
+    }
+
+    #[test]
+    fn prompt_and_tools_count_too() {
+        let mut request = RunRequest {
+            system_prompt: "x".repeat(400),
+            ..RunRequest::default()
+        };
+        assert_eq!(fixed_part(&request), 100);
+        let tool = serde_json::json!({ "name": "t" });
+        request.function_schemas = vec![tool.clone(), tool];
+        // 400 for the prompt, 12 for each tool.
+        assert_eq!(fixed_part(&request), (400 + 2 * 12) / 4);
+    }
 
     #[test]
     fn a_small_window_keeps_a_quarter() {

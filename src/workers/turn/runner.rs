@@ -66,6 +66,7 @@ pub(super) async fn run(
         match done {
             Ok(()) => {
                 session.repeats = false;
+                session.cx.state().answers.forget(&session.id);
                 session.cx.state().meters.transition(record.state);
             }
             Err(error) => {

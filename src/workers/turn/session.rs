@@ -94,6 +94,8 @@ pub(super) struct Session {
     pub(super) published: Option<TurnStateView>,
     /// The step at hand may have been begun before, by an earlier life or by an attempt that failed.
     pub(super) repeats: bool,
+    /// The turn of which no earlier life can have left a part behind, or whose part is kept already.
+    pub(super) swept: Option<String>,
     /// Time spent waiting for models and functions, to tell it from our own.
     pub(super) outside: Duration,
 }
@@ -113,6 +115,7 @@ impl Session {
             behind: None,
             published: None,
             repeats: false,
+            swept: None,
             outside: Duration::ZERO,
         }
     }
@@ -179,6 +182,8 @@ impl Session {
         self.request = None;
         self.behind = None;
         self.published = None;
+        self.swept = None;
+        self.cx.state().answers.forget(&self.id);
     }
 
     /// Emits an event in order.
@@ -217,8 +222,13 @@ impl Session {
         if resting && exclusive {
             self.lease = None;
         }
-        if over && !exclusive {
-            self.end_run(record).await?;
+        if over
+            && !exclusive
+            && let Err(error) = self.end_run(record).await
+        {
+            // The run is over and stored as such: nothing of it is to be done again. The next look for open sessions sees
+            // to the rest.
+            tracing::warn!(session_id = %self.id, %error, "the end of a run is not marked as announced yet");
         }
         Ok(())
     }
@@ -245,16 +255,27 @@ impl Session {
         Ok(())
     }
 
-    /// Sends the run's last event and remembers that it was sent.
+    /// Sends the run's last event and remembers that it was sent: in memory once it is stored, so that a mark that cannot be
+    /// written does not have it sent again.
     pub(super) async fn end_run(&mut self, record: &mut TurnRecord) -> Result<()> {
         let end = AgentEvent::AgentEnd { messages: Vec::new() };
         record.agent_end_emitted = Some(true);
         if self.cx.bus().transport().is_exclusive() {
             return self.commit(record, None, Vec::new(), vec![end]).await;
         }
-        self.emit(record, end).await;
-        self.outbox(record).written().await;
-        self.commit(record, None, Vec::new(), Vec::new()).await
+        let (cx, run) = (self.cx.clone(), record.run());
+        let announced = cx
+            .state()
+            .unmarked
+            .find(&self.id, |of| (*of == run).then_some(()));
+        if announced.is_none() {
+            self.emit(record, end).await;
+            self.outbox(record).written().await?;
+            cx.state().unmarked.keep(&self.id, run);
+        }
+        self.commit(record, None, Vec::new(), Vec::new()).await?;
+        cx.state().unmarked.forget(&self.id);
+        Ok(())
     }
 
     /// Checkpoint in the middle of a step: no hand-over. While calls are parked the list of them is shown as it shrinks.

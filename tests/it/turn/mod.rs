@@ -10,6 +10,7 @@ mod effects;
 mod ends;
 mod gate;
 mod inboxes;
+mod late;
 mod lifecycle;
 mod limits;
 mod moments;
@@ -17,6 +18,7 @@ mod panics;
 mod start;
 mod store;
 mod streaming;
+mod waits;
 
 use serde_json::{Value, json};
 
