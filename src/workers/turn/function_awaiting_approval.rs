@@ -14,7 +14,6 @@ use crate::bus::{Cx, Function, Write};
 use crate::error::{Error, Result};
 use crate::model::api::approval::Settings;
 use crate::model::{AgentEvent, FunctionResult, TurnState};
-use crate::rules::{consult, denial};
 
 /// `turn::function_awaiting_approval`.
 #[derive(Debug)]
@@ -187,8 +186,5 @@ async fn decide(session: &Session, parked: &Parked, snapshot: &mut Option<Settin
     if decision.kind != DecisionKind::Allow {
         return Ok(Fate::Ends(parked.refused(&decision)));
     }
-    if floor.holds(&call.function_id, &consult::rule_args(&call.arguments)) {
-        return Ok(Fate::Ends(denial::human_only(&call.function_id, &call.arguments)));
-    }
-    Ok(Fate::Runs)
+    Ok(gate::forbidden(call, &floor).map_or(Fate::Runs, Fate::Ends))
 }

@@ -138,7 +138,8 @@ async fn plan(
             announcer.add(call, false, started);
             continue;
         }
-        let mut pending = false;
+        // Why a person must decide, when one must.
+        let mut pending = None;
         let result = match prepared {
             PreparedCall::Synthetic { result, .. } => Some(result),
             _ if work.started.contains_key(&call.id) && !is_retry_safe(session, &call).await => {
@@ -148,12 +149,12 @@ async fn plan(
             PreparedCall::Dispatch { .. } => match gate::consult(session, &call).await {
                 Gate::Allow => None,
                 Gate::Deny(result) => Some(result),
-                Gate::Pending => {
+                Gate::Pending(reason) => {
                     // A decision that came after the start event was shown is for this call, not for an earlier one.
                     if !started {
                         gate::forget_stale_decision(session, &call).await?;
                     }
-                    pending = true;
+                    pending = Some(reason);
                     None
                 }
             },
@@ -163,10 +164,12 @@ async fn plan(
                 work.executed
                     .insert(call.id.clone(), flight::failed(call.clone(), result));
             }
-            None if pending => parked.push(parked::park(&place, &call)),
-            None => flight.queue(call.clone()),
+            None => match &pending {
+                Some(reason) => parked.push(parked::park(&place, &call, reason.clone())),
+                None => flight.queue(call.clone()),
+            },
         }
-        announcer.add(call, pending, started);
+        announcer.add(call, pending.is_some(), started);
     }
     Ok((announcer, parked))
 }
