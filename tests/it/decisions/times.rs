@@ -5,23 +5,13 @@ use harness::workers;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
-use super::asks_each_run;
+use super::{asks_each_run, fates};
 use crate::support::stub::{Door, calls, calls_then_ends, says};
 use crate::support::{TestBus, TestOptions};
-use crate::turn::{Rig, lines, of_type, said, user};
+use crate::turn::{Rig, lines, said, user};
 
 fn one() -> Vec<(&'static str, &'static str, Value)> {
     vec![("A", "ask", json!({}))]
-}
-
-/// What became of the calls, in the order in which they ended: `allow`, or the decision that refused it.
-fn fates(events: &[Value]) -> Vec<String> {
-    let ends = of_type(events, "function_execution_end").into_iter();
-    ends.map(|end| {
-        let decision = end["result"]["details"]["decision"].as_str().unwrap_or("allow");
-        format!("{} {decision}", end["function_call_id"].as_str().unwrap())
-    })
-    .collect()
 }
 
 #[tokio::test]
