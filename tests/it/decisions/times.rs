@@ -114,6 +114,22 @@ async fn a_call_id_used_again_in_the_next_turn_waits_anew() {
     rig.t.stop().await;
 }
 
+#[tokio::test]
+async fn what_an_event_says_stops_nothing_when_no_such_wish_is_stored() {
+    let rig = Rig::asking(asks_each_run(one())).await;
+    rig.t.record("ask", json!({}));
+    rig.parked("s1").await;
+    let run = rig.record("s1").await["run_id"].clone();
+    let wish = json!({ "decision": "aborted", "reason": null, "run_id": run });
+    let event =
+        json!({ "event_type": "state:created", "scope": "approvals", "key": "s1", "new_value": wish });
+    rig.t.ok("turn::on_approval", event).await;
+    rig.look("s1").await;
+    rig.decide("s1", "A", "allow", None).await;
+    assert_eq!(fates(&rig.t.ended("s1", 1).await), ["A allow"]);
+    rig.t.stop().await;
+}
+
 /// The engine takes decisions while the program that runs turns is away.
 #[tokio::test]
 async fn decided_during_a_restart() {
