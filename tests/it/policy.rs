@@ -9,7 +9,7 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{TestBus, TestOptions, three_ways};
+use crate::support::{TestBus, TestOptions, log, three_ways};
 
 three_ways! {
     c03_case_33_bad_payloads_are_rejected,
@@ -21,6 +21,7 @@ three_ways! {
 }
 
 async fn rig(file: &Path) -> TestBus {
+    log::listen();
     let mut options = TestOptions {
         workers: vec![worker::worker()],
         ..TestOptions::default()
@@ -124,6 +125,7 @@ async fn p6_a_failing_example_is_a_bad_file() {
     follows("two").await;
     // Later the last good rules stay, until a good file comes.
     fs::write(&file, content("--force", "three")).unwrap();
+    log::says(&["permission rules not reloaded", file.to_str().unwrap()], 1).await;
     assert_eq!(check(&rig, "two").await, allow("two"));
     fs::write(&file, content("-f", "four")).unwrap();
     follows("four").await;
@@ -158,7 +160,9 @@ async fn c03_case_35_the_file_is_followed() {
             .await;
     };
 
+    let path = file.to_str().unwrap();
     fs::write(&file, "rules: [one, '!']").unwrap();
+    log::says(&["permission rules not reloaded", path], 1).await;
     assert_eq!(check(&rig, "one").await, allow("one"));
     fs::write(&file, "rules: [two]").unwrap();
     follows("two").await;
@@ -172,6 +176,7 @@ async fn c03_case_35_the_file_is_followed() {
 
     // Deleted: the rules stay. Back with others: they are taken.
     fs::remove_file(&file).unwrap();
+    log::says(&["the file of permission rules is gone", path], 1).await;
     assert_eq!(check(&rig, "three").await, allow("three"));
     fs::write(&file, "rules: [four]").unwrap();
     follows("four").await;

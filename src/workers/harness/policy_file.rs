@@ -10,21 +10,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use serde_json::{Map, Value};
-
 use super::Harness;
 use crate::bus::Cx;
 use crate::error::Result;
 use crate::model::api::approval::Verdict;
-use crate::rules::{RuleFile, RuleSet};
+use crate::rules::{self, Args, RuleFile, RuleSet};
 use crate::watch::{Watcher, watch_file};
+use arc_swap::ArcSwap;
 
 /// How long the file must stay the same before it is read again.
 const SETTLE: Duration = Duration::from_millis(150);
-
-/// Largest file read, bytes.
-const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The rules in force. None at all before the file is loaded, so that every call needs a person.
 #[derive(Debug, Default)]
@@ -51,7 +46,7 @@ struct InForce {
 
 impl PolicyFile {
     /// What the rules of this moment say.
-    pub(super) fn check(&self, function_id: &str, args: &Map<String, Value>) -> Verdict {
+    pub(super) fn check<'a>(&self, function_id: &str, args: impl Into<Args<'a>>) -> Verdict {
         self.loaded.check(function_id, args)
     }
 
@@ -73,7 +68,7 @@ impl PolicyFile {
 }
 
 impl Loaded {
-    fn check(&self, function_id: &str, args: &Map<String, Value>) -> Verdict {
+    fn check<'a>(&self, function_id: &str, args: impl Into<Args<'a>>) -> Verdict {
         let in_force = self.in_force.load();
         match &in_force.unusable {
             Some(reason) => Verdict::NeedsApproval {
@@ -152,15 +147,13 @@ fn read(path: &Path) -> Result<(RuleSet, Vec<String>), Problem> {
 }
 
 fn read_text(path: &Path) -> std::io::Result<String> {
-    let refuse = |why: &str| std::io::Error::other(why.to_owned());
     if !path.metadata()?.is_file() {
-        return Err(refuse("not a file"));
+        return Err(std::io::Error::other("not a file"));
     }
     let mut text = String::new();
-    File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(refuse("larger than 4 MiB"));
-    }
+    // One more than is taken, so that a larger file is seen to be too large.
+    let most = rules::MAX_BYTES as u64 + 1;
+    File::open(path)?.take(most).read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -175,6 +168,7 @@ pub(super) async fn prepare(cx: Cx<Harness>) -> Result<()> {
 mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
+    use serde_json::Map;
     use tempfile::TempDir;
 
     const BROKEN: [&[u8]; 3] = [b"rules: [two, '!']", b"rules: [two", b"rules: [two] # \xff"];

@@ -47,6 +47,11 @@ impl Flight {
         self.waiting.push_back(call);
     }
 
+    /// Whether a call that is queued now is dispatched at once.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.len() + self.running.len() < self.limit
+    }
+
     /// Whether a call waits or runs.
     pub(super) fn has(&self, id: &CallId) -> bool {
         self.ids.contains(id)

@@ -147,10 +147,10 @@ async fn plan(
             continue;
         }
         let fate = fates.remove(&call.id);
-        announcer.add(call.clone(), matches!(fate, Some(Fate::Waits)), started);
+        announcer.add(call.clone(), matches!(fate, Some(Fate::Waits(_))), started);
         match fate {
             Some(Fate::Runs) => flight.queue(call.clone()),
-            Some(Fate::Waits) => parked.push(parked::park(&place, call)),
+            Some(Fate::Waits(why)) => parked.push(parked::park(&place, call, why)),
             Some(Fate::Ends(result)) => {
                 let executed = flight::failed(call.clone(), result);
                 work.executed.insert(call.id.clone(), executed);
@@ -164,7 +164,8 @@ async fn plan(
 /// What becomes of a call.
 enum Fate {
     Runs,
-    Waits,
+    /// A person must decide, for this reason where there is one.
+    Waits(Option<String>),
     Ends(FunctionResult),
 }
 
@@ -216,12 +217,12 @@ async fn decide(
     Ok(match gate::consult(session, call, settings).await {
         Gate::Allow => Fate::Runs,
         Gate::Deny(result) => Fate::Ends(result),
-        Gate::Pending => {
+        Gate::Pending(why) => {
             // A decision that came after the start event was shown is for this call, not for an earlier one.
             if !shown {
                 gate::forget_stale_decision(session, call).await?;
             }
-            Fate::Waits
+            Fate::Waits(why)
         }
     })
 }
