@@ -23,6 +23,7 @@ impl Function for CheckPermissions {
         if function_id.is_empty() {
             return Err(Error::missing_string("function_id"));
         }
-        Ok(cx.state().policy.check(&function_id, &args))
+        let path = &cx.config().permissions_path;
+        Ok(cx.state().policy.check(path, &function_id, &args))
     }
 }
