@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use super::bridge::Bridge;
-use super::subscriptions::{Effect, Id, Lane, Limits, Outcome};
+use super::subscriptions::{Effect, Id, Lane, Limits, Outcome, Pushed};
 use crate::bus::{Baggage, Bus, CallContext, CallOptions, Link};
 use crate::error::{Error, Result};
 
@@ -44,7 +44,11 @@ pub(super) async fn pump(bridge: Arc<Bridge>, bus: Bus, browser: Id, lane: Lane)
             }
             Err(error) => failed(&browser, &error),
         };
-        finish(&bridge, &bus, &browser, &lane, push.heard, outcome);
+        let pushed = Pushed {
+            heard: push.heard,
+            outcome,
+        };
+        finish(&bridge, &bus, &browser, &lane, pushed);
         if outcome != Outcome::Delivered && bus.shutdown_token().is_cancelled() {
             break;
         }
@@ -80,11 +84,11 @@ fn failed(browser: &str, error: &Error) -> Outcome {
     }
 }
 
-fn finish(bridge: &Arc<Bridge>, bus: &Bus, browser: &Id, lane: &Lane, heard: u64, outcome: Outcome) {
+fn finish(bridge: &Arc<Bridge>, bus: &Bus, browser: &Id, lane: &Lane, pushed: Pushed) {
     let limits = Limits::of(&bus.config());
     let effect = bridge
         .browsers()
-        .finished(browser, lane, heard, outcome, limits, Instant::now());
+        .finished(browser, lane, pushed, limits, Instant::now());
     match effect {
         Effect::None => {}
         Effect::Removed => tracing::info!(%browser, "browser is gone, its subscriptions are dropped"),

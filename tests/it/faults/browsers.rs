@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::bus::iii::{Iii, IiiOptions};
-use harness::bus::{Bus, FunctionDef, Link, StreamItem};
+use harness::bus::{Bus, CallContext, CallOptions, FunctionDef, Link, StreamItem};
 use harness::config::Config;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
@@ -73,8 +73,10 @@ impl Rig {
     }
 
     async fn call(&self, id: &str, payload: Value) -> harness::error::Result<Value> {
-        let options = harness::bus::CallOptions::default();
-        self.bus.invoke(&Default::default(), id, payload, options).await
+        let options = CallOptions::default();
+        self.bus
+            .invoke(&CallContext::default(), id, payload, options)
+            .await
     }
 
     fn emit(&self, event: &Value) {

@@ -78,6 +78,14 @@ pub(super) enum Outcome {
     Failed,
 }
 
+/// A push that ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pushed {
+    /// As [`Push::heard`].
+    pub(super) heard: u64,
+    pub(super) outcome: Outcome,
+}
+
 /// What the outcome of a push did to a browser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -256,13 +264,12 @@ impl Browsers {
         }
     }
 
-    /// Takes note of how a push ended that began when the browser was `heard` of last.
+    /// Takes note of how a push ended.
     pub(super) fn finished(
         &mut self,
         browser: &Id,
         lane: &Lane,
-        heard: u64,
-        outcome: Outcome,
+        Pushed { heard, outcome }: Pushed,
         limits: Limits,
         now: Instant,
     ) -> Effect {

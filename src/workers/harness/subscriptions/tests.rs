@@ -40,7 +40,8 @@ fn offer(browsers: &mut Browsers, name: &str, text: &str) -> Vec<Start> {
 /// The end of a push that began after everything else.
 fn finished(browsers: &mut Browsers, lane: &Lane, outcome: Outcome) -> Effect {
     let heard = heard(browsers);
-    browsers.finished(&id("b"), lane, heard, outcome, LIMITS, Instant::now())
+    let pushed = Pushed { heard, outcome };
+    browsers.finished(&id("b"), lane, pushed, LIMITS, Instant::now())
 }
 
 fn heard(browsers: &Browsers) -> u64 {
@@ -184,14 +185,11 @@ fn what_is_told_again_replaces_what_waits_on_a_running_lane() {
     );
     offer(&mut browsers, "s", "4");
     // The push in flight went to a handler that is gone: that says nothing of the one that is there now.
-    let late = browsers.finished(
-        &id("b"),
-        &lane("s"),
-        first.heard,
-        Outcome::NotFound,
-        LIMITS,
-        Instant::now(),
-    );
+    let late = Pushed {
+        heard: first.heard,
+        outcome: Outcome::NotFound,
+    };
+    let late = browsers.finished(&id("b"), &lane("s"), late, LIMITS, Instant::now());
     assert_eq!(late, Effect::None);
     browsers.put_back(&id("b"), &lane("s"), first.what);
     for text in ["0", "1", "2", "3", "4"] {
@@ -266,15 +264,11 @@ fn suspension_can_be_switched_off() {
         suspend: Duration::ZERO,
         ..LIMITS
     };
-    let heard = heard(&browsers);
-    let effect = browsers.finished(
-        &id("b"),
-        &lane("s"),
-        heard,
-        Outcome::NotFound,
-        limits,
-        Instant::now(),
-    );
+    let pushed = Pushed {
+        heard: heard(&browsers),
+        outcome: Outcome::NotFound,
+    };
+    let effect = browsers.finished(&id("b"), &lane("s"), pushed, limits, Instant::now());
     assert_eq!(effect, Effect::Removed);
     assert_eq!(next(&mut browsers, "b", &lane("s")), None);
     assert!(browsers.is_empty());
