@@ -16,6 +16,7 @@ three_ways! {
     c03_case_34_one_bad_rule_at_the_start_means_no_rules,
     without_a_file_everything_needs_a_person,
     c03_case_35_the_file_is_followed,
+    another_file_is_turned_to_when_the_configuration_names_one,
     p6_a_failing_example_is_a_bad_file,
     a_file_that_appears_later_is_taken_with_its_directory,
 }
@@ -180,6 +181,33 @@ async fn c03_case_35_the_file_is_followed() {
     assert_eq!(check(&rig, "three").await, allow("three"));
     fs::write(&file, "rules: [four]").unwrap();
     follows("four").await;
+}
+
+async fn another_file_is_turned_to_when_the_configuration_names_one() {
+    let directory = TempDir::new().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    fs::write(file("one.yaml"), "rules: [one]").unwrap();
+    fs::write(file("two.yaml"), "rules: [two]").unwrap();
+    let rig = rig(&file("one.yaml")).await;
+    assert_eq!(check(&rig, "one").await, allow("one"));
+
+    rig.reconfigure(|config| config.permissions_path = file("two.yaml"));
+    assert_eq!(check(&rig, "two").await, allow("two"));
+    assert_eq!(check(&rig, "one").await, ask());
+    // It is followed, and the other one is not.
+    fs::write(file("one.yaml"), "rules: [one, two, three]").unwrap();
+    fs::write(file("two.yaml"), "rules: [three]").unwrap();
+    rig.eventually(async || (check(&rig, "three").await == allow("three")).then_some(()))
+        .await;
+    assert_eq!(check(&rig, "two").await, ask());
+
+    // One that cannot be read takes no rules away, until it can.
+    rig.reconfigure(|config| config.permissions_path = file("none.yaml"));
+    assert_eq!(check(&rig, "three").await, allow("three"));
+    fs::write(file("none.yaml"), "rules: [four]").unwrap();
+    rig.eventually(async || (check(&rig, "four").await == allow("four")).then_some(()))
+        .await;
+    assert_eq!(check(&rig, "three").await, ask());
 }
 
 async fn a_file_that_appears_later_is_taken_with_its_directory() {

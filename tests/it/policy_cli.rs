@@ -364,7 +364,7 @@ fn the_log_tells_what_becomes_of_the_file() {
     fs::remove_file(home.0.path().join("iii-permissions.yaml")).unwrap();
     serving.says(&[
         "WARN",
-        "the file of permission rules is gone, its rules stay in force",
+        "there is no file of permission rules, the previous ones stay in force",
         "rules=4",
     ]);
     home.write("rules:\n- {function: f, action: deny, args: {c: {matches: '(?!x)y'}}}\n");

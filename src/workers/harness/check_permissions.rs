@@ -30,6 +30,7 @@ impl Function for CheckPermissions {
             return Err(Error::missing_string("function_id"));
         }
         let args = RuleArgs { members, is_opaque };
-        Ok(cx.state().policy.check(&function_id, &args))
+        let path = &cx.config().permissions_path;
+        Ok(cx.state().policy.check(path, &function_id, &args))
     }
 }

@@ -1,5 +1,6 @@
 //! The configuration entry `harness`: the default mode, and whose models are asked for again.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -119,8 +120,8 @@ async fn the_default_mode_is_read_before_the_start() {
         ),
         (unreachable(), "manual"),
         (
-            Ok(json!({"raw": {"permissions": {"default_mode": "auto"}}})),
-            "auto",
+            Ok(json!({"raw": {"permissions": {"default_mode": "full"}}})),
+            "manual",
         ),
         (
             Ok(json!({"raw": {"permissions": {"default_mode": "${MODE}"}}})),
@@ -243,4 +244,61 @@ async fn c09_cases_24_to_26_changed_providers_are_asked_for_their_models() {
     entry.set(value("auto", "a2", ""));
     changed(&rig).await;
     assert_eq!(settled().await, [("anthropic", json!({})), ("openai", json!({}))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_is_not_valid_may_only_lower_the_mode() {
+    let rig = Alone::alone();
+    rig.without_state();
+    let entry = Entry::new(&rig, Ok(mode("auto")));
+    let rig = rig.host(approval::worker()).await;
+    let stored = |mode: &str| Ok(json!({"raw": {"permissions": {"default_mode": mode}}}));
+    for (answer, expected) in [
+        (stored("full"), "auto"),
+        (stored("manual"), "manual"),
+        (stored("auto"), "manual"),
+        (Ok(mode("full")), "full"),
+        (stored("auto"), "auto"),
+        (stored("yolo"), "manual"),
+    ] {
+        entry.set(answer);
+        changed(&rig).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(rig.default_mode().await, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sessions_are_woken_once_their_states_can_be_read() {
+    let rig = Alone::alone();
+    rig.without_state();
+    let entry = Entry::new(&rig, Ok(mode("manual")));
+    let is_readable = Arc::new(AtomicBool::new(false));
+    let readable = Arc::clone(&is_readable);
+    rig.double("state::list", move |request| {
+        assert_eq!(request["scope"], "turn_state");
+        if !readable.load(Ordering::SeqCst) {
+            return Err(Error::coded("TIMEOUT", "state::list timed out"));
+        }
+        let row = |id: &str, state: &str| json!({ "session_id": id, "state": state });
+        Ok(json!([
+            row("waits", "function_awaiting_approval"),
+            row("works", "function_execute")
+        ]))
+    });
+    let woken = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&woken);
+    rig.double("turn::function_awaiting_approval", move |request| {
+        seen.lock().unwrap().push(request);
+        Ok(Value::Null)
+    });
+    let rig = rig.host(approval::worker()).await;
+    entry.set(Ok(mode("auto")));
+    changed(&rig).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(rig.default_mode().await, "auto");
+    is_readable.store(true, Ordering::SeqCst);
+    // No further event: the repeated attempt finds them, within the longest pause, and is the last.
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(*woken.lock().unwrap(), [json!({ "session_id": "waits" })]);
 }
