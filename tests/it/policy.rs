@@ -177,7 +177,7 @@ async fn c03_case_35_the_file_is_followed() {
 
     // Deleted: the rules stay. Back with others: they are taken.
     fs::remove_file(&file).unwrap();
-    log::says(&["the file of permission rules is gone", path], 1).await;
+    log::says(&["there is no file of permission rules", path], 1).await;
     assert_eq!(check(&rig, "three").await, allow("three"));
     fs::write(&file, "rules: [four]").unwrap();
     follows("four").await;

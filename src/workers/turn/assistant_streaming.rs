@@ -84,21 +84,13 @@ pub(super) async fn answered_before(session: &Session, record: &mut TurnRecord) 
         (answer.place == place).then(|| (answer.message.clone(), answer.body_streamed))
     });
     let body_streamed = kept.as_ref().is_some_and(|(_, body_streamed)| *body_streamed);
+    let (rows, _) = session.transcript().await?;
     // What is in the transcript counts: another process may have had the session meanwhile.
-    let Some(message) = stored(session, &next).await?.or(kept.map(|(message, _)| message)) else {
+    let Some(message) = answer_in(&next, &rows).or(kept.map(|(message, _)| message)) else {
         return Ok(None);
     };
     *record = next;
     Ok(Some(accept(session, record, message, body_streamed)))
-}
-
-/// The answer in the transcript. Where a commit is stored whole there is none without the record.
-async fn stored(session: &Session, record: &TurnRecord) -> Result<Option<AssistantMessage>> {
-    if session.cx.bus().transport().is_exclusive() {
-        return Ok(None);
-    }
-    let (rows, _) = session.transcript().await?;
-    Ok(answer_in(record, &rows))
 }
 
 /// The next turn begins.

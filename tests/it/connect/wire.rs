@@ -1,23 +1,16 @@
 //! What travels: errors, context, metadata, large payloads.
 
-use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
 use harness::bus::{Baggage, CallContext, CallOptions, FunctionDef};
 use harness::error::Error;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
-use tracing::Subscriber;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id};
-use tracing_subscriber::Layer;
-use tracing_subscriber::layer::{Context, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use super::{Served, call, echo_on, join, options};
 use crate::support::engine::within;
 use crate::support::fake_engine::{FakeEngine, Script};
+use crate::support::log::{self, Span};
 
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -159,49 +152,11 @@ async fn c00_case_40_trace_baggage_and_metadata_come_in_and_go_out() {
     );
 }
 
-/// A span of a handler: its function, its session, and the function whose handler called it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Span {
-    function: String,
-    session: String,
-    under: Option<String>,
-}
-
-impl Visit for Span {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        match field.name() {
-            "function" => value.clone_into(&mut self.function),
-            "session_id" => value.clone_into(&mut self.session),
-            _ => {}
-        }
-    }
-
-    fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
-}
-
-/// Remembers all spans.
-#[derive(Clone, Default)]
-struct Spans(Arc<Mutex<Vec<Span>>>);
-
-impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
-    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        let mut seen = Span::default();
-        attributes.record(&mut seen);
-        let span = context.span(id).unwrap();
-        let parent = span.parent();
-        seen.under =
-            parent.and_then(|parent| parent.extensions().get().map(|span: &Span| span.function.clone()));
-        span.extensions_mut().insert(seen.clone());
-        self.0.lock().unwrap().push(seen);
-    }
-}
-
 /// Spans are not exported, so none of them is named to others: a trace goes on under the span that came in, as the case above
 /// has it. In the log the span of a call is a child of its caller's.
 #[tokio::test]
 async fn c00_case_40_the_span_of_a_handler_is_a_child_and_names_the_session() {
-    let spans = Spans::default();
-    let _listening = tracing_subscriber::registry().with(spans.clone()).set_default();
+    log::listen();
     let engine = FakeEngine::start(Script::default()).await;
     let program = echo_on(&engine, options(engine.address)).await;
     let weak = program.downgrade();
@@ -213,12 +168,12 @@ async fn c00_case_40_the_span_of_a_handler_is_a_child_and_names_the_session() {
         }
     };
     program
-        .register(FunctionDef::ad_hoc("test::outer", outer))
+        .register(FunctionDef::ad_hoc("traced::outer", outer))
         .unwrap();
     program.transport().settle().await.unwrap();
     let beside = json!({ "traceparent": TRACE, "baggage": "iii.session.id=S" });
     engine
-        .invoke("test::outer", json!({}), beside, LIMIT)
+        .invoke("traced::outer", json!({}), beside, LIMIT)
         .await
         .unwrap();
     let span = |function: &str, under: Option<&str>| Span {
@@ -226,11 +181,12 @@ async fn c00_case_40_the_span_of_a_handler_is_a_child_and_names_the_session() {
         session: "S".into(),
         under: under.map(str::to_owned),
     };
-    let mut seen = spans.0.lock().unwrap().clone();
-    seen.retain(|span| span.function.starts_with("test::"));
     assert_eq!(
-        seen,
-        [span("test::outer", None), span("test::echo", Some("test::outer"))]
+        log::spans("traced::outer"),
+        [
+            span("traced::outer", None),
+            span("test::echo", Some("traced::outer"))
+        ]
     );
 }
 

@@ -1,17 +1,25 @@
-//! What the rule file's worker says in the log, for tests that wait until it has said something.
+//! What the program says in its log, for tests that wait until it has said something, and the spans of its calls.
 
+use std::fmt::Debug;
 use std::io;
 use std::sync::{Mutex, Once};
 use std::time::Duration;
 
-use tracing_subscriber::Layer as _;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing::Subscriber;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
 
 use super::engine::within;
 
 static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static SPANS: Mutex<Vec<Span>> = Mutex::new(Vec::new());
+
+/// Functions whose spans are remembered, with those of what they call.
+const TRACED: &str = "traced::";
 
 struct Ear;
 
@@ -28,6 +36,43 @@ impl io::Write for Ear {
     }
 }
 
+/// A span of a handler: its function, its session, and the function whose handler called it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) function: String,
+    pub(crate) session: String,
+    pub(crate) under: Option<String>,
+}
+
+impl Visit for Span {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "function" => value.clone_into(&mut self.function),
+            "session_id" => value.clone_into(&mut self.session),
+            _ => {}
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
+}
+
+struct Tracer;
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Tracer {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let mut seen = Span::default();
+        attributes.record(&mut seen);
+        let span = context.span(id).unwrap();
+        let caller = span.parent();
+        seen.under =
+            caller.and_then(|caller| caller.extensions().get().map(|span: &Span| span.function.clone()));
+        if seen.function.starts_with(TRACED) || seen.under.is_some() {
+            span.extensions_mut().insert(seen.clone());
+            SPANS.lock().unwrap().push(seen);
+        }
+    }
+}
+
 /// Begins to listen, for all tests of this process.
 pub(crate) fn listen() {
     static LISTENS: Once = Once::new();
@@ -37,10 +82,19 @@ pub(crate) fn listen() {
         let lines = tracing_subscriber::fmt::layer()
             .with_ansi(false)
             .with_writer(|| Ear);
-        tracing_subscriber::registry()
+        let of_calls = filter_fn(|about| about.is_span() && about.target().starts_with("harness::bus"));
+        let listener = tracing_subscriber::registry()
             .with(lines.with_filter(of_the_rules))
-            .init();
+            .with(Tracer.with_filter(of_calls));
+        tracing::subscriber::set_global_default(listener).unwrap();
     });
+}
+
+/// The spans of a traced function and of what it called, in the order in which they began.
+pub(crate) fn spans(function: &str) -> Vec<Span> {
+    let seen = SPANS.lock().unwrap();
+    let is_wanted = |span: &&Span| span.function == function || span.under.as_deref() == Some(function);
+    seen.iter().filter(is_wanted).cloned().collect()
 }
 
 /// How many lines have all of these in them.
