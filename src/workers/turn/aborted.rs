@@ -3,12 +3,13 @@
 
 use super::announcer::Announcer;
 use super::assistant_streaming;
+use super::commit::Outcome;
 use super::flight;
 use super::function_execute::{stored_results, take_results};
 use super::gate;
 use super::record::{ExecutedCall, PreparedCall, TurnRecord};
 use super::runner;
-use super::session::{Outcome, Session};
+use super::session::Session;
 use super::steering_check;
 use super::transcript::NewEntry;
 use crate::bus::Write;

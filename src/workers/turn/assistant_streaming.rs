@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::commit::Outcome;
 use super::record::TurnRecord;
 use super::request::RunRequest;
 use super::routing::Route;
 use super::runner;
-use super::session::{Outcome, Session};
+use super::session::Session;
 use super::step::{self, StepReply, StepRequest};
 use super::transcript::NewEntry;
 use super::{Turns, batch, leftover, preflight, provider_call, provider_turn};

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::commit::Outcome;
 use super::flight::{self, Flight};
 use super::function_execute::{finalize, is_retry_safe};
 use super::parked::Parked;
 use super::record::{APPROVALS, Decision, DecisionKind, ExecutedCall, TurnRecord};
-use super::session::{Outcome, Session};
+use super::session::Session;
 use super::step::{self, StepReply, StepRequest};
 use super::{Turns, aborted, gate};
 use crate::bus::{Cx, Function, Write};

@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::announcer::Announcer;
+use super::commit::Outcome;
 use super::flight::{self, Flight};
 use super::gate::{self, Gate};
 use super::record::{ExecutedCall, PreparedCall, TurnRecord, Work};
 use super::runner;
-use super::session::{Outcome, Session};
+use super::session::Session;
 use super::step::{self, StepReply, StepRequest};
 use super::transcript::NewEntry;
 use super::{Turns, aborted, dispatch, parked};

@@ -25,6 +25,7 @@ mod assistant_streaming;
 mod backoff;
 mod batch;
 mod coalesce;
+mod commit;
 mod context;
 mod dispatch;
 mod flight;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::commit::Outcome;
 use super::prompt::{self, Voice};
 use super::record::TurnRecord;
-use super::session::{Outcome, Session};
+use super::session::Session;
 use super::step::{self, StepReply, StepRequest};
 use super::{Turns, aborted, provider_call};
 use crate::bus::{Cx, Function, to_json};

@@ -7,8 +7,9 @@ use futures::FutureExt;
 use tokio::sync::oneshot;
 
 use super::backoff::Backoff;
+use super::commit::Outcome;
 use super::record::{PreparedCall, TurnRecord};
-use super::session::{Outcome, Session, load};
+use super::session::{Session, load};
 use super::step::StepReply;
 use super::stop::Answer;
 use super::transcript::NewEntry;

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::actor::Input;
+use super::commit::Outcome;
 use super::record::TurnRecord;
 use super::request::RunRequest;
-use super::session::{Outcome, Session, load};
+use super::session::{Session, load};
 use super::transcript::NewEntry;
 use super::{Turns, context, later, runner, wake};
 use crate::bus::{Batch, CallContext, CallOptions, Cx, Function};

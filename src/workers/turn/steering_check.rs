@@ -5,9 +5,10 @@ use serde_json::{Map, Value, json};
 
 use super::Turns;
 use super::backoff::Backoff;
+use super::commit::Outcome;
 use super::record::TurnRecord;
 use super::runner;
-use super::session::{Outcome, Session};
+use super::session::Session;
 use super::step::{self, StepReply, StepRequest};
 use super::transcript::{INBOX_MS, NewEntry};
 use crate::bus::{Cx, Function, Hold};

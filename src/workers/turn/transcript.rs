@@ -6,8 +6,9 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::backoff::Backoff;
+use super::commit::Outcome;
 use super::record::TurnRecord;
-use super::session::{Outcome, Session};
+use super::session::Session;
 use super::{Turns, context, steering_check};
 use crate::bus::{Batch, CallOptions, Cx};
 use crate::error::Result;
