@@ -1,6 +1,7 @@
 //! What the current turn of each session has told so far, for browsers that come late (contract 11 weakness 4).
 //!
-//! A turn begins when a run is accepted or behind a `turn_end`; earlier turns are in the transcript. Deltas are kept merged,
+//! A turn begins when a run is accepted or behind a `turn_end`; earlier turns are in the transcript. A compaction of a session
+//! at rest is kept as well: the browser of its user may not have listened then (contract 11 weakness 1). Deltas are kept merged,
 //! everything else as text. A turn that grows too long is not told again: half of one would break pairs of start and end.
 
 use std::collections::HashMap;
@@ -33,6 +34,8 @@ pub(super) struct TurnLog {
 
 #[derive(Debug, Default)]
 struct Turn {
+    /// Told from its beginning; else this is only what came between two runs.
+    begun: bool,
     told: Vec<Told>,
     bytes: usize,
     too_long: bool,
@@ -52,20 +55,26 @@ impl TurnLog {
         if kind == "agent_end" {
             return self.forget(session);
         }
+        let (begins, is_news) = (begins_turn(kind, json), kind == "compaction_done");
         let turn = match self.turns.entry(Arc::clone(session)) {
-            Entry::Occupied(known) => known.into_mut(),
+            Entry::Occupied(known) if known.get().begun || begins || is_news => known.into_mut(),
+            Entry::Vacant(free) if begins || is_news => free.insert(Turn::default()),
             // In the middle of a turn: its beginning was told by an earlier life.
-            Entry::Vacant(_) if !begins_turn(kind, json) => return,
-            Entry::Vacant(free) => free.insert(Turn::default()),
+            Entry::Occupied(_) | Entry::Vacant(_) => return,
         };
+        turn.begun |= begins;
         self.bytes -= turn.bytes;
         if kind == "turn_end" {
-            *turn = Turn::default();
+            *turn = Turn {
+                begun: true,
+                ..Turn::default()
+            };
         } else {
             turn.add(event);
         }
         if turn.bytes > LONGEST_TURN || self.bytes + turn.bytes > MOST_BYTES {
             *turn = Turn {
+                begun: turn.begun,
                 too_long: true,
                 ..Turn::default()
             };

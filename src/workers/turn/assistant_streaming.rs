@@ -110,10 +110,8 @@ async fn look(session: &Session, record: &TurnRecord, request: &RunRequest) -> R
     if session.repeats {
         leftover::keep(session, record, &messages).await?;
     }
-    if preflight::check(session, record, request, &messages, &rows).await? {
-        return Ok(session.context_view().await?.0);
-    }
-    Ok(messages)
+    let compacted = preflight::check(session, record, request, &messages, &rows).await?;
+    Ok(compacted.unwrap_or(messages))
 }
 
 /// The answer of this turn, if it is in the transcript.
