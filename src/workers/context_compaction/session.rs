@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::bus::{CallOptions, Cx};
 use crate::error::{Error, Result};
-use crate::model::api::session::{CompactionRow, MessageRow};
+use crate::model::api::session::{CompactionRow, MessageRow, check_session_id};
 use crate::model::{EntryId, RawMessage, SessionId, window};
 
 const READ_MS: u64 = 10_000;
@@ -142,14 +142,13 @@ fn list(mut reply: Value, key: &str) -> std::vec::IntoIter<Value> {
     rows.into_iter()
 }
 
-/// The session of a request.
+/// Checks that a request names a session.
 ///
 /// # Errors
-/// There is none; the text is the contract's.
-pub(super) fn named(payload: &Value, function: &str) -> Result<SessionId> {
+/// It does not, or none that there could be; the text for a missing one is the contract's.
+pub(super) fn named(payload: &Value, function: &str) -> Result<()> {
     let id = payload.get("session_id").and_then(Value::as_str);
-    match id.filter(|id| !id.is_empty()) {
-        Some(id) => Ok(id.into()),
-        None => Err(Error::Invalid(format!("{function}: session_id is required"))),
-    }
+    let id = id.filter(|id| !id.is_empty());
+    let id = id.ok_or_else(|| Error::Invalid(format!("{function}: session_id is required")))?;
+    check_session_id(id).map_err(Error::Invalid)
 }

@@ -334,8 +334,8 @@ async fn c10_weakness_4_a_summary_request_fits_a_small_window() {
 #[tokio::test]
 async fn c10_weakness_20_files_of_the_summarised_calls_are_kept() {
     let rig = Rig::start().await;
-    let mut calling = said("assistant", "look");
-    calling["content"][1] = json!({ "type": "function_call", "id": "fc", "function_id": "agent_trigger",
+    let mut calling = said("assistant", "");
+    calling["content"][0] = json!({ "type": "function_call", "id": "fc", "function_id": "agent_trigger",
         "arguments": { "function": "shell::fs::cat", "payload": { "path": "/etc/hosts" } } });
     rig.fill(vec![u(1), calling, super::r(5), a(1)]).await;
     rig.compact().await;
