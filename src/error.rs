@@ -107,6 +107,16 @@ impl Error {
         }
     }
 
+    /// What a failed operation on state or streams is for who asked for it. Whatever code an engine gives it: a store that
+    /// failed may answer later. What is too large stays too large.
+    #[must_use]
+    pub fn of_store(self, operation: impl Into<String>) -> Self {
+        match self {
+            Self::Coded { code, message } if code != "payload_too_large" => Self::store(operation, message),
+            error => error,
+        }
+    }
+
     /// Our stable name, one section each in `docs/errors.md`. Never reused, never renamed.
     pub fn code(&self) -> &'static str {
         match self {
@@ -164,5 +174,48 @@ impl Error {
     /// Whether nobody hosts the called id.
     pub fn is_function_not_found(&self) -> bool {
         self.wire_code() == "function_not_found"
+    }
+
+    /// Whether nobody hosts exactly this id. A function that ran may pass on that another one was missing.
+    pub fn is_missing(&self, id: &str) -> bool {
+        match self {
+            Self::FunctionNotFound(missing) => missing == id,
+            Self::Coded { code, message } => {
+                code == "function_not_found" && *message == Self::FunctionNotFound(id.to_owned()).to_string()
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    #[test]
+    fn a_coded_refusal_of_the_store_may_pass_unless_the_value_is_too_large() {
+        let gone = Error::coded("function_not_found", "Function state::set not found");
+        let passing = gone.of_store("state::set a");
+        assert_eq!(
+            passing,
+            Error::store("state::set a", "Function state::set not found")
+        );
+        assert!(passing.is_retryable());
+        let large = Error::coded("payload_too_large", "too large");
+        assert_eq!(large.clone().of_store("state::set a"), large);
+        assert_eq!(Error::Disconnected.of_store("state::set a"), Error::Disconnected);
+    }
+
+    #[test]
+    fn a_missing_function_is_known_from_one_that_misses_another() {
+        for missing in [
+            Error::FunctionNotFound("a::b".into()),
+            Error::coded("function_not_found", "Function a::b not found"),
+        ] {
+            assert!(missing.is_missing("a::b"), "{missing:?}");
+            assert!(!missing.is_missing("a::c"), "{missing:?}");
+        }
+        assert!(!Error::invalid("Function a::b not found").is_missing("a::b"));
     }
 }

@@ -22,19 +22,24 @@ const PROBE: Duration = Duration::from_millis(500);
 
 /// Which engine, after a visit to the default address when nothing else says it.
 pub(super) async fn choose(loaded: &Loaded, env: &dyn Env) -> Result<EngineChoice> {
+    choose_at(DEFAULT_ENGINE_URL, loaded, env).await
+}
+
+/// The same with another address in the place of the default one.
+async fn choose_at(url: &str, loaded: &Loaded, env: &dyn Env) -> Result<EngineChoice> {
     match loaded.engine_choice() {
         EngineChoice::Probe => {
             let name = &loaded.config.engine.worker_name;
-            let found = probe(name, engine_token(env).as_ref()).await;
+            let found = probe(url, name, engine_token(env).as_ref()).await;
             EngineChoice::after_probe(found, name).map_err(anyhow::Error::msg)
         }
         choice => Ok(choice),
     }
 }
 
-/// One visit to the default engine address.
-async fn probe(worker_name: &str, token: Option<&Secret>) -> Probe {
-    let visit = iii::greet(DEFAULT_ENGINE_URL, token, worker_name, &RandomIds);
+/// One visit to an engine address.
+async fn probe(url: &str, worker_name: &str, token: Option<&Secret>) -> Probe {
+    let visit = iii::greet(url, token, worker_name, &RandomIds);
     match tokio::time::timeout(PROBE, visit).await {
         Ok(Ok(Greeting::Free)) => Probe::Engine,
         Ok(Ok(Greeting::NameTaken)) => Probe::NameTaken,
@@ -155,4 +160,55 @@ async fn bind_listener(config: &Config) -> Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("worker listener: cannot listen on {address} (engine.listen)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::{App, Parts};
+    use crate::config::{Flags, LoadInput, MapEnv};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn c12_case_02_a_second_program_beside_an_embedded_one_must_be_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("config.yaml");
+        std::fs::write(&file, "").unwrap();
+        let env = Arc::new(MapEnv::default());
+        let input = LoadInput {
+            path: Some(file),
+            flags: Flags::default(),
+            env: env.clone(),
+        };
+        let mut second = Config::load(&input).unwrap();
+        let mut config = second.config.clone();
+        config.engine.data_dir = dir.path().join("data");
+        config.engine.listen = "127.0.0.1:0".into();
+        config.http.listen = String::new();
+        let parts = Parts {
+            config,
+            engine: EngineChoice::Embedded {
+                reason: "test".into(),
+            },
+            env: env.clone(),
+            workers: Vec::new(),
+        };
+        let first = App::start(parts).await.unwrap();
+        let url = format!("ws://{}", first.listener().unwrap());
+
+        let refusal = choose_at(&url, &second, env.as_ref())
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refusal.contains("already has a worker named `harness`") && refusal.contains("--url"),
+            "{refusal}"
+        );
+        // One of another name may join, and where nobody is the program has an engine of its own.
+        second.config.engine.worker_name = "other".into();
+        let joins = choose_at(&url, &second, env.as_ref()).await.unwrap();
+        assert!(matches!(joins, EngineChoice::Connect { .. }), "{joins:?}");
+        assert!(first.stop().await);
+        let alone = choose_at(&url, &second, env.as_ref()).await.unwrap();
+        assert!(matches!(alone, EngineChoice::Embedded { .. }), "{alone:?}");
+    }
 }

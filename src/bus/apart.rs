@@ -30,15 +30,27 @@ pub fn commit_apart(
 /// Writes of one row, one after the other.
 async fn in_turn(call: &(impl Fn(Invocation) -> CallFuture + Sync), writes: Vec<Write>) -> Result<()> {
     for write in writes {
+        let operation = operation(&write);
         let (id, payload) = request(write);
         let invocation = Invocation {
             function_id: id.into(),
             payload,
             context: CallContext::default(),
         };
-        call(invocation).await?;
+        call(invocation)
+            .await
+            .map_err(|error| error.of_store(operation))?;
     }
     Ok(())
+}
+
+/// What is tried, for the text of a failure.
+fn operation(write: &Write) -> String {
+    match write {
+        Write::StateSet { scope, key, .. } => format!("state::set {scope}/{key}"),
+        Write::StateDelete { scope, key } => format!("state::delete {scope}/{key}"),
+        Write::StreamSet { stream, group, .. } => format!("stream::set {stream}/{group}"),
+    }
 }
 
 /// The writes of each row, rows in the order of their first write.

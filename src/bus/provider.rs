@@ -19,15 +19,20 @@ const NO_SUCH: [&str; 4] = [
     "function_not_found",
 ];
 
-/// Where model calls go that name this provider, or none, and this model.
+/// Where model calls go that name this provider, or none, and this model. `known` is what [`known`] found out.
 ///
 /// # Errors
 /// It cannot be told now whether there is such a provider.
-pub async fn route(bus: &Bus, context: &CallContext, provider: &str, model: &str) -> Result<Route> {
-    let mut known = Vec::new();
-    if route::needs_lookup(provider) && !bus.hosts(&stream_of(provider)) {
-        known = spellings(bus, context, provider).await?;
-    }
+pub fn route(bus: &Bus, provider: &str, model: &str, known: Result<Vec<String>>) -> Result<Route> {
+    let known = match known {
+        Err(error) if error.is_function_not_found() => Vec::new(),
+        Err(error) => {
+            return Err(Error::Transient(format!(
+                "provider {provider} cannot be looked up: {error}"
+            )));
+        }
+        Ok(known) => known,
+    };
     Ok(route::route(provider, model, |spelling| {
         bus.hosts(&stream_of(spelling)) || known.iter().any(|known| known == spelling)
     }))
@@ -38,11 +43,14 @@ pub fn stream_of(provider: &str) -> String {
     format!("provider::{provider}::stream")
 }
 
-/// The spellings of a name under which there is a provider, on the bus or declared; none when there is none.
+/// The spellings of a name under which there is a provider, on the bus or declared; none when nobody has to be asked.
 ///
 /// # Errors
-/// It cannot be told.
-pub async fn spellings(bus: &Bus, context: &CallContext, name: &str) -> Result<Vec<String>> {
+/// There is none, as [`Error::FunctionNotFound`]; or it cannot be told.
+pub async fn known(bus: &Bus, context: &CallContext, name: &str) -> Result<Vec<String>> {
+    if !route::needs_lookup(name) || bus.hosts(&stream_of(name)) {
+        return Ok(Vec::new());
+    }
     let mut spellings = vec![name.to_owned(), name.to_lowercase()];
     spellings.dedup();
     let (declared, on_the_bus) = join(
@@ -62,6 +70,9 @@ pub async fn spellings(bus: &Bus, context: &CallContext, name: &str) -> Result<V
     spellings.retain(|spelling| {
         on_the_bus.next() == Some(true) || declared.iter().any(|row| *row.id == **spelling)
     });
+    if spellings.is_empty() {
+        return Err(Error::FunctionNotFound(stream_of(name)));
+    }
     Ok(spellings)
 }
 

@@ -87,11 +87,7 @@ impl<'a> Scope<'a> {
             .bus
             .invoke(self.context, id, payload, CallOptions::default())
             .await;
-        // Whatever code an engine gives it: a store that failed is a store that may answer later.
-        reply.map_err(|error| match error {
-            Error::Coded { message, .. } => Error::store(format!("{id} {}", self.name), message),
-            error => error,
-        })
+        reply.map_err(|error| error.of_store(format!("{id} {}", self.name)))
     }
 }
 

@@ -265,6 +265,7 @@ impl Dialogue {
                     self.refuse(call).await?;
                 }
                 Approve::Ask => {
+                    let asked = view::whole_call(&call.function_id, &call.args);
                     self.screen.note(Tone::Ask, format!("? {asked}\n  {CHOICES}"))?;
                     self.asking = Some(call);
                 }

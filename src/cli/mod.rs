@@ -17,6 +17,7 @@ mod policy;
 mod run;
 mod screen;
 mod view;
+mod visible;
 
 use std::io::{Read, Write};
 use std::path::PathBuf;

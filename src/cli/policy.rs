@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Exit, complain, given, load, print};
 use crate::config::LoadInput;
 use crate::model::api::approval::{Constraint, Mode, Verdict};
 use crate::rules::consult::{self, Outcome};
-use crate::rules::{self, Explanation, Finding, Floor, ModeOutcome, RuleFile, RuleSet};
+use crate::rules::{
+    self, Explanation, Finding, Floor, LevelExplanation, ModeOutcome, RuleFile, RuleSet, parse_embedded,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Policy {
@@ -114,32 +116,50 @@ fn explain(args: ExplainArgs, path: &Path, deny_floor: &[Value]) -> Result<Exit>
         Ok(set) => set,
         Err(error) => return unusable(format!("{}: {error}", path.display())),
     };
-    let call_args = consult::rule_args(&payload);
-    let explanation = rules::explain(&set, &floor, &args.function, &call_args);
-    for line in lines(&args.function, call_args, &explanation, &text) {
+    // A text that stands for an object is read as one, as when a model sends it.
+    let explanation = rules::explain(&set, &floor, &args.function, &parse_embedded(payload));
+    for line in lines(&explanation, &text) {
         print(&line)?;
     }
     Ok(Exit::Done)
 }
 
-fn lines(function: &str, args: Map<String, Value>, explanation: &Explanation, text: &str) -> Vec<String> {
+fn lines(explanation: &Explanation, text: &str) -> Vec<String> {
     let mut lines = Vec::new();
-    let mut line = |head: &str, text: String| lines.push(format!("{head:<12}{text}"));
-    line("call", format!("{function} {}", Value::Object(args)));
+    for (depth, level) in explanation.levels.iter().enumerate() {
+        lines.extend(level_lines(
+            if depth == 0 { "call" } else { "calls" },
+            level,
+            text,
+        ));
+    }
+    let modes = explanation.modes.iter();
+    lines.extend(modes.map(|mode| line(name(mode.mode), &outcomes(mode))));
+    lines
+}
+
+fn line(head: &str, text: &str) -> String {
+    format!("{head:<12}{text}")
+}
+
+fn level_lines(head: &str, level: &LevelExplanation, text: &str) -> Vec<String> {
+    let payload = match &level.level.payload {
+        Some(payload) => payload.to_string(),
+        None => "with what an event brings".to_owned(),
+    };
+    let mut lines = vec![line(head, &format!("{} {payload}", level.level.function_id))];
     let place = |number: usize| match rules::line_of_rule(text, number) {
         Some(line) => format!("rule {number} (line {line})"),
         None => format!("rule {number}"),
     };
-    for passed in &explanation.passed_over {
-        line(
-            "passed over",
-            format!("{} `{}`: {}", place(passed.rule), passed.id, passed.why),
-        );
+    for passed in &level.passed_over {
+        let why = format!("{} `{}`: {}", place(passed.rule), passed.id, passed.why);
+        lines.push(line("passed over", &why));
     }
-    let by = explanation.rule.map(place).unwrap_or_default();
-    line(
+    let by = level.rule.map(place).unwrap_or_default();
+    lines.push(line(
         "rules say",
-        match &explanation.verdict {
+        &match &level.verdict {
             Verdict::Allow { rule_id } => format!("allow, by {by} `{rule_id}`"),
             Verdict::Deny {
                 rule_id,
@@ -158,18 +178,18 @@ fn lines(function: &str, args: Map<String, Value>, explanation: &Explanation, te
             } => format!("deny, by {by} `{rule_id}`: argument `{field}` {operator} {value}"),
             Verdict::NeedsApproval { .. } => "nothing, so a person is asked".into(),
         },
-    );
-    line(
+    ));
+    lines.push(line(
         "for people",
-        match (explanation.human_only, &explanation.floor) {
+        &match (level.is_closed, &level.floor) {
+            (true, _) if consult::internal(&level.level.function_id) => {
+                "no, and agents neither: only the program calls it".into()
+            }
             (true, _) => "only, in every mode".into(),
             (false, Some(entry)) => format!("only, in every mode: on the deny floor as `{entry}`"),
             (false, None) => "no, agents may call it".into(),
         },
-    );
-    for mode in &explanation.modes {
-        line(name(mode.mode), outcomes(mode));
-    }
+    ));
     lines
 }
 

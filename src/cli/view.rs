@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::visible::visible;
 use crate::model::text::clip;
 use crate::model::{
     AgentEvent, AssistantEvent, AwaitingCall, ContentBlock, RawMessage, StopReason, TurnState, TurnStateView,
@@ -132,7 +133,10 @@ impl View {
                         .join(" "),
                 );
                 vec![if is_error {
-                    note(Tone::Bad, format!("✗ {function_id}: {text}"))
+                    note(
+                        Tone::Bad,
+                        format!("✗ {}: {}", visible(&function_id), visible(&text)),
+                    )
                 } else {
                     note(Tone::Quiet, format!("← {text}"))
                 }]
@@ -205,7 +209,23 @@ fn note(tone: Tone, text: String) -> Piece {
 
 /// A call in one line.
 pub(super) fn call(function: &str, args: &Value) -> String {
-    format!("{function} {}", clip(&args.to_string(), MAX_DETAIL))
+    format!(
+        "{} {}",
+        visible(function),
+        clip(&visible(&args.to_string()), MAX_DETAIL)
+    )
+}
+
+/// The whole of a call that somebody decides about: in one line if it fits, else its arguments over several.
+pub(super) fn whole_call(function: &str, args: &Value) -> String {
+    let (function, short) = (visible(function), args.to_string());
+    if short.chars().count() <= MAX_DETAIL {
+        return format!("{function} {}", visible(&short));
+    }
+    // What the arguments themselves break lines with is escaped in JSON already.
+    let lines = format!("{args:#}");
+    let lines: Vec<_> = lines.lines().map(visible).collect();
+    format!("{function}\n  {}", lines.join("\n  "))
 }
 
 /// A text in one line.
@@ -300,6 +320,32 @@ mod tests {
         ] {
             assert_eq!(shown(&mut View::default(), &[event]), expected);
         }
+    }
+
+    #[test]
+    fn all_of_a_call_is_shown_to_who_decides() {
+        let long = "x".repeat(200);
+        assert_eq!(whole_call("a::b", &json!({"n": 1})), r#"a::b {"n":1}"#);
+        assert_eq!(
+            whole_call("a::b", &json!({"harmless": long, "force": [true]})),
+            format!("a::b\n  {{\n    \"harmless\": \"{long}\",\n    \"force\": [\n      true\n    ]\n  }}")
+        );
+    }
+
+    #[test]
+    fn a_call_cannot_pretend_to_be_more_than_one_line() {
+        let (function, args) = (
+            "a::b\n? c::d",
+            json!({"x": "1\n2\u{2028}\u{202e}3\u{200b}\u{e000}"}),
+        );
+        let expected = r#"a::b\u{a}? c::d {"x":"1\n2\u{2028}\u{202e}3\u{200b}\u{e000}"}"#;
+        assert_eq!(call(function, &args), expected);
+        assert_eq!(whole_call(function, &args), expected);
+        let long = json!("\u{202e}".repeat(121));
+        assert_eq!(
+            whole_call("a::b", &long),
+            format!("a::b\n  \"{}\"", r"\u{202e}".repeat(121))
+        );
     }
 
     #[test]

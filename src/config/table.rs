@@ -146,7 +146,7 @@ settings! {
         parallel_calls: usize = 8 => integer(1);
         /// Limit of one call by the agent.
         call_timeout_ms: u64 = 300_000 => integer(1);
-        /// Longest silence of a provider stream.
+        /// Longest silence of a provider stream; never shorter than the limits of our own providers.
         stream_timeout_ms: u64 = 300_000 => integer(1);
         /// Repeats of a step after a passing error.
         step_retries: u32 = 5 => integer(0);

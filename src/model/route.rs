@@ -55,7 +55,8 @@ pub fn needs_lookup(provider: &str) -> bool {
     !provider.is_empty() && !is_built_in(&provider.to_ascii_lowercase())
 }
 
-fn is_built_in(lower: &str) -> bool {
+/// Whether a lower-cased name is one of this program's own.
+pub fn is_built_in(lower: &str) -> bool {
     BUILT_IN.contains(&lower)
 }
 

@@ -60,6 +60,9 @@ pub struct AwaitingCall {
     /// in records of other releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_hash: Option<String>,
+    /// Why a person is asked, where whoever keeps the rules says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// Why a run failed.

@@ -1,12 +1,18 @@
 //! Small steps of the consult order that the turn walks through before every agent call (contract 03 §4).
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::args::Args;
 use super::floor::Floor;
+use super::levels::Level;
 use crate::model::api::approval::{Constraint, Grant, Mode, Settings, Verdict};
+use crate::model::text::clip;
 
-/// Rule id of denials that no file holds: human-only functions and the floor.
+/// Rule id of denials that no file holds: what is closed to agents, and the floor.
 pub const HUMAN_ONLY_RULE: &str = "human_only_function";
+
+/// Longest reason for a question that is passed on, in characters.
+const MAX_REASON: usize = 1_000;
 
 /// Functions that only people call; an agent is refused before any state or policy is looked at. `approval::resolve` is left
 /// to the rules and the floor.
@@ -17,6 +23,22 @@ const HUMAN_ONLY: [&str; 6] = [
     "approval::approve_always",
     "approval::get_settings",
     "approval::clear_settings",
+];
+
+/// Functions that only this program calls: targets of its own bindings and steps of its own machine. Each trusts what it is
+/// told, so a call of an agent would forge an event. The tests compare the list with the catalog.
+const INTERNAL: [&str; 11] = [
+    "approval::on_harness_config",
+    "context-compaction::on_agent_event",
+    "harness::fanout::agent_event_handler",
+    "harness::fanout::session_created",
+    "hook-fanout::reply_handler",
+    "turn::assistant_streaming",
+    "turn::function_awaiting_approval",
+    "turn::function_execute",
+    "turn::on_approval",
+    "turn::provisioning",
+    "turn::steering_check",
 ];
 
 /// Why a session's settings let a call through without the rules being asked.
@@ -46,20 +68,32 @@ pub fn human_only(function_id: &str) -> bool {
     HUMAN_ONLY.contains(&function_id)
 }
 
-/// What the rules see of a call's payload: its own members, or the payload under `arguments` when it is no object
-/// (contract 02 §8.1).
-pub fn rule_args(payload: &Value) -> Map<String, Value> {
-    match payload {
-        Value::Object(members) => members.clone(),
-        other => Map::from_iter([("arguments".to_owned(), other.clone())]),
-    }
+/// Whether only this program calls the function.
+pub fn internal(function_id: &str) -> bool {
+    INTERNAL.contains(&function_id)
+}
+
+/// The first level that agents may never call, before any settings or rules are looked at.
+pub fn closed(levels: &[Level]) -> Option<&Level> {
+    levels.iter().find(|level| {
+        human_only(&level.function_id) || internal(&level.function_id) || level.hides_its_target()
+    })
+}
+
+/// The first level that no rule, list or click lets an agent call.
+pub fn forbidden<'a>(levels: &'a [Level], floor: &Floor) -> Option<&'a Level> {
+    closed(levels).or_else(|| {
+        levels
+            .iter()
+            .find(|level| floor.holds(&level.function_id, &level.args()))
+    })
 }
 
 /// Whether the settings allow the call; never for one on the floor.
-pub fn settings_verdict(
+pub fn settings_verdict<'a>(
     settings: &Settings,
     function_id: &str,
-    args: &Map<String, Value>,
+    args: impl Into<Args<'a>>,
     floor: &Floor,
 ) -> Option<SettingsAllow> {
     let listed = |list: &[Grant]| list.iter().any(|grant| grant.function_id == *function_id);
@@ -84,25 +118,25 @@ pub fn under_floor(verdict: Verdict, on_floor: bool) -> Verdict {
     }
 }
 
-/// The whole consult order for one call of a session with these settings, given what the rules say.
-pub fn outcome(
-    settings: &Settings,
-    function_id: &str,
-    args: &Map<String, Value>,
-    verdict: &Verdict,
-    floor: &Floor,
-) -> Outcome {
-    if human_only(function_id) {
+/// The whole consult order for a call of a session with these settings, given what the rules say of each of its levels: one
+/// denial denies it, one question asks a person.
+pub fn outcome(settings: &Settings, levels: &[Level], verdicts: &[Verdict], floor: &Floor) -> Outcome {
+    if closed(levels).is_some() {
         return Outcome::Denied(HUMAN_ONLY_RULE.into());
     }
-    if settings_verdict(settings, function_id, args, floor).is_some() {
-        return Outcome::Runs;
+    let mut outcome = Outcome::Runs;
+    for (level, verdict) in levels.iter().zip(verdicts) {
+        let (id, args) = (&level.function_id, level.args());
+        if settings_verdict(settings, id, &args, floor).is_some() {
+            continue;
+        }
+        match under_floor(verdict.clone(), floor.holds(id, &args)) {
+            Verdict::Allow { .. } => {}
+            Verdict::NeedsApproval { .. } => outcome = Outcome::Asks,
+            Verdict::Deny { rule_id, .. } => return Outcome::Denied(rule_id),
+        }
     }
-    match under_floor(verdict.clone(), floor.holds(function_id, args)) {
-        Verdict::Allow { .. } => Outcome::Runs,
-        Verdict::NeedsApproval { .. } => Outcome::Asks,
-        Verdict::Deny { rule_id, .. } => Outcome::Denied(rule_id),
-    }
+    outcome
 }
 
 /// Reads the reply of a policy function that is not ours. Whatever is not a clean allow or deny needs a person.
@@ -112,9 +146,12 @@ pub fn read_verdict(reply: &Value) -> Verdict {
 
 fn clean_verdict(reply: &Value) -> Option<Verdict> {
     let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
-    let rule_id = text(reply, "rule_id")?;
+    let rule_id = || text(reply, "rule_id");
     match text(reply, "decision")?.as_str() {
-        "allow" => Some(Verdict::Allow { rule_id }),
+        "allow" => Some(Verdict::Allow { rule_id: rule_id()? }),
+        "needs_approval" => Some(Verdict::NeedsApproval {
+            reason: text(reply, "reason").map(|reason| clip(&reason, MAX_REASON).into_owned()),
+        }),
         "deny" => {
             let matched_constraint = match reply.get("matched_constraint") {
                 None => None,
@@ -126,7 +163,7 @@ fn clean_verdict(reply: &Value) -> Option<Verdict> {
                 }),
             };
             Some(Verdict::Deny {
-                rule_id,
+                rule_id: rule_id()?,
                 rule_action: "deny".into(),
                 matched_constraint,
             })
@@ -137,9 +174,10 @@ fn clean_verdict(reply: &Value) -> Option<Verdict> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::levels::levels;
     use super::*;
     use pretty_assertions::assert_eq;
-    use serde_json::json;
+    use serde_json::{Map, json};
 
     fn settings(mode: Mode) -> Settings {
         let grant = |id: &str| Grant {
@@ -197,6 +235,7 @@ mod tests {
             json!({"decision": "allow", "rule_id": 7}),
             json!({"decision": "maybe", "rule_id": "r"}),
             json!({"decision": "needs_approval"}),
+            json!({"decision": "needs_approval", "reason": 7}),
             json!({"decision": "deny", "rule_id": "r", "matched_constraint": null}),
             json!({"decision": "deny", "rule_id": "r", "matched_constraint": {"field": "f", "operator": "is", "value": 1}}),
             json!({"decision": "deny", "rule_id": "r", "matched_constraint": {"field": "f", "operator": "equals"}}),
@@ -209,14 +248,36 @@ mod tests {
         );
         let bare = json!({"decision": "deny", "rule_id": "r", "rule_action": "deny"});
         assert_eq!(serde_json::to_value(read_verdict(&bare)).unwrap(), bare);
+        let asks = json!({"decision": "needs_approval", "reason": "why"});
+        assert_eq!(serde_json::to_value(read_verdict(&asks)).unwrap(), asks);
         let full = json!({"decision": "deny", "rule_id": "r", "rule_action": "deny",
             "matched_constraint": {"field": "f", "operator": "equals", "value": null}});
         assert_eq!(serde_json::to_value(read_verdict(&full)).unwrap(), full);
     }
 
     #[test]
-    fn payloads_that_are_no_objects_are_wrapped() {
-        assert_eq!(Value::Object(rule_args(&json!({"a": 1}))), json!({"a": 1}));
-        assert_eq!(Value::Object(rule_args(&json!([1]))), json!({"arguments": [1]}));
+    fn the_first_level_that_no_agent_may_call() {
+        let floor =
+            Floor::compile(&[json!({"function": "set", "args": {"scope": {"equals": "x"}}})]).unwrap();
+        let trigger = |id: &str| json!({"trigger_type": "cron", "function_id": id});
+        for (id, payload, found) in [
+            ("f", json!({}), None),
+            ("approval::set_mode", json!({}), Some("approval::set_mode")),
+            ("turn::on_approval", json!({}), Some("turn::on_approval")),
+            ("set", json!({"scope": "y"}), None),
+            ("set", json!({"scope": "x"}), Some("set")),
+            ("set", json!(["x"]), Some("set")),
+            ("engine::register_trigger", trigger("f"), None),
+            ("engine::register_trigger", trigger("set"), Some("set")),
+            (
+                "engine::queue::enqueue",
+                json!([1]),
+                Some("engine::queue::enqueue"),
+            ),
+        ] {
+            let levels = levels(id, &payload);
+            let level = forbidden(&levels, &floor);
+            assert_eq!(level.map(|level| &*level.function_id), found, "{id} {payload}");
+        }
     }
 }

@@ -12,6 +12,9 @@ use super::rule::{Action, FieldTest, Rule, Test};
 use super::set::RuleSet;
 use crate::yaml;
 
+/// Largest rule file that is read, bytes.
+pub const MAX_BYTES: usize = 4 * 1024 * 1024;
+
 /// What the text of a rule file amounts to.
 #[derive(Debug)]
 pub struct RuleFile {
@@ -24,18 +27,16 @@ pub struct RuleFile {
 impl RuleFile {
     /// Reads a text, runs the examples in it, and says everything there is to say about it.
     pub fn read(text: &str) -> Self {
+        let refused = |line: Option<usize>, text: String| Self {
+            rules: Err(RuleFileError(vec![Finding { line, text }])),
+            warnings: Vec::new(),
+        };
+        if text.len() > MAX_BYTES {
+            return refused(None, format!("larger than {} MiB", MAX_BYTES >> 20));
+        }
         let document = match yaml::parse(text) {
             Ok(document) => document,
-            Err(error) => {
-                let finding = Finding {
-                    line: error.line,
-                    text: format!("not readable as YAML: {}", error.message),
-                };
-                return Self {
-                    rules: Err(RuleFileError(vec![finding])),
-                    warnings: Vec::new(),
-                };
-            }
+            Err(error) => return refused(error.line, format!("not readable as YAML: {}", error.message)),
         };
         let mut notes = Notes::default();
         let rules = document_rules(&document, &mut notes);

@@ -1,7 +1,8 @@
 //! The deny floor: calls that no mode, list, rule or click lets an agent make (contract 03 §4 item 6).
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use super::args::Args;
 use super::file;
 use super::finding::RuleFileError;
 use super::set::RuleSet;
@@ -20,18 +21,19 @@ impl Floor {
     }
 
     /// Whether the call is on the floor; `args` are the caller's own arguments.
-    pub fn holds(&self, function_id: &str, args: &Map<String, Value>) -> bool {
+    pub fn holds<'a>(&self, function_id: &str, args: impl Into<Args<'a>>) -> bool {
         self.entry(function_id, args).is_some()
     }
 
     /// The function of the entry that holds the call.
-    pub(super) fn entry(&self, function_id: &str, args: &Map<String, Value>) -> Option<&str> {
-        self.0.find(function_id, args).map(|rule| &*rule.id)
+    pub(super) fn entry<'a>(&self, function_id: &str, args: impl Into<Args<'a>>) -> Option<&str> {
+        self.0.find(function_id, args.into()).map(|rule| &*rule.id)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::args::RuleArgs;
     use super::*;
     use serde_json::json;
 
@@ -48,6 +50,12 @@ mod tests {
         assert!(!holds("state::set", json!({"scope": "notes"})));
         assert!(!holds("state::set", json!({})));
         assert!(!holds("shell::exec", json!({})));
+        // Whoever reads an array by position finds a scope in it.
+        let hidden = RuleArgs::of(&json!(["approvals", "s1/A", {}]));
+        assert!(floor.holds("state::set", &hidden));
+        assert!(floor.holds("state::set", &RuleArgs::unknown()));
+        assert!(!floor.holds("state::set", &RuleArgs::of(&json!(null))));
+        assert!(!floor.holds("shell::exec", &hidden));
     }
 
     #[test]

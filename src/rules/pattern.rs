@@ -2,12 +2,18 @@
 
 use super::ecma;
 
-/// Steps of the backtracking engine before it gives up. It counts each place where it turns back; between two of them it
-/// runs over the text once at most, so that steps and text together bound the work.
-const STEP_LIMIT: usize = 200_000;
+/// Steps of the backtracking engine times bytes of the text, before it gives up. It counts each place where it turns back;
+/// between two of them it usually runs over the text once at most, so that this bounds the work.
+const MOST_WORK: usize = 50_000_000;
+
+/// The same for short texts, where steps count more than bytes.
+const MOST_STEPS: usize = 200_000;
 
 /// Longest text that the backtracking engine searches, bytes.
 const MAX_TEXT: usize = 32 * 1024;
+
+/// The number of steps is compiled in: a pattern is compiled once for texts up to each of these lengths, bytes.
+const LENGTHS: [usize; 4] = [250, 2_000, 4_900, MAX_TEXT];
 
 /// Memory of one compiled pattern, bytes.
 const SIZE_LIMIT: usize = 4 * 1024 * 1024;
@@ -24,7 +30,7 @@ enum Engine {
     /// Time linear in the text, whatever the pattern.
     Linear(regex::Regex),
     /// For lookaround and backreferences only.
-    Backtracking(Box<fancy_regex::Regex>),
+    Backtracking(Vec<(usize, fancy_regex::Regex)>),
 }
 
 /// Outcome of a search.
@@ -43,12 +49,15 @@ impl Pattern {
     pub(super) fn new(source: &str) -> Result<Self, String> {
         let translated = ecma::translate(source)?;
         let engine = if translated.backtracking {
-            fancy_regex::RegexBuilder::new(&translated.text)
-                .backtrack_limit(STEP_LIMIT)
-                .delegate_size_limit(SIZE_LIMIT)
-                .build()
-                .map(|regex| Engine::Backtracking(Box::new(regex)))
-                .map_err(|error| error.to_string())?
+            let compiled = LENGTHS.map(|length| {
+                let regex = fancy_regex::RegexBuilder::new(&translated.text)
+                    .backtrack_limit(MOST_STEPS.min(MOST_WORK / length))
+                    .delegate_size_limit(SIZE_LIMIT)
+                    .build();
+                regex.map(|regex| (length, regex))
+            });
+            let compiled: Result<_, _> = compiled.into_iter().collect();
+            Engine::Backtracking(compiled.map_err(|error: fancy_regex::Error| error.to_string())?)
         } else {
             regex::RegexBuilder::new(&translated.text)
                 .size_limit(SIZE_LIMIT)
@@ -79,8 +88,10 @@ impl Pattern {
     pub(super) fn search(&self, text: &str) -> Found {
         let found = match &self.engine {
             Engine::Linear(regex) => Some(regex.is_match(text)),
-            Engine::Backtracking(_) if text.len() > MAX_TEXT => None,
-            Engine::Backtracking(regex) => regex.is_match(text).ok(),
+            Engine::Backtracking(compiled) => compiled
+                .iter()
+                .find(|(length, _)| text.len() <= *length)
+                .and_then(|(_, regex)| regex.is_match(text).ok()),
         };
         match found {
             Some(true) => Found::Yes,
@@ -292,10 +303,24 @@ mod tests {
             assert!(found != Found::Yes, "{pattern}");
         }
         assert_eq!(found(r"^(?:(a+)+)(?!a)\1b$", &"a".repeat(40)), Found::Unknown);
-        // What remains of quadratic work is bounded by the length of the text.
-        let fits = format!("{}x", "b".repeat(MAX_TEXT - 1));
-        assert_eq!(found("(?<!a)x", &fits), Found::Yes);
-        assert_eq!(found("(?<!a)x", &format!("{fits}x")), Found::Unknown);
+        // The longer the text, the fewer steps: what remains of quadratic work is bounded.
+        let quantified = r"^(?:(?=a*y)a)*b";
+        for (length, expected) in [
+            (2_000, Found::No),
+            (MAX_TEXT, Found::Unknown),
+            (MAX_TEXT + 1, Found::Unknown),
+        ] {
+            let text = format!("{}y", "a".repeat(length - 1));
+            assert_eq!(found(quantified, &text), expected, "{length}");
+        }
+        for (length, expected) in [(4_800, Found::Yes), (MAX_TEXT, Found::Unknown)] {
+            let text = format!("{}x", "b".repeat(length - 1));
+            assert_eq!(found("(?<!a)x", &text), expected, "{length}");
+        }
+        // A pattern that can match in one place only needs no steps to find it.
+        let long = "a".repeat(MAX_TEXT);
+        assert_eq!(found("^(?!.*--force)", &long), Found::Yes);
+        assert_eq!(found("^(?!.*--force)", &format!("{long}a")), Found::Unknown);
     }
 
     #[test]

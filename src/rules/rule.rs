@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Number, Value};
 
+use super::args::Args;
 use super::glob::IdPattern;
 use super::pattern::{Found, Pattern};
 use crate::model::api::approval::{Constraint, Verdict};
@@ -40,13 +41,16 @@ pub(super) enum Test {
 }
 
 impl Rule {
-    /// Whether all constraints hold. What cannot be told within the limits counts for a denial and against a permission.
-    pub(super) fn holds(&self, args: &Map<String, Value>) -> bool {
-        self.tests.iter().all(|test| match test.find(args) {
-            Found::Yes => true,
-            Found::No => false,
-            Found::Unknown => self.action == Action::Deny,
-        })
+    /// Whether all constraints hold. What cannot be told, within the limits or because the arguments do not show it, counts
+    /// for a denial and against a permission.
+    pub(super) fn holds(&self, args: Args<'_>) -> bool {
+        let denies = self.action == Action::Deny;
+        (denies && args.is_opaque)
+            || self.tests.iter().all(|test| match test.find(args.members) {
+                Found::Yes => true,
+                Found::No => false,
+                Found::Unknown => denies,
+            })
     }
 
     /// The first constraint that does not surely hold.
@@ -61,15 +65,19 @@ impl Rule {
         })
     }
 
-    /// What the rule says of a call that it matches.
-    pub(super) fn verdict(&self) -> Verdict {
+    /// What the rule says of a call that it matches. It names no constraint that nobody could look at.
+    pub(super) fn verdict(&self, args: Args<'_>) -> Verdict {
         let rule_id = self.id.clone().into_string();
         match self.action {
             Action::Allow => Verdict::Allow { rule_id },
             Action::Deny => Verdict::Deny {
                 rule_id,
                 rule_action: "deny".into(),
-                matched_constraint: self.tests.first().map(FieldTest::constraint),
+                matched_constraint: self
+                    .tests
+                    .first()
+                    .filter(|_| !args.is_opaque)
+                    .map(FieldTest::constraint),
             },
         }
     }

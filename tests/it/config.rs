@@ -1,6 +1,8 @@
-//! Contract 12: the acceptance cases of the configuration. Beside them, in `config/layers.rs`: what else its sources do.
+//! Contract 12: the acceptance cases of the configuration. Beside them, in `config/layers.rs`: what else its
+//! sources do; in `config/running.rs`: what a running program makes of a changed file.
 
 mod layers;
+mod running;
 
 use std::path::PathBuf;
 use std::sync::Arc;

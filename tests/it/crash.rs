@@ -3,6 +3,7 @@
 
 mod aborted;
 mod boundaries;
+mod draining;
 pub(crate) mod model;
 pub(crate) mod outcome;
 mod parked;

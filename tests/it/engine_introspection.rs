@@ -196,6 +196,26 @@ async fn trigger_types_and_bindings() {
 }
 
 #[tokio::test]
+async fn the_bindings_of_the_program_stay() {
+    let engine = Engine::memory().await;
+    engine.record("demo::run");
+    let ours = TriggerSpec::new("state", "demo::run", json!({"scope":"d"}));
+    let id = ours.id.clone();
+    engine.bus.transport().bind(ours).await.unwrap();
+    assert_eq!(
+        engine.error("engine::unregister_trigger", json!({"id":id})).await,
+        (
+            "trigger_unregistration_failed".to_owned(),
+            format!("{id} is a binding of the engine's own program")
+        )
+    );
+    let row = engine
+        .ok("engine::registered-triggers::info", json!({"id":id}))
+        .await;
+    assert_eq!(row["function_id"], "demo::run");
+}
+
+#[tokio::test]
 async fn a_binding_of_an_unknown_type_is_parked() {
     let engine = Engine::memory().await;
     engine.record("demo::run");

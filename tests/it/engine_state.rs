@@ -70,6 +70,26 @@ async fn c00_case_06_missing_fields_are_named() {
         ),
         ("state::list", json!({}), "missing field `scope`"),
         (
+            "state::set",
+            json!(["approvals", "s1/A", {}]),
+            "invalid type: array, expected an object",
+        ),
+        (
+            "state::update",
+            json!(["approval_settings", "s2", []]),
+            "invalid type: array, expected an object",
+        ),
+        (
+            "state::delete",
+            json!(["approvals", "s1/A"]),
+            "invalid type: array, expected an object",
+        ),
+        (
+            "engine::queue::enqueue",
+            json!(["q", "f", {}]),
+            "invalid type: array, expected an object",
+        ),
+        (
             "stream::set",
             json!({"stream_name":"s","group_id":"g","item_id":"i"}),
             "missing field `data`",

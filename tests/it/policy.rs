@@ -9,18 +9,20 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{TestBus, TestOptions, three_ways};
+use crate::support::{TestBus, TestOptions, log, three_ways};
 
 three_ways! {
     c03_case_33_bad_payloads_are_rejected,
     c03_case_34_one_bad_rule_at_the_start_means_no_rules,
     without_a_file_everything_needs_a_person,
     c03_case_35_the_file_is_followed,
+    another_file_is_turned_to_when_the_configuration_names_one,
     p6_a_failing_example_is_a_bad_file,
     a_file_that_appears_later_is_taken_with_its_directory,
 }
 
 async fn rig(file: &Path) -> TestBus {
+    log::listen();
     let mut options = TestOptions {
         workers: vec![worker::worker()],
         ..TestOptions::default()
@@ -124,6 +126,7 @@ async fn p6_a_failing_example_is_a_bad_file() {
     follows("two").await;
     // Later the last good rules stay, until a good file comes.
     fs::write(&file, content("--force", "three")).unwrap();
+    log::says(&["permission rules not reloaded", file.to_str().unwrap()], 1).await;
     assert_eq!(check(&rig, "two").await, allow("two"));
     fs::write(&file, content("-f", "four")).unwrap();
     follows("four").await;
@@ -158,7 +161,9 @@ async fn c03_case_35_the_file_is_followed() {
             .await;
     };
 
+    let path = file.to_str().unwrap();
     fs::write(&file, "rules: [one, '!']").unwrap();
+    log::says(&["permission rules not reloaded", path], 1).await;
     assert_eq!(check(&rig, "one").await, allow("one"));
     fs::write(&file, "rules: [two]").unwrap();
     follows("two").await;
@@ -172,9 +177,37 @@ async fn c03_case_35_the_file_is_followed() {
 
     // Deleted: the rules stay. Back with others: they are taken.
     fs::remove_file(&file).unwrap();
+    log::says(&["there is no file of permission rules", path], 1).await;
     assert_eq!(check(&rig, "three").await, allow("three"));
     fs::write(&file, "rules: [four]").unwrap();
     follows("four").await;
+}
+
+async fn another_file_is_turned_to_when_the_configuration_names_one() {
+    let directory = TempDir::new().unwrap();
+    let file = |name: &str| directory.path().join(name);
+    fs::write(file("one.yaml"), "rules: [one]").unwrap();
+    fs::write(file("two.yaml"), "rules: [two]").unwrap();
+    let rig = rig(&file("one.yaml")).await;
+    assert_eq!(check(&rig, "one").await, allow("one"));
+
+    rig.reconfigure(|config| config.permissions_path = file("two.yaml"));
+    assert_eq!(check(&rig, "two").await, allow("two"));
+    assert_eq!(check(&rig, "one").await, ask());
+    // It is followed, and the other one is not.
+    fs::write(file("one.yaml"), "rules: [one, two, three]").unwrap();
+    fs::write(file("two.yaml"), "rules: [three]").unwrap();
+    rig.eventually(async || (check(&rig, "three").await == allow("three")).then_some(()))
+        .await;
+    assert_eq!(check(&rig, "two").await, ask());
+
+    // One that cannot be read takes no rules away, until it can.
+    rig.reconfigure(|config| config.permissions_path = file("none.yaml"));
+    assert_eq!(check(&rig, "three").await, allow("three"));
+    fs::write(file("none.yaml"), "rules: [four]").unwrap();
+    rig.eventually(async || (check(&rig, "four").await == allow("four")).then_some(()))
+        .await;
+    assert_eq!(check(&rig, "three").await, ask());
 }
 
 async fn a_file_that_appears_later_is_taken_with_its_directory() {

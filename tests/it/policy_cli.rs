@@ -120,6 +120,14 @@ iii-permissions.yaml: refused; a running program keeps its rules, at a start the
         )
     );
 
+    // As the running program does.
+    home.write(&" ".repeat(4 * 1024 * 1024 + 1));
+    let (code, out, _) = home.run(&["policy", "check", "iii-permissions.yaml"], "");
+    assert_eq!(
+        (code, out.lines().next()),
+        (Some(2), Some("iii-permissions.yaml: error: larger than 4 MiB"))
+    );
+
     let (code, out, err) = home.run(&["policy", "check", "none.yaml"], "");
     assert_eq!((code, out.as_str()), (Some(2), ""));
     assert!(err.starts_with("none.yaml: "), "{err}");
@@ -169,6 +177,67 @@ for people  only, in every mode: on the deny floor as `state::set`
 manual      denied by `state::set`
 auto        denied by `state::set`
 full        denied by `state::set`
+",
+        ),
+        (
+            // A text that stands for an object.
+            &["shell::exec", r#""{\"command\":\"git push --force\"}""#],
+            "",
+            "\
+call        shell::exec {\"command\":\"git push --force\"}
+rules say   deny, by rule 4 (line 15) `no-force`: argument `command` matches \"^git push .*--force\"
+for people  no, agents may call it
+manual      denied by `no-force`; runs once approved always
+auto        denied by `no-force`; runs once approved always; runs when on the always-allow list
+full        runs
+",
+        ),
+        (
+            &["shell::exec", r#"["git push --force"]"#],
+            "",
+            "\
+call        shell::exec [\"git push --force\"]
+rules say   deny, by rule 4 (line 15) `no-force`
+for people  no, agents may call it
+manual      denied by `no-force`; runs once approved always
+auto        denied by `no-force`; runs once approved always; runs when on the always-allow list
+full        runs
+",
+        ),
+        (
+            &[
+                "engine::queue::enqueue",
+                r#"{"queue":"q","function_id":"shell::exec","data":{"command":"git push --force"}}"#,
+            ],
+            "",
+            "\
+call        engine::queue::enqueue {\"queue\":\"q\",\"function_id\":\"shell::exec\",\"data\":{\"command\":\"git push --force\"}}
+rules say   nothing, so a person is asked
+for people  no, agents may call it
+calls       shell::exec {\"command\":\"git push --force\"}
+rules say   deny, by rule 4 (line 15) `no-force`: argument `command` matches \"^git push .*--force\"
+for people  no, agents may call it
+manual      denied by `no-force`; runs once approved always
+auto        denied by `no-force`; runs once approved always; runs when on the always-allow list
+full        runs
+",
+        ),
+        (
+            &[
+                "engine::register_trigger",
+                r#"{"trigger_type":"cron","function_id":"turn::on_approval"}"#,
+            ],
+            "",
+            "\
+call        engine::register_trigger {\"trigger_type\":\"cron\",\"function_id\":\"turn::on_approval\"}
+rules say   nothing, so a person is asked
+for people  no, agents may call it
+calls       turn::on_approval with what an event brings
+rules say   nothing, so a person is asked
+for people  no, and agents neither: only the program calls it
+manual      denied by `human_only_function`
+auto        denied by `human_only_function`
+full        denied by `human_only_function`
 ",
         ),
         (
@@ -295,7 +364,7 @@ fn the_log_tells_what_becomes_of_the_file() {
     fs::remove_file(home.0.path().join("iii-permissions.yaml")).unwrap();
     serving.says(&[
         "WARN",
-        "the file of permission rules is gone, its rules stay in force",
+        "there is no file of permission rules, the previous ones stay in force",
         "rules=4",
     ]);
     home.write("rules:\n- {function: f, action: deny, args: {c: {matches: '(?!x)y'}}}\n");

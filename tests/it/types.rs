@@ -238,6 +238,7 @@ fn agent_events() -> Vec<AgentEvent> {
         function_id: "shell::fs::ls".into(),
         args: json!({ "path": "/srv" }),
         call_hash: None,
+        reason: None,
     };
     let failed = TurnError {
         kind: "transition_error".into(),

@@ -166,7 +166,8 @@ struct UnregisterTrigger {
 
 fn unregister_trigger(core: &Core, call: Invocation) -> Result<Value> {
     let request: UnregisterTrigger = input("engine::unregister_trigger", call.payload)?;
-    Ok(json!({ "removed": core.triggers.unbind(&request.id) }))
+    let removed = core.triggers.unbind_for_others(&request.id)?;
+    Ok(json!({ "removed": removed }))
 }
 
 #[derive(Deserialize)]

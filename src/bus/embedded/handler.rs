@@ -20,12 +20,17 @@ pub(in crate::bus::embedded) fn answer(outcome: Result<Value>) -> CallFuture {
 /// Reads the input of an engine function.
 ///
 /// # Errors
-/// [`Error::Undecodable`].
+/// [`Error::Undecodable`], also for every payload that is no object.
 pub(in crate::bus::embedded) fn input<T: DeserializeOwned>(function: &str, payload: Value) -> Result<T> {
-    serde_json::from_value(payload).map_err(|error| Error::Undecodable {
+    let undecodable = |detail: String| Error::Undecodable {
         function: function.to_owned(),
-        detail: error.to_string(),
-    })
+        detail,
+    };
+    // A shape would read an array by position, and rules on its members would see none.
+    if payload.is_array() {
+        return Err(undecodable("invalid type: array, expected an object".to_owned()));
+    }
+    serde_json::from_value(payload).map_err(|error| undecodable(error.to_string()))
 }
 
 /// Reads the input of an engine function, except for one member that may be large and is taken as it is.

@@ -325,7 +325,7 @@ impl PeerHandle {
 
     /// Takes a binding away. False: there was none, or it is the program's own.
     pub fn unbind(&self, id: &str) -> bool {
-        self.core.triggers.owner_of(id) != Some(Owner::Program) && self.core.triggers.unbind(id)
+        self.core.triggers.unbind_for_others(id).unwrap_or(false)
     }
 
     /// Offers a trigger type; live and parked bindings of it are shown to the provider at once. False: the id is the

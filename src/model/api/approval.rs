@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::contract;
-use crate::model::{FunctionId, SessionId};
+use crate::model::{FunctionId, SessionId, lenient};
 
 contract!(
     /// `policy::check_permissions` (03 §2.9).
@@ -22,6 +22,13 @@ pub struct CheckRequest {
     /// Its arguments.
     #[serde(default)]
     pub args: Map<String, Value>,
+    /// The payload is no object, or not known yet, so that `args` do not show all of it: a denial with constraints holds.
+    #[serde(
+        default,
+        deserialize_with = "lenient::or_default",
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub opaque: bool,
 }
 
 /// What the rules say.

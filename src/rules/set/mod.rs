@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value};
-
+use super::args::Args;
 use super::file::RuleFile;
 use super::finding::RuleFileError;
 use super::rule::Rule;
@@ -101,11 +100,13 @@ impl RuleSet {
     }
 
     /// What the rules say about a call; `args` are the caller's own arguments.
-    pub fn check(&self, function_id: &str, args: &Map<String, Value>) -> Verdict {
-        self.find(function_id, args).map_or(Verdict::ASK, Rule::verdict)
+    pub fn check<'a>(&self, function_id: &str, args: impl Into<Args<'a>>) -> Verdict {
+        let args = args.into();
+        self.find(function_id, args)
+            .map_or(Verdict::ASK, |rule| rule.verdict(args))
     }
 
-    pub(super) fn find(&self, function_id: &str, args: &Map<String, Value>) -> Option<&Rule> {
+    pub(super) fn find(&self, function_id: &str, args: Args<'_>) -> Option<&Rule> {
         let rule = |place: &usize| self.rules.get(*place);
         let exact = self.exact.get(function_id).and_then(|places| {
             places

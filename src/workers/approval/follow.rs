@@ -68,6 +68,9 @@ struct Follower<'a> {
     read_at: Option<Instant>,
     refresh_at: Option<Instant>,
     pause: Duration,
+    /// When sessions are to be woken that a change of the default mode may let go on.
+    wake_at: Option<Instant>,
+    wake_pause: Duration,
 }
 
 impl<'a> Follower<'a> {
@@ -79,6 +82,8 @@ impl<'a> Follower<'a> {
             read_at: None,
             refresh_at: None,
             pause: FIRST_PAUSE,
+            wake_at: None,
+            wake_pause: FIRST_PAUSE,
         }
     }
 
@@ -91,6 +96,7 @@ impl<'a> Follower<'a> {
                 self.read().await;
             }
             () = at(self.read_at) => self.read().await,
+            () = at(self.wake_at) => self.wake().await,
             () = at(self.refresh_at) => self.refresh().await,
         }
     }
@@ -102,7 +108,8 @@ impl<'a> Follower<'a> {
                 self.pause = FIRST_PAUSE;
                 let mode = entry.mode.unwrap_or_default();
                 if self.cx.state().set_default_mode(mode) {
-                    wake::default_changed(self.cx, mode).await;
+                    self.wake_pause = FIRST_PAUSE;
+                    self.wake().await;
                 }
                 self.latest = Some(entry.providers);
                 self.refresh_at = Some(Instant::now() + DEBOUNCE);
@@ -112,6 +119,16 @@ impl<'a> Follower<'a> {
                 self.read_at = Some(Instant::now() + self.pause);
                 self.pause = (self.pause * 2).min(LONGEST_PAUSE);
             }
+        }
+    }
+
+    async fn wake(&mut self) {
+        self.wake_at = None;
+        let woken = wake::default_changed(self.cx, self.cx.state().default_mode()).await;
+        if let Err(error) = woken {
+            tracing::warn!(%error, "sessions that wait for approval not woken yet");
+            self.wake_at = Some(Instant::now() + self.wake_pause);
+            self.wake_pause = (self.wake_pause * 2).min(LONGEST_PAUSE);
         }
     }
 
@@ -158,7 +175,7 @@ async fn start_refreshes(cx: &Cx<State>, changed: &Changed) -> Result<()> {
 }
 
 /// Reads the entry. One that cannot be expanded or does not fit its schema is read as stored: a mistake in one provider's
-/// slice must not hide the mode and the other providers.
+/// slice must not hide the other providers, nor a mode that lets less happen. More is allowed by a valid entry only.
 async fn read(cx: &Cx<State>) -> Result<Entry> {
     let hasher = &cx.state().hasher;
     let unusable = match get(cx, false).await {
@@ -168,13 +185,30 @@ async fn read(cx: &Cx<State>) -> Result<Entry> {
         Err(error) => return Err(error),
     };
     let value = get(cx, true).await?;
-    let entry = Entry::read(&value, hasher);
     // A mode that is a template cannot be told from here; one that is missing or wrong means manual.
     let template = value
         .pointer("/permissions/default_mode")
         .and_then(Value::as_str)
         .is_some_and(|mode| mode.contains("${"));
-    if template { Err(unusable) } else { Ok(entry) }
+    if template {
+        return Err(unusable);
+    }
+    let mut entry = Entry::read(&value, hasher);
+    let (mode, current) = (entry.mode.unwrap_or_default(), cx.state().default_mode());
+    if mode != current {
+        tracing::warn!(error = %unusable, "the configuration entry is not valid");
+    }
+    entry.mode = Some(lower(mode, current));
+    Ok(entry)
+}
+
+/// The mode that allows less.
+fn lower(one: Mode, other: Mode) -> Mode {
+    match (one, other) {
+        (Mode::Manual, _) | (_, Mode::Manual) => Mode::Manual,
+        (Mode::Auto, _) | (_, Mode::Auto) => Mode::Auto,
+        (Mode::Full, Mode::Full) => Mode::Full,
+    }
 }
 
 async fn get(cx: &Cx<State>, raw: bool) -> Result<Value> {

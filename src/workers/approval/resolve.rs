@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::model::{CallId, SessionId};
 
 /// State scope of the decisions, by `<session>/<call>`.
-const SCOPE: &str = "approvals";
+pub(super) const DECISIONS: &str = "approvals";
 
 /// Limit of the look at what waits, milliseconds.
 const LOOK_MS: u64 = 2_000;
@@ -106,7 +106,7 @@ impl Function for Resolve {
             row["call_hash"] = seen.as_str().into();
         }
         let key = format!("{}/{}", request.session_id, request.function_call_id);
-        Ok(match cx.scope(SCOPE).set(&key, &row).await {
+        Ok(match cx.scope(DECISIONS).set(&key, &row).await {
             Ok(_) => Outcome::done(),
             Err(error) => {
                 tracing::warn!(key, %error, "decision not stored");

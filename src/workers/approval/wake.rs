@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::State;
 use crate::bus::{CallContext, Cx};
+use crate::error::Result;
 use crate::model::SessionId;
 use crate::model::api::approval::{Mode, Settings};
 
@@ -21,18 +22,18 @@ pub(super) fn settings_changed(cx: &Cx<State>, session_id: &SessionId, settings:
 }
 
 /// The default mode is now this one: it holds for every session that never chose one.
-pub(super) async fn default_changed(cx: &Cx<State>, mode: Mode) {
+///
+/// # Errors
+/// Nobody was woken, because the sessions could not be read.
+pub(super) async fn default_changed(cx: &Cx<State>, mode: Mode) -> Result<()> {
     if mode == Mode::Manual {
-        return;
+        return Ok(());
     }
-    match cx.scope(TURNS).list().await {
-        Ok(turns) => {
-            for session_id in turns.iter().filter_map(waiting_session) {
-                look_again(cx, &session_id.into());
-            }
-        }
-        Err(error) => tracing::warn!(%error, "sessions that wait for approval not woken"),
+    let turns = cx.scope(TURNS).list().await?;
+    for session_id in turns.iter().filter_map(waiting_session) {
+        look_again(cx, &session_id.into());
     }
+    Ok(())
 }
 
 fn waiting_session(turn: &Value) -> Option<&str> {

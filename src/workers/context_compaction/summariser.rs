@@ -64,7 +64,8 @@ async fn attempt<S: Send + Sync>(
     text: &str,
 ) -> Result<Summary, Failure> {
     let (bus, context, model) = (cx.bus(), cx.context(), question.model);
-    let route = provider::route(bus, context, &model.provider_id, &model.id).await;
+    let known = provider::known(bus, context, &model.provider_id).await;
+    let route = provider::route(bus, &model.provider_id, &model.id, known);
     let provider = match route.map_err(|error| Failure::of(error.to_string()))? {
         Route::Provider(id) => id,
         Route::Unknown(name) => return Err(Failure::finally(format!("unknown provider: {name}"))),

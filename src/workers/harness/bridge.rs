@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::announced::Announced;
+use super::push;
 use super::queue::Event;
-use super::subscriptions::{Browsers, Effect, Id, Lane, Limits, Member, Outcome, Start};
-use super::turn_log::TurnLog;
-use crate::bus::{Baggage, Bus, CallContext, CallOptions, StreamItem};
+use super::subscriptions::{Browsers, Id, Limits, Member, Start};
+use super::turn_log::{self, TurnLog};
+use crate::bus::{Bus, StreamItem};
 use crate::error::{Error, Result};
 
 /// Stream of the agent events (contract 01 §7).
@@ -84,9 +85,11 @@ impl Bridge {
     pub(super) fn event(self: &Arc<Self>, bus: &Bus, session: &Id, event: Arc<Value>) {
         let limits = Limits::of(&bus.config());
         let event = Event::new(event);
+        // Everything that takes time goes before the locks: they are those of all sessions.
+        let bytes = turn_log::bytes_of(event.json());
         let (starts, evicted) = {
             let mut turns = self.turns();
-            turns.note(session, &event);
+            turns.note(session, &event, bytes);
             self.browsers().offer(session, &event, limits, Instant::now())
         };
         self.run(bus, starts, &evicted);
@@ -119,7 +122,7 @@ impl Bridge {
             tracing::warn!(%browser, "browser does not keep up, its subscriptions are dropped");
         }
         for (browser, lane) in starts {
-            bus.spawn(pump(Arc::clone(self), bus.clone(), browser, lane));
+            bus.spawn(push::pump(Arc::clone(self), bus.clone(), browser, lane));
         }
     }
 
@@ -127,86 +130,13 @@ impl Bridge {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn browsers(&self) -> MutexGuard<'_, Browsers> {
+    /// Never held across an await.
+    pub(super) fn browsers(&self) -> MutexGuard<'_, Browsers> {
         self.browsers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn announced(&self) -> MutexGuard<'_, Announced> {
         self.announced.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Empties one lane, one push after the other.
-async fn pump(bridge: Arc<Bridge>, bus: Bus, browser: Id, lane: Lane) {
-    let handler = match &lane {
-        Lane::Session(_) => format!("ui::session::event::{browser}"),
-        Lane::Changes => format!("ui::sessions::changed::{browser}"),
-    };
-    let context = CallContext {
-        baggage: Baggage {
-            session_id: match &lane {
-                Lane::Session(session) => Some(Arc::clone(session)),
-                Lane::Changes => None,
-            },
-            ..Baggage::default()
-        },
-        ..CallContext::default()
-    };
-    loop {
-        let next = bridge.browsers().next(&browser, &lane, Instant::now());
-        let Some(waiting) = next else { return };
-        let payload = match &lane {
-            Lane::Session(session) => json!({ "session_id": &**session, "event": waiting.into_json() }),
-            Lane::Changes => waiting.into_json(),
-        };
-        let limit = CallOptions::timeout_ms(bus.config().ui.push_timeout_ms);
-        let outcome = match bus.invoke(&context, &handler, payload, limit).await {
-            Ok(_) => Outcome::Delivered,
-            Err(error) => failed(&browser, &error),
-        };
-        let limits = Limits::of(&bus.config());
-        let effect = bridge
-            .browsers()
-            .finished(&browser, &lane, outcome, limits, Instant::now());
-        match effect {
-            Effect::None => {}
-            Effect::Removed => tracing::info!(%browser, "browser is gone, its subscriptions are dropped"),
-            Effect::Suspended(number, until) => {
-                tracing::info!(%browser, "browser is not reachable, its subscriptions wait");
-                bus.spawn(expire(
-                    Arc::clone(&bridge),
-                    bus.clone(),
-                    Arc::clone(&browser),
-                    number,
-                    until,
-                ));
-            }
-        }
-        if outcome != Outcome::Delivered && bus.shutdown_token().is_cancelled() {
-            bridge.browsers().abandon(&browser, &lane);
-            return;
-        }
-    }
-}
-
-fn failed(browser: &str, error: &Error) -> Outcome {
-    tracing::debug!(browser, %error, "push failed");
-    if error.is_function_not_found() {
-        Outcome::NotFound
-    } else {
-        Outcome::Failed
-    }
-}
-
-/// Ends a suspension that no push and no subscription lifted.
-async fn expire(bridge: Arc<Bridge>, bus: Bus, browser: Id, number: u64, until: Instant) {
-    tokio::select! {
-        () = tokio::time::sleep_until(until) => {}
-        () = bus.shutdown_token().cancelled() => return,
-    }
-    let expired = bridge.browsers().expire(&browser, number);
-    if expired {
-        tracing::info!(%browser, "browser did not come back, its subscriptions are dropped");
     }
 }
 

@@ -57,6 +57,50 @@ async fn a_browser_that_stays_away_is_forgotten() {
     assert_eq!(inbox.take(), Vec::<Value>::new());
 }
 
+/// Nothing happens in its session while it is away, nor after it has come back.
+#[tokio::test(start_paused = true)]
+async fn a_browser_that_came_back_to_a_quiet_session_is_kept() {
+    let bus = hosted(Config::default()).await;
+    subscribe(&bus, "b1", json!("s1")).await;
+    emit(&bus, "s1", numbered(1));
+    settle(5_000).await;
+    let inbox = Inbox::browser(&bus, "b1");
+    settle(60_000).await;
+    assert_eq!(subscribe(&bus, "b2", json!("s2")).await, json!(2));
+    emit(&bus, "s1", numbered(2));
+    settle(10).await;
+    assert_eq!(inbox.take(), [push("s1", numbered(2))]);
+}
+
+/// The engine knows where a browser's handlers are; while it cannot say, nobody is dropped.
+#[tokio::test(start_paused = true)]
+async fn the_engine_is_asked_for_a_browser_before_it_is_dropped() {
+    let bus = hosted(Config::default()).await;
+    let asked = Inbox::default();
+    let seen = asked.clone();
+    let info = FunctionDef::ad_hoc("engine::functions::info", move |payload: Value, _| {
+        let (seen, id) = (seen.clone(), payload["function_id"].clone());
+        async move {
+            seen.push(payload);
+            let count = seen.count();
+            match id.as_str() {
+                _ if count < 3 => Err(Error::Unavailable("starting".into())),
+                Some("ui::sessions::changed::there") => Ok(Value::Null),
+                _ => Err(Error::coded("NOT_FOUND", "no such function")),
+            }
+        }
+    });
+    bus.register(info).unwrap();
+    for browser in ["there", "gone"] {
+        subscribe(&bus, browser, json!("s1")).await;
+    }
+    emit(&bus, "s1", numbered(1));
+    settle(40_000).await;
+    assert_eq!(subscribe(&bus, "other", json!("s2")).await, json!(2));
+    let asked = asked.take();
+    assert!(asked.len() >= 5, "{asked:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_suspended_browser_is_tried_at_most_once_a_second() {
     let bus = hosted(Config::default()).await;
@@ -215,11 +259,11 @@ async fn a_browser_buried_in_events_is_evicted_and_the_others_go_on() {
     for browser in ["stuck", "quick"] {
         subscribe(&bus, browser, json!(null)).await;
     }
-    for n in 0..100 {
+    for n in 0..1_100 {
         emit(&bus, "s1", numbered(n));
         settle(1).await;
     }
-    assert_eq!(quick.take().len(), 100);
+    assert_eq!(quick.take().len(), 1_100);
     assert_eq!(stuck.take().len(), 1);
     assert_eq!(subscribe(&bus, "quick", json!(null)).await, json!(1));
 }

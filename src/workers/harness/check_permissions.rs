@@ -4,6 +4,7 @@ use super::Harness;
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
 use crate::model::api::approval::{CheckRequest, Verdict};
+use crate::rules::RuleArgs;
 
 /// See the module.
 #[derive(Debug)]
@@ -18,11 +19,18 @@ impl Function for CheckPermissions {
     type Request = CheckRequest;
     type Response = Verdict;
 
-    async fn call(cx: &Cx<Harness>, CheckRequest { function_id, args }: CheckRequest) -> Result<Verdict> {
+    async fn call(cx: &Cx<Harness>, request: CheckRequest) -> Result<Verdict> {
+        let CheckRequest {
+            function_id,
+            args: members,
+            opaque: is_opaque,
+        } = request;
         // A caller in this process skips the decoding, so it is checked here as well.
         if function_id.is_empty() {
             return Err(Error::missing_string("function_id"));
         }
-        Ok(cx.state().policy.check(&function_id, &args))
+        let args = RuleArgs { members, is_opaque };
+        let path = &cx.config().permissions_path;
+        Ok(cx.state().policy.check(path, &function_id, &args))
     }
 }

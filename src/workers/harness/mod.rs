@@ -21,6 +21,7 @@ mod credential;
 mod entry;
 mod list;
 mod policy_file;
+mod push;
 mod queue;
 mod register;
 mod registry;

@@ -6,38 +6,43 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use arc_swap::ArcSwap;
-use serde_json::{Map, Value};
 
 use super::Harness;
 use crate::bus::Cx;
 use crate::error::Result;
 use crate::model::api::approval::Verdict;
-use crate::rules::{RuleFile, RuleSet};
+use crate::rules::{self, Args, RuleFile, RuleSet};
 use crate::watch::{Watcher, watch_file};
+use arc_swap::ArcSwap;
 
 /// How long the file must stay the same before it is read again.
 const SETTLE: Duration = Duration::from_millis(150);
-
-/// Largest file read, bytes.
-const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The rules in force. None at all before the file is loaded, so that every call needs a person.
 #[derive(Debug, Default)]
 pub(super) struct PolicyFile {
     loaded: Arc<Loaded>,
-    watcher: Mutex<Option<Watcher>>,
+    following: ArcSwap<Following>,
+    /// Held while another file is turned to.
+    turning: Mutex<()>,
+}
+
+/// The file as the configuration names it, and what tells of its changes.
+#[derive(Debug, Default)]
+struct Following {
+    path: Option<PathBuf>,
+    _watcher: Option<Watcher>,
 }
 
 #[derive(Debug, Default)]
 struct Loaded {
     in_force: ArcSwap<InForce>,
-    /// Held from reading to replacing, so that of two loads the later reading wins.
-    loading: Mutex<()>,
+    /// The file to read. Held from reading to replacing, so that of two loads the later reading wins, and never one of a
+    /// file that is not followed any more.
+    path: Mutex<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -50,30 +55,46 @@ struct InForce {
 }
 
 impl PolicyFile {
-    /// What the rules of this moment say.
-    pub(super) fn check(&self, function_id: &str, args: &Map<String, Value>) -> Verdict {
+    /// What the rules of this moment say. A configuration that names another file since the last check has it loaded first.
+    pub(super) fn check<'a>(&self, path: &Path, function_id: &str, args: impl Into<Args<'a>>) -> Verdict {
+        self.follow(path);
         self.loaded.check(function_id, args)
     }
 
-    /// Loads the file and follows its changes until this is dropped. Never fails: without a readable file there are no
-    /// rules, without a watch changes need a restart; both are logged.
-    pub(super) fn follow(&self, path: &Path) {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        // First the watch: a change between the two is then seen.
-        let watcher = watch_file(&path, SETTLE, {
-            let (loaded, path) = (Arc::clone(&self.loaded), path.clone());
-            move || loaded.load(&path, "reloaded")
-        });
-        match watcher {
-            Ok(watcher) => *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(watcher),
-            Err(error) => tracing::warn!(%error, "changes of the permission rules need a restart"),
+    /// Loads the file and follows its changes, instead of those of any other, until this is dropped. Never fails: without a
+    /// readable file the rules stay as they are, without a watch changes need a restart; both are logged.
+    fn follow(&self, path: &Path) {
+        if self.following.load().path.as_deref() == Some(path) {
+            return;
         }
-        self.loaded.load(&path, "loaded");
+        let _turning = lock(&self.turning);
+        if self.following.load().path.as_deref() == Some(path) {
+            return;
+        }
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        lock(&self.loaded.path).clone_from(&absolute);
+        // First the watch: a change between the two is then seen.
+        let watcher = watch_file(&absolute, SETTLE, {
+            let loaded = Arc::clone(&self.loaded);
+            move || loaded.load("reloaded")
+        });
+        if let Err(error) = &watcher {
+            tracing::warn!(%error, "changes of the permission rules need a restart");
+        }
+        self.loaded.load("loaded");
+        self.following.store(Arc::new(Following {
+            path: Some(path.to_owned()),
+            _watcher: watcher.ok(),
+        }));
     }
 }
 
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Loaded {
-    fn check(&self, function_id: &str, args: &Map<String, Value>) -> Verdict {
+    fn check<'a>(&self, function_id: &str, args: impl Into<Args<'a>>) -> Verdict {
         let in_force = self.in_force.load();
         match &in_force.unusable {
             Some(reason) => Verdict::NeedsApproval {
@@ -83,10 +104,10 @@ impl Loaded {
         }
     }
 
-    fn load(&self, path: &Path, verb: &str) {
-        let _loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+    fn load(&self, verb: &str) {
+        let path = lock(&self.path);
         let path_shown = path.display();
-        match read(path) {
+        match read(&path) {
             Ok((rules, warnings)) => {
                 tracing::info!(path = %path_shown, rules = rules.len(), examples = rules.examples(), "permission rules {verb}");
                 for warning in warnings {
@@ -98,7 +119,7 @@ impl Loaded {
                     is_read: true,
                 }));
             }
-            Err(problem) => self.keep(path, &problem, verb),
+            Err(problem) => self.keep(&path, &problem, verb),
         }
     }
 
@@ -108,7 +129,7 @@ impl Loaded {
         let (path, rules) = (path.display(), in_force.rules.len());
         let unusable = match (in_force.is_read, problem) {
             (true, Problem::Missing) => {
-                tracing::warn!(%path, rules, "the file of permission rules is gone, its rules stay in force");
+                tracing::warn!(%path, rules, "there is no file of permission rules, the previous ones stay in force");
                 return;
             }
             (true, Problem::Unusable(problem)) => {
@@ -152,22 +173,19 @@ fn read(path: &Path) -> Result<(RuleSet, Vec<String>), Problem> {
 }
 
 fn read_text(path: &Path) -> std::io::Result<String> {
-    let refuse = |why: &str| std::io::Error::other(why.to_owned());
     if !path.metadata()?.is_file() {
-        return Err(refuse("not a file"));
+        return Err(std::io::Error::other("not a file"));
     }
     let mut text = String::new();
-    File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(refuse("larger than 4 MiB"));
-    }
+    // One more than is taken, so that a larger file is seen to be too large.
+    let most = rules::MAX_BYTES as u64 + 1;
+    File::open(path)?.take(most).read_to_string(&mut text)?;
     Ok(text)
 }
 
 /// Loads the rules named by the configuration; part of the worker's preparation.
 pub(super) async fn prepare(cx: Cx<Harness>) -> Result<()> {
-    let path = cx.config().permissions_path.clone();
-    cx.state().policy.follow(&path);
+    cx.state().policy.follow(&cx.config().permissions_path);
     Ok(())
 }
 
@@ -175,7 +193,15 @@ pub(super) async fn prepare(cx: Cx<Harness>) -> Result<()> {
 mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
+    use serde_json::Map;
     use tempfile::TempDir;
+
+    impl Loaded {
+        fn reads(&self, path: &Path, verb: &str) {
+            path.clone_into(&mut lock(&self.path));
+            self.load(verb);
+        }
+    }
 
     const BROKEN: [&[u8]; 3] = [b"rules: [two, '!']", b"rules: [two", b"rules: [two] # \xff"];
 
@@ -186,20 +212,20 @@ mod tests {
         let loaded = Loaded::default();
         let allowed = |id| matches!(loaded.check(id, &Map::new()), Verdict::Allow { .. });
         std::fs::write(&file, "rules: [one]").unwrap();
-        loaded.load(&file, "loaded");
+        loaded.reads(&file, "loaded");
         assert!(allowed("one"));
         for broken in BROKEN.into_iter().chain([vec![b' '; 5 * 1024 * 1024].as_slice()]) {
             std::fs::write(&file, broken).unwrap();
-            loaded.load(&file, "reloaded");
+            loaded.reads(&file, "reloaded");
             assert!(allowed("one") && !allowed("two"));
         }
         std::fs::remove_file(&file).unwrap();
-        loaded.load(&file, "reloaded");
-        loaded.load(directory.path(), "reloaded");
+        loaded.reads(&file, "reloaded");
+        loaded.reads(directory.path(), "reloaded");
         assert!(allowed("one"));
         // A readable file without rules is no mistake.
         std::fs::write(&file, "version: 1").unwrap();
-        loaded.load(&file, "reloaded");
+        loaded.reads(&file, "reloaded");
         assert_eq!(loaded.check("one", &Map::new()), Verdict::ASK);
     }
 
@@ -212,22 +238,22 @@ mod tests {
             Verdict::NeedsApproval { reason } => reason,
             other => panic!("{other:?}"),
         };
-        loaded.load(&file, "loaded");
+        loaded.reads(&file, "loaded");
         assert_eq!(reason(), None, "a missing file is no mistake");
         std::fs::write(&file, "rules:\n- one\n- '!'\n").unwrap();
-        loaded.load(&file, "reloaded");
+        loaded.reads(&file, "reloaded");
         let expected = format!(
             "no rules are in force, {} is unusable: line 3: rule 2: no function id",
             file.display()
         );
         assert_eq!(reason(), Some(expected));
-        loaded.load(directory.path(), "reloaded");
+        loaded.reads(directory.path(), "reloaded");
         assert!(reason().unwrap().ends_with(" is unusable: not a file"));
         std::fs::remove_file(&file).unwrap();
-        loaded.load(&file, "reloaded");
+        loaded.reads(&file, "reloaded");
         assert_eq!(reason(), None);
         std::fs::write(&file, "rules: [one]").unwrap();
-        loaded.load(&file, "reloaded");
+        loaded.reads(&file, "reloaded");
         let allowed = Verdict::Allow {
             rule_id: "one".into(),
         };

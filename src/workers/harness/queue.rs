@@ -12,11 +12,14 @@ use crate::model::event::DeltaKind;
 /// Events that cannot be merged may exceed the configured length by this factor, for a while.
 const HARD_FACTOR: usize = 4;
 
+/// So many may wait for a while whatever the configured length: one commit emits several events at once.
+pub(super) const LEAST_HARD: usize = 1_024;
+
 /// How long a queue may stay above its length before its browser is given up.
 pub(super) const FULL_TOO_LONG: Duration = Duration::from_secs(30);
 
 /// An event for any number of browsers; its JSON is shared.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Event {
     json: Arc<Value>,
     kind: Option<DeltaKind>,
@@ -31,20 +34,10 @@ impl Event {
     pub(super) fn json(&self) -> &Value {
         &self.json
     }
-
-    /// Whether it is a delta that can be put behind another one.
-    pub(super) fn follows(&self, earlier: &Waiting) -> bool {
-        self.kind.is_some() && self.kind == earlier.event.kind
-    }
-
-    /// Length of its delta; `None` for every other event.
-    pub(super) fn delta_bytes(&self) -> Option<usize> {
-        delta_of(&self.json).map(|(_, text)| text.len())
-    }
 }
 
 /// An event that waits, or a run of merged deltas.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Waiting {
     event: Event,
     /// Takes the place of the event's own delta: the concatenation of a run.
@@ -52,6 +45,16 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
+    /// Whether the event is a delta that can be put behind this one.
+    pub(super) fn goes_on_with(&self, event: &Event) -> bool {
+        event.kind.is_some() && event.kind == self.event.kind
+    }
+
+    /// Length of the text of merged deltas.
+    pub(super) fn merged_bytes(&self) -> usize {
+        self.merged.as_ref().map_or(0, String::len)
+    }
+
     /// The JSON to push; a clone only when others share it.
     pub(super) fn into_json(self) -> Value {
         let mut json = Arc::unwrap_or_clone(self.event.json);
@@ -90,43 +93,56 @@ pub(super) struct Queue {
     /// Whether neighbours that can be merged may be waiting.
     mergeable: bool,
     full_since: Option<Instant>,
-    /// Events told again to a late listener; they came at once and are no sign of a slow one.
+    /// So many at the front are told again to a late listener; they came at once and are no sign of a slow one.
     replayed: usize,
+    /// Whether what was taken last still belongs here, because nothing was forgotten since.
+    taken: bool,
 }
 
 impl Queue {
     /// Puts an event at the end. False when the queue was full for too long, or far too full.
     pub(super) fn offer(&mut self, event: Event, length: usize, now: Instant) -> bool {
-        let length = length.saturating_add(self.replayed);
-        self.mergeable |= self.items.back().is_some_and(|last| event.follows(last));
+        self.mergeable |= self.items.back().is_some_and(|last| last.goes_on_with(&event));
         self.items.push_back(event.into());
-        if self.items.len() > length && self.mergeable {
+        if self.len() > length && self.mergeable {
             self.merge_neighbours();
         }
-        if self.items.len() <= length {
+        if self.len() <= length {
             self.full_since = None;
             return true;
         }
         let full_since = *self.full_since.get_or_insert(now);
         now.duration_since(full_since) <= FULL_TOO_LONG
-            && self.items.len() <= length.saturating_mul(HARD_FACTOR)
+            && self.len() <= length.saturating_mul(HARD_FACTOR).max(LEAST_HARD)
     }
 
-    /// Puts what a late listener missed at the end.
+    /// Puts what a late listener missed in the place of what waits: that is part of it.
     pub(super) fn replay(&mut self, missed: Vec<Waiting>) {
-        self.replayed += missed.len();
-        self.items.extend(missed);
+        *self = Self {
+            replayed: missed.len(),
+            items: missed.into(),
+            ..Self::default()
+        };
     }
 
-    /// How many events wait.
+    /// How many events wait, without those told again.
     pub(super) fn len(&self) -> usize {
-        self.items.len()
+        self.items.len() - self.replayed
     }
 
     /// Takes the oldest.
     pub(super) fn pop(&mut self) -> Option<Waiting> {
+        let oldest = self.items.pop_front();
         self.replayed = self.replayed.saturating_sub(1);
-        self.items.pop_front()
+        self.taken = oldest.is_some();
+        oldest
+    }
+
+    /// Puts what was taken last back to the front, unless it was forgotten with the rest.
+    pub(super) fn put_back(&mut self, oldest: Waiting) {
+        if std::mem::take(&mut self.taken) {
+            self.items.push_front(oldest);
+        }
     }
 
     /// Forgets what waits.
@@ -135,16 +151,15 @@ impl Queue {
     }
 
     fn merge_neighbours(&mut self) {
-        let mut merged: VecDeque<Waiting> = VecDeque::with_capacity(self.items.len());
-        for item in self.items.drain(..) {
-            let earlier =
-                merged.pop_back_if(|last| last.event.kind.is_some() && last.event.kind == item.event.kind);
+        let mut merged: VecDeque<Waiting> = VecDeque::with_capacity(self.len());
+        for item in self.items.split_off(self.replayed) {
+            let earlier = merged.pop_back_if(|last| last.goes_on_with(&item.event));
             merged.push_back(match earlier {
                 Some(earlier) => earlier.append(item),
                 None => item,
             });
         }
-        self.items = merged;
+        self.items.append(&mut merged);
         self.mergeable = false;
     }
 }
@@ -256,11 +271,53 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(!offer(&mut queue, event(), 2));
 
-        let mut queue = Queue::default();
-        for _ in 0..8 {
-            assert!(offer(&mut queue, event(), 2));
+        for (length, most) in [(1, LEAST_HARD), (256, LEAST_HARD), (500, 2_000)] {
+            let mut queue = Queue::default();
+            for _ in 0..most {
+                assert!(offer(&mut queue, event(), length));
+            }
+            assert!(!offer(&mut queue, event(), length), "{length}");
         }
-        assert!(!offer(&mut queue, event(), 2));
+    }
+
+    #[test]
+    fn what_is_told_again_takes_the_place_of_what_waits_and_counts_for_nothing() {
+        let mut queue = Queue::default();
+        let numbered = |n: usize| json!({"type": "turn_end", "n": n});
+        let waiting = |n: usize| Waiting::from(Event::new(Arc::new(numbered(n))));
+        for n in 3..5 {
+            assert!(offer(&mut queue, numbered(n), 4));
+        }
+        queue.replay((0..5).map(waiting).collect());
+        assert_eq!(queue.len(), 0);
+        for n in 5..9 {
+            assert!(offer(&mut queue, numbered(n), 4));
+        }
+        assert_eq!((queue.len(), queue.full_since), (4, None));
+        let expected: Vec<Value> = (0..9).map(numbered).collect();
+        assert_eq!(drain(&mut queue), expected);
+        assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn what_was_taken_can_be_put_back_unless_it_was_forgotten() {
+        let mut queue = Queue::default();
+        let events = [delta("text_delta", "a"), delta("thinking_delta", "b")];
+        for event in events.clone() {
+            offer(&mut queue, event, 4);
+        }
+        let first = queue.pop().unwrap();
+        queue.put_back(first.clone());
+        queue.put_back(first.clone());
+        assert_eq!(queue.pop(), Some(first.clone()));
+        queue.replay(vec![first.clone()]);
+        queue.put_back(first.clone());
+        assert_eq!(drain(&mut queue), events[..1]);
+        offer(&mut queue, events[0].clone(), 4);
+        let first = queue.pop().unwrap();
+        queue.clear();
+        queue.put_back(first);
+        assert_eq!(queue.pop(), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -158,6 +158,11 @@ impl Inbox {
         self.0.lock().unwrap().push(payload);
     }
 
+    /// How much came and was not taken.
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
     /// Takes what came.
     pub(super) fn take(&self) -> Vec<Value> {
         std::mem::take(&mut *self.0.lock().unwrap())

@@ -1,11 +1,10 @@
 //! What the current turn of each session has told so far, for browsers that come late (contract 11 weakness 4).
 //!
-//! A turn begins when a run is accepted or behind a `turn_end`; earlier turns are in the transcript. A compaction of a session
-//! at rest is kept as well: the browser of its user may not have listened then (contract 11 weakness 1). Deltas are kept merged,
-//! everything else as text. A turn that grows too long is not told again: half of one would break pairs of start and end.
+//! A turn begins when a run is accepted or behind a `turn_end`; earlier turns are in the transcript. Deltas are kept merged,
+//! everything else as it is. A turn that grows too long is not told again: half of one would break pairs of start and end.
+//! A compaction between two runs is kept as well: the browser of its user need not have listened (contract 11 weakness 1).
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -19,17 +18,23 @@ const LONGEST_TURN: usize = 1024 * 1024;
 /// All turns together, bytes.
 const MOST_BYTES: usize = 32 * 1024 * 1024;
 
-/// What an entry takes beside its text, bytes, roughly.
-const ENTRY_BYTES: usize = 128;
+/// Turns that are known, those that are too long included.
+const MOST_TURNS: usize = 16_384;
 
-/// A delta keeps one event beside its text, bytes, roughly.
-const DELTA_BYTES: usize = 1024;
+/// What a kept event takes beside its JSON, bytes, roughly.
+const TOLD_BYTES: usize = 128;
 
-/// The turns under way.
+/// What a JSON value takes beside its text, and a member of an object beside its name and value, bytes, roughly.
+const VALUE_BYTES: usize = 32;
+
+/// The turns under way. When there are too many, the one that nothing was added to for longest goes.
 #[derive(Debug, Default)]
 pub(super) struct TurnLog {
     turns: HashMap<Id, Turn>,
+    by_age: BTreeMap<u64, Id>,
     bytes: usize,
+    /// Events so far.
+    now: u64,
 }
 
 #[derive(Debug, Default)]
@@ -39,97 +44,120 @@ struct Turn {
     told: Vec<Told>,
     bytes: usize,
     too_long: bool,
+    /// When something was added last, in steps of `TurnLog::now`.
+    age: u64,
 }
 
+/// An event, or a run of merged deltas.
 #[derive(Debug)]
-enum Told {
-    Deltas(Waiting),
-    Other(Box<str>),
+struct Told {
+    what: Waiting,
+    bytes: usize,
 }
 
 impl TurnLog {
-    /// Takes note of an event.
-    pub(super) fn note(&mut self, session: &Id, event: &Event) {
+    /// Takes note of an event that takes so many bytes.
+    pub(super) fn note(&mut self, session: &Id, event: &Event, bytes: usize) {
         let json = event.json();
         let kind = json.get("type").and_then(Value::as_str).unwrap_or_default();
+        let known = self.take(session);
         if kind == "agent_end" {
-            return self.forget(session);
+            return;
         }
-        let (begins, is_news) = (begins_turn(kind, json), kind == "compaction_done");
-        let turn = match self.turns.entry(Arc::clone(session)) {
-            Entry::Occupied(known) if known.get().begun || begins || is_news => known.into_mut(),
-            Entry::Vacant(free) if begins || is_news => free.insert(Turn::default()),
-            // In the middle of a turn: its beginning was told by an earlier life.
-            Entry::Occupied(_) | Entry::Vacant(_) => return,
-        };
-        turn.begun |= begins;
-        self.bytes -= turn.bytes;
-        if kind == "turn_end" {
-            *turn = Turn {
+        let mut turn = known.unwrap_or_default();
+        turn.begun |= begins_turn(kind, json);
+        if turn.begun && kind == "turn_end" {
+            turn = Turn {
                 begun: true,
                 ..Turn::default()
             };
-        } else {
-            turn.add(event);
+        } else if turn.begun || kind == "compaction_done" {
+            turn.add(event, bytes);
+        } else if turn.told.is_empty() {
+            // In the middle of a turn: its beginning was told by an earlier life.
+            return;
         }
-        if turn.bytes > LONGEST_TURN || self.bytes + turn.bytes > MOST_BYTES {
-            *turn = Turn {
-                begun: turn.begun,
-                too_long: true,
-                ..Turn::default()
+        self.keep(session, turn);
+        while self.bytes > MOST_BYTES || self.turns.len() > MOST_TURNS {
+            let Some((_, oldest)) = self.by_age.pop_first() else {
+                return;
             };
+            self.forget(&oldest);
         }
-        self.bytes += turn.bytes;
     }
 
-    /// The session is gone, or its run is over.
+    /// The session is gone.
     pub(super) fn forget(&mut self, session: &Id) {
-        if let Some(turn) = self.turns.remove(session) {
-            self.bytes -= turn.bytes;
-        }
+        self.take(session);
     }
 
     /// All that the current turn of the session has told; nothing when it is not known from its beginning.
     pub(super) fn told(&self, session: &Id) -> Vec<Waiting> {
         let told = self.turns.get(session).map(|turn| &turn.told);
-        told.into_iter().flatten().filter_map(Told::again).collect()
+        told.into_iter().flatten().map(|told| told.what.clone()).collect()
+    }
+
+    fn take(&mut self, session: &Id) -> Option<Turn> {
+        let turn = self.turns.remove(session)?;
+        self.by_age.remove(&turn.age);
+        self.bytes -= turn.bytes;
+        Some(turn)
+    }
+
+    fn keep(&mut self, session: &Id, mut turn: Turn) {
+        self.now += 1;
+        turn.age = self.now;
+        self.by_age.insert(turn.age, Arc::clone(session));
+        self.bytes += turn.bytes;
+        self.turns.insert(Arc::clone(session), turn);
     }
 }
 
 impl Turn {
-    fn add(&mut self, event: &Event) {
+    fn add(&mut self, event: &Event, bytes: usize) {
         if self.too_long {
             return;
         }
-        let Some(delta_bytes) = event.delta_bytes() else {
-            let text = event.json().to_string().into_boxed_str();
-            self.bytes += ENTRY_BYTES + text.len();
-            return self.told.push(Told::Other(text));
-        };
-        self.bytes += delta_bytes;
-        let earlier = self
-            .told
-            .pop_if(|last| matches!(last, Told::Deltas(waiting) if event.follows(waiting)));
-        self.told.push(Told::Deltas(match earlier {
-            Some(Told::Deltas(earlier)) => earlier.append(event.clone().into()),
-            Some(Told::Other(_)) | None => {
-                self.bytes += ENTRY_BYTES + DELTA_BYTES;
-                event.clone().into()
-            }
-        }));
+        let mut what = Waiting::from(event.clone());
+        if let Some(earlier) = self.told.pop_if(|last| last.what.goes_on_with(event)) {
+            self.bytes -= earlier.bytes;
+            what = earlier.what.append(what);
+        }
+        let bytes = TOLD_BYTES + bytes + what.merged_bytes();
+        self.told.push(Told { what, bytes });
+        self.bytes += bytes;
+        if self.bytes > LONGEST_TURN {
+            *self = Self {
+                begun: self.begun,
+                too_long: true,
+                ..Self::default()
+            };
+        }
     }
 }
 
-impl Told {
-    fn again(&self) -> Option<Waiting> {
-        match self {
-            Self::Deltas(waiting) => Some(waiting.clone()),
-            Self::Other(text) => {
-                let json: Value = serde_json::from_str(text).ok()?;
-                Some(Event::new(Arc::new(json)).into())
+/// What an event takes in memory, bytes, roughly; of one that is too long anyhow, only that it is.
+pub(super) fn bytes_of(event: &Value) -> usize {
+    let mut bytes = 0;
+    let mut open = vec![event];
+    while let Some(value) = open.pop() {
+        bytes += VALUE_BYTES;
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+            Value::String(text) => bytes += text.len(),
+            Value::Array(items) => open.extend(items),
+            Value::Object(members) => {
+                for (name, member) in members {
+                    bytes += VALUE_BYTES + name.len();
+                    open.push(member);
+                }
             }
         }
+        if bytes > LONGEST_TURN {
+            break;
+        }
     }
+    bytes
 }
 
 fn begins_turn(kind: &str, event: &Value) -> bool {
@@ -162,7 +190,8 @@ mod tests {
     impl TurnLog {
         fn notes(&mut self, session: &str, events: &[Value]) {
             for event in events {
-                self.note(&id(session), &Event::new(Arc::new(event.clone())));
+                let event = Event::new(Arc::new(event.clone()));
+                self.note(&id(session), &event, bytes_of(event.json()));
             }
         }
 
@@ -227,6 +256,21 @@ mod tests {
     }
 
     #[test]
+    fn a_compaction_between_two_runs_is_told_with_the_next_one() {
+        let mut log = TurnLog::default();
+        let compacted = json!({"type": "compaction_done"});
+        log.notes(
+            "s",
+            &[compacted.clone(), json!({"type": "function_execution_end"})],
+        );
+        assert_eq!(log.tells("s"), [compacted.clone()]);
+        log.notes("s", &[state("provisioning")]);
+        assert_eq!(log.tells("s"), [compacted, state("provisioning")]);
+        log.notes("s", &[json!({"type": "agent_end", "messages": []})]);
+        assert_eq!((log.turns.len(), log.bytes), (0, 0));
+    }
+
+    #[test]
     fn a_turn_whose_beginning_nobody_saw_is_not_told() {
         let mut log = TurnLog::default();
         log.notes(
@@ -255,17 +299,52 @@ mod tests {
     }
 
     #[test]
-    fn many_turns_together_stay_within_bounds() {
+    fn of_many_turns_those_are_told_that_go_on() {
         let mut log = TurnLog::default();
         let half = "x".repeat(LONGEST_TURN / 2);
+        log.notes("busy", &[state("provisioning")]);
         for n in 0..200 {
+            log.notes("busy", &[json!({"type": "function_execution_start"})]);
             log.notes(
                 &n.to_string(),
                 &[state("provisioning"), delta("text_delta", &half)],
             );
             assert!(log.bytes <= MOST_BYTES);
         }
-        let told = (0..200).filter(|n| !log.tells(&n.to_string()).is_empty()).count();
-        assert_eq!(told, 63);
+        let told: Vec<usize> = (0..200)
+            .filter(|n| !log.tells(&n.to_string()).is_empty())
+            .collect();
+        assert_eq!(told, (137..200).collect::<Vec<_>>());
+        assert_eq!(log.tells("busy").len(), 201);
+        assert_eq!((log.turns.len(), log.by_age.len()), (64, 64));
+        // One that had to go begins anew with its next turn.
+        log.notes("0", &[delta("text_delta", "y"), json!({"type": "turn_end"})]);
+        assert_eq!(log.tells("0"), Vec::<Value>::new());
+        log.notes("0", &[state("assistant_streaming")]);
+        assert_eq!(log.tells("0"), [state("assistant_streaming")]);
+    }
+
+    #[test]
+    fn the_number_of_turns_is_bounded() {
+        let mut log = TurnLog::default();
+        for n in 0..=MOST_TURNS {
+            log.notes(&n.to_string(), &[state("provisioning")]);
+        }
+        assert_eq!((log.turns.len(), log.by_age.len()), (MOST_TURNS, MOST_TURNS));
+        assert_eq!((log.tells("0").len(), log.tells("1").len()), (0, 1));
+        for n in 0..=MOST_TURNS {
+            log.notes(&n.to_string(), &[json!({"type": "agent_end", "messages": []})]);
+        }
+        assert_eq!((log.turns.len(), log.by_age.len(), log.bytes), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_an_event_takes_is_counted_up_to_what_is_too_much() {
+        assert_eq!(
+            bytes_of(&json!({"type": "x", "list": [1, null, "é"]})),
+            8 * 32 + 4 + 4 + 1 + 2
+        );
+        let long = "x".repeat(LONGEST_TURN + 1);
+        assert_eq!(bytes_of(&json!(["not counted", long])), 2 * 32 + LONGEST_TURN + 1);
     }
 }

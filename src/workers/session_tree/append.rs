@@ -2,22 +2,24 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::entry::SessionEntry;
 use super::index::{Index, summary_line};
 use super::measure::measure_object;
 use super::meta::SessionMeta;
 use super::request;
-use super::sessions::{Meta, Sessions};
+use super::sessions::Sessions;
+use super::slot::Meta;
 use super::staged::{Staged, batch};
-use crate::bus::{Cx, Function, MAX_PAYLOAD_BYTES, decode};
+use crate::bus::{CallOptions, Cx, Function, MAX_PAYLOAD_BYTES, decode};
 use crate::error::{Error, Result};
 use crate::model::api::session::{AppendRequest, EntryRef, MAX_STORED_DEPTH};
-use crate::model::{EntryId, RawMessage};
+use crate::model::{EntryId, RawMessage, SessionId, TurnStateView};
 
 /// Longest entry id that a caller may choose, in characters.
 const MAX_ENTRY_ID_CHARS: usize = 200;
+const STATE_MS: u64 = 5_000;
 
 /// `session-tree::append`.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ impl Function for Append {
         let now_ms = cx.now_ms();
         let place =
             slot.ask(|index| Place::find(index, staged.entries(), wanted.as_ref(), parent, now_ms))??;
-        let (parent_id, timestamp, count) = match place {
+        let (parent_id, timestamp, count, branches) = match place {
             Place::Taken(entry_id) => {
                 staged.leave();
                 return Ok(EntryRef { entry_id });
@@ -69,8 +71,13 @@ impl Function for Append {
                 parent_id,
                 timestamp,
                 count,
-            } => (parent_id, timestamp, count),
+                branches,
+            } => (parent_id, timestamp, count, branches),
         };
+        if branches && let Err(at_work) = check_idle(cx, &session_id).await {
+            staged.leave();
+            return Err(at_work);
+        }
         let entry_id = wanted.unwrap_or_else(|| cx.uuid().into());
         let message = request.message.with_timestamp(now_ms);
         let changed = cx.state().change_time(now_ms);
@@ -102,6 +109,8 @@ enum Place {
         parent_id: Option<EntryId>,
         timestamp: i64,
         count: usize,
+        /// Under another entry than the tip.
+        branches: bool,
     },
 }
 
@@ -125,11 +134,33 @@ impl Place {
         let tip = last.map(|entry| &entry.id).or_else(|| index.tip());
         let earliest = last.map_or(now_ms, |entry| now_ms.max(entry.timestamp.saturating_add(1)));
         Ok(Self::Free {
+            branches: parent.is_some_and(|parent| Some(parent) != tip),
             parent_id: parent.or(tip).cloned(),
             timestamp: index.next_timestamp(earliest),
             count: index.len() + staged.len() + 1,
         })
     }
+}
+
+/// A branch must not begin while a run is at work: it would become the active path, and what the run adds next would go on
+/// there (field lesson R5).
+async fn check_idle(cx: &Cx<Sessions>, session_id: &SessionId) -> Result<()> {
+    let request = json!({ "session_id": session_id });
+    let view = match cx
+        .invoke("turn::get_state", request, CallOptions::timeout_ms(STATE_MS))
+        .await
+    {
+        Err(error) if error.is_function_not_found() => return Ok(()),
+        view => view?,
+    };
+    let view: Option<TurnStateView> =
+        serde_json::from_value(view).map_err(|why| Error::Unavailable(format!("turn::get_state: {why}")))?;
+    if view.is_some_and(|view| !view.state.is_terminal()) {
+        return Err(Error::Transient(format!(
+            "session {session_id} is at work: only its end can be appended to; a branch can begin once the run is over"
+        )));
+    }
+    Ok(())
 }
 
 /// Checks what reading the JSON cannot: a typed caller may hand over any object.
@@ -171,7 +202,6 @@ fn is_falsy(value: &Value) -> bool {
 mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
-    use serde_json::json;
 
     fn refusal(payload: Value) -> String {
         Append::decode(payload).unwrap_err().to_string()

@@ -4,7 +4,8 @@ use futures::future::join;
 
 use super::meta::SessionMeta;
 use super::request;
-use super::sessions::{Meta, Sessions};
+use super::sessions::Sessions;
+use super::slot::Meta;
 use super::staged::{Staged, batch};
 use crate::bus::{Cx, Function};
 use crate::error::Result;

@@ -21,6 +21,7 @@ mod meta;
 mod path;
 mod request;
 mod sessions;
+mod slot;
 mod staged;
 mod storage;
 

@@ -6,7 +6,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::entry::SessionEntry;
 use super::meta::SessionMeta;
-use super::sessions::{Sessions, Slot};
+use super::sessions::Sessions;
+use super::slot::Slot;
 use super::storage;
 use crate::bus::{Batch, CallContext, Cx, Part, Write};
 use crate::error::Result;

@@ -25,7 +25,7 @@ pub(super) async fn end(
     let now = session.cx.now_ms();
     let is_new = record.aborted_at_ms.is_none();
     record.aborted_at_ms.get_or_insert(now);
-    if let Some(outcome) = assistant_streaming::stored_before(session, record).await? {
+    if let Some(outcome) = assistant_streaming::answered_before(session, record).await? {
         return Ok(outcome);
     }
     steering_check::finish_taking(session, record).await?;

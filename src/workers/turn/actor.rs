@@ -2,17 +2,20 @@
 //! for one another. An actor ends, and its memory is freed, as soon as its mailbox is empty.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::FutureExt;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::backoff::Backoff;
 use super::record::TurnRecord;
 use super::session::Session;
 use super::start::Begun;
 use super::step::StepReply;
 use super::stop::{Ask, Stop};
-use super::{Turns, runner, start};
+use super::{Turns, later, runner, start};
 use crate::bus::{Baggage, CallContext, Cx};
 use crate::error::{Error, Result};
 use crate::model::api::run::{StartRequest, StartResponse};
@@ -74,7 +77,7 @@ impl Actors {
     /// Hands an input to the session's actor; wakes one if there is none.
     pub(super) fn submit(&self, cx: &Cx<Turns>, session: &SessionId, input: Input) {
         let mut actors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // An actor that is gone without retiring has panicked; its session goes on with a new one.
+        // One that gave up takes nothing any more.
         if actors
             .get(session)
             .is_none_or(|handle| handle.mailbox.is_closed())
@@ -157,8 +160,26 @@ fn spawn(cx: &Cx<Turns>, session: &SessionId) -> Handle {
         inputs,
         status: Arc::clone(&status),
     };
-    cx.spawn(actor.run());
+    cx.spawn(live(actor));
     Handle { mailbox, status }
+}
+
+/// Runs an actor. One that panics goes on from what is stored, like after a kill, a few times; then its run ends.
+async fn live(mut actor: Actor) {
+    let mut pause = Backoff::of(&actor.session.cx);
+    let mut resumes = false;
+    while AssertUnwindSafe(actor.run(resumes)).catch_unwind().await.is_err() {
+        tracing::error!(session_id = %actor.session.id, "an actor panicked");
+        actor.session.restart();
+        let panicked = Error::Panicked {
+            function: "turn".into(),
+            detail: "the actor of the session panicked".into(),
+        };
+        if let Err(error) = pause.wait(panicked).await {
+            return actor.end(&error).await;
+        }
+        resumes = true;
+    }
 }
 
 struct Actor {
@@ -168,7 +189,10 @@ struct Actor {
 }
 
 impl Actor {
-    async fn run(mut self) {
+    async fn run(&mut self, resumes: bool) {
+        if resumes {
+            self.handle(Input::Resume).await;
+        }
         loop {
             while let Ok(input) = self.inputs.try_recv() {
                 self.status.taken(&input);
@@ -179,6 +203,23 @@ impl Actor {
                 return;
             }
         }
+    }
+
+    /// Gives up. Whoever waits hears of it; the next input wakes another actor, and so does time.
+    async fn end(mut self, why: &Error) {
+        if !self.session.cx.shutdown_token().is_cancelled() {
+            let given_up = AssertUnwindSafe(runner::give_up(&mut self.session, why));
+            if !matches!(given_up.catch_unwind().await, Ok(Ok(()))) {
+                later::look_again(&self.session);
+            }
+        }
+        self.session.release_lease().await;
+        lock(&self.session.cx).remove(&self.session.id);
+        self.inputs.close();
+        while let Ok(input) = self.inputs.try_recv() {
+            refuse(input, why.clone());
+        }
+        self.status.stop.leave(&Err(why.clone()));
     }
 
     async fn handle(&mut self, input: Input) {

@@ -8,10 +8,11 @@ use super::runner;
 use super::session::{Outcome, Session};
 use super::step::{self, StepReply, StepRequest};
 use super::transcript::NewEntry;
-use super::{Turns, batch, leftover, preflight, provider_turn};
+use super::{Turns, batch, leftover, preflight, provider_call, provider_turn};
 use crate::bus::{Cx, Function};
 use crate::error::Result;
 use crate::model::api::session::MessagesResponse;
+use crate::model::route::Route;
 use crate::model::{AgentEvent, AgentMessage, AssistantMessage, RawMessage, StopReason, TurnState};
 
 /// `turn::assistant_streaming`.
@@ -32,7 +33,7 @@ impl Function for AssistantStreaming {
 }
 
 pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Result<Outcome> {
-    if let Some(outcome) = stored_before(session, record).await? {
+    if let Some(outcome) = answered_before(session, record).await? {
         return Ok(outcome);
     }
     begin(record);
@@ -40,8 +41,14 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     let tools = request.tools()?;
     let stop = Arc::clone(&session.stop);
     let (message, body_streamed) = match stop.unless_asked(look(session, record, &request)).await {
-        Some(Ok(messages)) => {
-            let turn = provider_turn::run(session, record, &request, messages, tools).await;
+        Some(Ok((route, messages))) => {
+            let turn = provider_turn::run(session, record, &request, &route, messages, tools).await;
+            let answer = Answer {
+                place: record.place(),
+                message: turn.message.clone(),
+                body_streamed: turn.body_streamed,
+            };
+            session.cx.state().answers.keep(&session.id, answer);
             (turn.message, turn.body_streamed)
         }
         Some(Err(error)) => return Err(error),
@@ -56,21 +63,34 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     Ok(accept(session, record, message, body_streamed))
 }
 
-/// Goes on with the answer that an earlier life has stored without the record: the model is not asked twice, and a run that
-/// is to stop does so at what the answer leads to. Where a commit is stored whole there is no such answer.
-pub(super) async fn stored_before(session: &Session, record: &mut TurnRecord) -> Result<Option<Outcome>> {
-    let may_be_stored = session.repeats && record.state == TurnState::AssistantStreaming;
-    if !may_be_stored || session.cx.bus().transport().is_exclusive() {
+/// The answer of a model, kept until it is stored: it was paid for.
+pub(super) struct Answer {
+    /// The turn that it belongs to, as [`TurnRecord::place`] says it.
+    place: String,
+    message: AssistantMessage,
+    body_streamed: bool,
+}
+
+/// Goes on with an answer that is there already: stored without the record by an earlier life, or kept because it could not
+/// be stored. The model is not asked twice, and a run that is to stop does so at what the answer leads to.
+pub(super) async fn answered_before(session: &Session, record: &mut TurnRecord) -> Result<Option<Outcome>> {
+    if !session.repeats || record.state != TurnState::AssistantStreaming {
         return Ok(None);
     }
-    let (rows, _) = session.transcript().await?;
     let mut next = record.clone();
     begin(&mut next);
-    let Some(message) = answer_in(&next, &rows) else {
+    let place = next.place();
+    let kept = session.cx.state().answers.find(&session.id, |answer| {
+        (answer.place == place).then(|| (answer.message.clone(), answer.body_streamed))
+    });
+    let body_streamed = kept.as_ref().is_some_and(|(_, body_streamed)| *body_streamed);
+    let (rows, _) = session.transcript().await?;
+    // What is in the transcript counts: another process may have had the session meanwhile.
+    let Some(message) = answer_in(&next, &rows).or(kept.map(|(message, _)| message)) else {
         return Ok(None);
     };
     *record = next;
-    Ok(Some(accept(session, record, message, false)))
+    Ok(Some(accept(session, record, message, body_streamed)))
 }
 
 /// The next turn begins.
@@ -104,14 +124,25 @@ fn accept(
     outcome
 }
 
-/// What the model is to see.
-async fn look(session: &Session, record: &TurnRecord, request: &RunRequest) -> Result<Vec<RawMessage>> {
-    let (messages, rows) = session.context_view().await?;
-    if session.repeats {
-        leftover::keep(session, record, &messages).await?;
+/// Where the model is, and what it is to see.
+async fn look(
+    session: &mut Session,
+    record: &TurnRecord,
+    request: &RunRequest,
+) -> Result<(Route, Vec<RawMessage>)> {
+    let place = record.place();
+    if !session.repeats {
+        session.swept = Some(place.clone());
     }
-    let compacted = preflight::check(session, record, request, &messages, &rows).await?;
-    Ok(compacted.unwrap_or(messages))
+    let (messages, rows) = session.context_view().await?;
+    // All events of the session are read for it. What this life has streamed is kept with its answer.
+    if session.swept.as_ref() != Some(&place) {
+        leftover::keep(session, record, &messages).await?;
+        session.swept = Some(place);
+    }
+    let route = provider_call::route_of(session, request).await?;
+    let compacted = preflight::check(session, record, request, route.name(), &messages, &rows).await?;
+    Ok((route, compacted.unwrap_or(messages)))
 }
 
 /// The answer of this turn, if it is in the transcript.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::prompt::AGENT_TRIGGER;
 use super::record::{PreparedCall, Work};
 use crate::model::{AssistantMessage, CallId, ContentBlock, FunctionCall, FunctionResult, StopReason};
+use crate::rules::inner_call;
 
 /// Longest call id that is kept: it becomes part of a state key.
 const MAX_CALL_ID_BYTES: usize = 256;
@@ -74,32 +75,6 @@ fn prepare_call(id: &CallId, name: &str, arguments: &Value, stop_reason: StopRea
             function_id: target.into(),
             arguments: payload,
         },
-    }
-}
-
-/// Target and payload in the arguments of `agent_trigger`; an empty target when they name none.
-pub(super) fn inner_call(arguments: Value) -> (String, Value) {
-    let Value::Object(mut arguments) = parse_embedded(arguments) else {
-        return (String::new(), json!({}));
-    };
-    let target = match arguments.remove("function") {
-        Some(Value::String(target)) => target,
-        _ => String::new(),
-    };
-    let payload = parse_embedded(arguments.remove("payload").unwrap_or_else(|| json!({})));
-    (target, payload)
-}
-
-/// Models sometimes send an object as its JSON text; such a string stands for what it encodes, any other is itself.
-fn parse_embedded(value: Value) -> Value {
-    let Value::String(text) = &value else { return value };
-    let trimmed = text.trim();
-    if !trimmed.starts_with(['{', '[']) {
-        return value;
-    }
-    match serde_json::from_str::<Value>(trimmed) {
-        Ok(parsed) if parsed.is_object() || parsed.is_array() => parsed,
-        Ok(_) | Err(_) => value,
     }
 }
 

@@ -1,6 +1,8 @@
 //! What the model sees of a session (contract 02 §5.1), and which messages of a `run::start` are new (contract 02 §3,
 //! history form). Pure.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use crate::model::api::session::{CompactionsResponse, MessageRow, MessagesResponse};
@@ -78,28 +80,51 @@ pub(super) fn first_new(
     };
     let compaction = window::newest(&compactions.entries);
     let summary = compaction.map(|row| window::wrap_summary(&row.summary));
-    let mut from = 0;
-    let mut first_new = 0;
-    for (index, message) in history.enumerate() {
-        let text = joined(message);
-        if message.role() == "assistant"
+    let is_summary = |(role, text): &Said<'_>| {
+        *role == "assistant"
             && summary
                 .as_deref()
                 .is_some_and(|summary| summary.trim() == text.trim())
-        {
-            first_new = index + 1;
-            continue;
-        }
-        let found = path
-            .iter()
-            .skip(from)
-            .position(|row| row.message.role() == message.role() && joined(&row.message) == text);
-        if let Some(offset) = found {
-            from += offset + 1;
-            first_new = index + 1;
+    };
+    matched(
+        path.iter().map(|row| said(&row.message)),
+        history.map(said),
+        is_summary,
+    )
+}
+
+/// Role and joined text of a message.
+type Said<'a> = (&'a str, String);
+
+fn said(message: &RawMessage) -> Said<'_> {
+    (message.role(), joined(message))
+}
+
+/// How much of the history is on the path, up to its last element that is: each is looked for behind the one before it.
+/// Both are read once, since a client may send a long history that is not on the path at all.
+fn matched<'a>(
+    path: impl Iterator<Item = Said<'a>>,
+    history: impl Iterator<Item = Said<'a>>,
+    is_summary: impl Fn(&Said<'a>) -> bool,
+) -> usize {
+    let mut places: HashMap<Said<'a>, Vec<usize>> = HashMap::new();
+    for (place, said) in path.enumerate() {
+        places.entry(said).or_default().push(place);
+    }
+    let (mut from, mut matched) = (0, 0);
+    for (index, said) in history.enumerate() {
+        let place = places.get(&said).and_then(|places| {
+            let next = places.partition_point(|place| *place < from);
+            places.get(next)
+        });
+        if is_summary(&said) {
+            matched = index + 1;
+        } else if let Some(place) = place {
+            from = place + 1;
+            matched = index + 1;
         }
     }
-    first_new
+    matched
 }
 
 fn joined(message: &RawMessage) -> String {
@@ -262,5 +287,25 @@ mod tests {
         rows.messages.push(row("3", "assistant", "b"));
         assert_eq!(open_question(&rows), "");
         assert_eq!(open_question(&path(&[])), "");
+    }
+
+    #[test]
+    fn a_long_history_is_read_once() {
+        use std::cell::Cell;
+        const MANY: usize = 20_000;
+        let read = Cell::new(0);
+        let count = |n: usize, prefix: &str| {
+            read.set(read.get() + 1);
+            ("user", format!("{prefix}{n}"))
+        };
+        let path = || (0..MANY).map(|n| count(n, "a"));
+        // Compared one by one, this would take 400 million texts.
+        assert_eq!(matched(path(), (0..MANY).map(|n| count(n, "b")), |_| false), 0);
+        assert_eq!(read.get(), 2 * MANY);
+        // The same text again and again is found behind the one before it.
+        let same = |many| (0..many).map(|_| ("user", "x".to_owned()));
+        assert_eq!(matched(same(MANY), same(MANY + 5), |_| false), MANY);
+        let backwards = (0..MANY).rev().map(|n| count(n, "a"));
+        assert_eq!(matched(path(), backwards, |_| false), 1);
     }
 }

@@ -9,13 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Turns;
 use crate::bus::{CallOptions, Cx};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::model::{FunctionCall, FunctionId, FunctionResult};
 
 const CONTRACT_MS: u64 = 5_000;
 const INTROSPECTION: &str = "engine::functions::info";
 /// Pause before a function of a worker that may be on its way back is looked for again.
-pub(super) const RETRY_LOOKUP: Duration = Duration::from_millis(250);
+const RETRY_LOOKUP: Duration = Duration::from_millis(250);
 
 /// Runs one call. `idempotency_key` travels beside the payload, which reaches the target untouched. `None`: the run was
 /// stopped, and the target is no function of this process that could be waited for.
@@ -45,22 +45,13 @@ async fn to_the_end(
         "session_id": cx.context().baggage.session_id.as_deref(),
         "function_call_id": call.id,
     });
-    let outcome = loop {
+    let ask = || {
         let options = CallOptions::timeout_ms(limit_ms)
             .with_metadata(metadata.clone())
             .with_cancel(stop.clone());
-        let outcome = cx
-            .invoke(&call.function_id, call.arguments.clone(), options)
-            .await;
-        match &outcome {
-            // After a restart the workers of the last life come back one by one.
-            Err(error) if is_missing(error, &call.function_id) && cx.state().is_booting() => {
-                tokio::time::sleep(RETRY_LOOKUP).await;
-            }
-            _ => break outcome,
-        }
+        cx.invoke(&call.function_id, call.arguments.clone(), options)
     };
-    match outcome {
+    match while_booting(cx.state(), |error| error.is_missing(&call.function_id), ask).await {
         Ok(value) => FunctionResult::from_value(value),
         Err(error) => {
             let mut result = classify(&call.function_id, &error);
@@ -72,8 +63,21 @@ async fn to_the_end(
     }
 }
 
-fn is_missing(error: &Error, function: &FunctionId) -> bool {
-    matches!(error, Error::FunctionNotFound(id) if *id == **function)
+/// Asks; after a restart, while the workers of the last life come back one by one, asks again about what `is_early`.
+pub(super) async fn while_booting<T, F>(
+    turns: &Turns,
+    is_early: impl Fn(&Error) -> bool,
+    ask: impl Fn() -> F,
+) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    loop {
+        match ask().await {
+            Err(error) if is_early(&error) && turns.is_booting() => tokio::time::sleep(RETRY_LOOKUP).await,
+            outcome => return outcome,
+        }
+    }
 }
 
 /// A failed call as the model sees it.

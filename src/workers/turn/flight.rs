@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
 
 use super::dispatch;
@@ -45,6 +45,11 @@ impl Flight {
     pub(super) fn queue(&mut self, call: FunctionCall) {
         self.ids.push(call.id.clone());
         self.waiting.push_back(call);
+    }
+
+    /// Whether a call that is queued now is dispatched at once.
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting.len() + self.running.len() < self.limit
     }
 
     /// Whether a call waits or runs.
@@ -120,13 +125,21 @@ impl Flight {
     /// The next call that has its result; waits for it. Never when nothing runs.
     pub(super) async fn landed(&mut self) -> ExecutedCall {
         match self.running.next().await {
-            Some(executed) => {
-                self.ids.retain(|id| *id != executed.call.id);
-                self.unstored = true;
-                executed
-            }
+            Some(executed) => self.take(executed),
             None => std::future::pending().await,
         }
+    }
+
+    /// A call that has its result by now.
+    pub(super) fn landed_already(&mut self) -> Option<ExecutedCall> {
+        let executed = self.running.next().now_or_never().flatten()?;
+        Some(self.take(executed))
+    }
+
+    fn take(&mut self, executed: ExecutedCall) -> ExecutedCall {
+        self.ids.retain(|id| *id != executed.call.id);
+        self.unstored = true;
+        executed
     }
 }
 

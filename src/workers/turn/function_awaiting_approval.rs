@@ -1,7 +1,7 @@
 //! `turn::function_awaiting_approval`: settle each parked call as its decision arrives (contract 02 §6.3).
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::flight::{self, Flight};
 use super::function_execute::{finalize, is_retry_safe};
@@ -14,7 +14,9 @@ use crate::bus::{Cx, Function, Write};
 use crate::error::{Error, Result};
 use crate::model::api::approval::Settings;
 use crate::model::{AgentEvent, FunctionResult, TurnState};
-use crate::rules::{consult, denial};
+
+/// Pause before decisions that could not be read are looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// `turn::function_awaiting_approval`.
 #[derive(Debug)]
@@ -43,11 +45,19 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
             flight.stop(session, record).await?;
             return aborted::end(session, record, Vec::new()).await;
         };
-        let settled = settled?;
+        let (settled, again) = match settled {
+            Ok(settled) => (settled, None),
+            // The calls under way have their results to come, so what cannot be read now is looked at again.
+            Err(error) if may_be_read_later(&error) && !flight.is_idle() => {
+                tracing::warn!(session_id = %session.id, %error, "decisions not read");
+                (Vec::new(), Some(LOOK_AGAIN))
+            }
+            Err(error) => return Err(error),
+        };
         if flight.is_idle() && settled.is_empty() {
             break;
         }
-        let landed = land(session, record, &mut flight, settled).await?;
+        let landed = land(session, record, &mut flight, settled, again).await?;
         if let Some(executed) = landed {
             settle(session, record, &mut flight, vec![executed]).await?;
         }
@@ -64,7 +74,8 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     Ok(Outcome::default())
 }
 
-/// Looks at every parked call: those with a decision to run go to the flight, those with a result are answered.
+/// Looks at every parked call: those with a decision to run go to the flight, those with a result are answered. While the
+/// flight has no room an allowed call stays parked, so that its decision may still be taken back.
 async fn scan(session: &Session, record: &mut TurnRecord, flight: &mut Flight) -> Result<Vec<ExecutedCall>> {
     let place = record.place();
     let (_, work, awaiting) = record.batch()?;
@@ -86,6 +97,7 @@ async fn scan(session: &Session, record: &mut TurnRecord, flight: &mut Flight) -
         } else {
             match decide(session, &parked, &mut snapshot).await? {
                 Fate::Waits => continue,
+                Fate::Runs if !flight.has_room() => continue,
                 Fate::Runs => {
                     flight.queue(call);
                     continue;
@@ -99,12 +111,13 @@ async fn scan(session: &Session, record: &mut TurnRecord, flight: &mut Flight) -
 }
 
 /// Stores what was settled without running, dispatches what may run, and waits for the next result or the next reason to
-/// look again.
+/// look again, which after a failed look is the end of a pause.
 async fn land(
     session: &mut Session,
     record: &mut TurnRecord,
     flight: &mut Flight,
     settled: Vec<ExecutedCall>,
+    again: Option<Duration>,
 ) -> Result<Option<ExecutedCall>> {
     if settled.is_empty() {
         flight.launch(session, record, Vec::new(), Vec::new()).await?;
@@ -121,9 +134,21 @@ async fn land(
         () = stop.cancelled() => None,
         executed = flight.landed() => Some(executed),
         () = recheck.notified() => None,
+        () = pause(again) => None,
     };
     session.spent_outside(began);
     Ok(landed)
+}
+
+fn may_be_read_later(error: &Error) -> bool {
+    error.is_retryable() && *error != Error::Stopped
+}
+
+async fn pause(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Takes calls off the parked list: their results, their end events, their decisions used up, the shorter list shown.
@@ -187,8 +212,5 @@ async fn decide(session: &Session, parked: &Parked, snapshot: &mut Option<Settin
     if decision.kind != DecisionKind::Allow {
         return Ok(Fate::Ends(parked.refused(&decision)));
     }
-    if floor.holds(&call.function_id, &consult::rule_args(&call.arguments)) {
-        return Ok(Fate::Ends(denial::human_only(&call.function_id, &call.arguments)));
-    }
-    Ok(Fate::Runs)
+    Ok(gate::forbidden(call, &floor).map_or(Fate::Runs, Fate::Ends))
 }

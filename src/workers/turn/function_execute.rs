@@ -1,10 +1,13 @@
 //! `turn::function_execute`: gate the calls of a batch, run those that may, park the others (contract 02 §6.2, §6.4).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::iter;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use super::announcer::Announcer;
 use super::flight::{self, Flight};
@@ -17,6 +20,7 @@ use super::transcript::NewEntry;
 use super::{Turns, aborted, dispatch, parked};
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
+use crate::model::api::approval::Settings;
 use crate::model::{AgentEvent, AgentMessage, AwaitingCall, CallId, FunctionCall, FunctionResult, TurnState};
 use crate::rules::IdPattern;
 
@@ -62,7 +66,10 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
             return aborted::end(session, record, Vec::new()).await;
         };
         let (_, work, _) = record.batch()?;
-        work.executed.insert(landed.call.id.clone(), landed);
+        // Those that ended meanwhile are stored with it.
+        for landed in iter::once(landed).chain(iter::from_fn(|| flight.landed_already())) {
+            work.executed.insert(landed.call.id.clone(), landed);
+        }
         events = announce(&mut announcer, record)?;
     }
 
@@ -121,57 +128,103 @@ async fn plan(
         .announced
         .get_or_insert_with(|| work.executed.keys().cloned().collect())
         .clone();
+    let is_parked = |id: &CallId| awaiting.iter().any(|parked| parked.function_call_id == *id);
+    let is_settled = |id: &CallId| is_parked(id) || work.executed.contains_key(id) || stored.contains_key(id);
+    let mut fates = decide_all(session, work, &announced, is_settled).await?;
     let mut announcer = Announcer::default();
     let mut parked = Vec::new();
-    for prepared in work.prepared.clone() {
-        let call = prepared.call().clone();
-        if awaiting.iter().any(|parked| parked.function_call_id == call.id) {
+    for prepared in &work.prepared {
+        let call = prepared.call();
+        if is_parked(&call.id) {
             continue;
         }
         let started = announced.contains(&call.id);
         if work.executed.contains_key(&call.id) {
             if !started {
                 // It ended while the pair before it was still open.
-                announcer.add(call, false, false);
+                announcer.add(call.clone(), false, false);
             }
             continue;
         }
-        if let Some(executed) = stored.remove(&call.id) {
-            work.executed.insert(call.id.clone(), executed);
-            announcer.add(call, false, started);
-            continue;
-        }
-        let mut pending = false;
-        let result = match prepared {
-            PreparedCall::Synthetic { result, .. } => Some(result),
-            _ if work.started.contains_key(&call.id) && !is_retry_safe(session, &call).await => {
-                Some(flight::interrupted(&call))
+        let fate = fates.remove(&call.id);
+        announcer.add(call.clone(), matches!(fate, Some(Fate::Waits(_))), started);
+        match fate {
+            Some(Fate::Runs) => flight.queue(call.clone()),
+            Some(Fate::Waits(why)) => parked.push(parked::park(&place, call, why)),
+            Some(Fate::Ends(result)) => {
+                let executed = flight::failed(call.clone(), result);
+                work.executed.insert(call.id.clone(), executed);
             }
-            PreparedCall::PreApproved { .. } => None,
-            PreparedCall::Dispatch { .. } => match gate::consult(session, &call).await {
-                Gate::Allow => None,
-                Gate::Deny(result) => Some(result),
-                Gate::Pending => {
-                    // A decision that came after the start event was shown is for this call, not for an earlier one.
-                    if !started {
-                        gate::forget_stale_decision(session, &call).await?;
-                    }
-                    pending = true;
-                    None
-                }
-            },
-        };
-        match result {
-            Some(result) => {
-                work.executed
-                    .insert(call.id.clone(), flight::failed(call.clone(), result));
-            }
-            None if pending => parked.push(parked::park(&place, &call)),
-            None => flight.queue(call.clone()),
+            None => work.executed.extend(stored.remove_entry(&call.id)),
         }
-        announcer.add(call, pending, started);
     }
     Ok((announcer, parked))
+}
+
+/// What becomes of a call.
+enum Fate {
+    Runs,
+    /// A person must decide, for this reason where there is one.
+    Waits(Option<String>),
+    Ends(FunctionResult),
+}
+
+/// Decides the calls that are not settled, as many at a time as may run: none waits for the answer about another one.
+async fn decide_all(
+    session: &Session,
+    work: &Work,
+    announced: &BTreeSet<CallId>,
+    is_settled: impl Fn(&CallId) -> bool,
+) -> Result<BTreeMap<CallId, Fate>> {
+    let settings = OnceCell::new();
+    let open = work
+        .prepared
+        .iter()
+        .filter(|prepared| !is_settled(&prepared.call().id));
+    let decisions: Vec<_> = open
+        .map(|prepared| {
+            let (id, settings) = (&prepared.call().id, &settings);
+            let (may_have_run, shown) = (work.started.contains_key(id), announced.contains(id));
+            async move {
+                let fate = decide(session, prepared, may_have_run, shown, settings).await?;
+                Ok((id.clone(), fate))
+            }
+            .boxed()
+        })
+        .collect();
+    let at_once = session.cx.config().turn.parallel_calls;
+    stream::iter(decisions).buffered(at_once).try_collect().await
+}
+
+/// `may_have_run`: an earlier life dispatched it. `shown`: its start event went out before.
+async fn decide(
+    session: &Session,
+    prepared: &PreparedCall,
+    may_have_run: bool,
+    shown: bool,
+    settings: &OnceCell<Settings>,
+) -> Result<Fate> {
+    let call = prepared.call();
+    if let PreparedCall::Synthetic { result, .. } = prepared {
+        return Ok(Fate::Ends(result.clone()));
+    }
+    if may_have_run && !is_retry_safe(session, call).await {
+        return Ok(Fate::Ends(flight::interrupted(call)));
+    }
+    if matches!(prepared, PreparedCall::PreApproved { .. }) {
+        return Ok(Fate::Runs);
+    }
+    Ok(match gate::consult(session, call, settings).await {
+        Gate::Allow => Fate::Runs,
+        Gate::Deny(result) => Fate::Ends(result),
+        Gate::Pending(why) => {
+            // A decision that came after the start event was shown is for this call, not for an earlier one.
+            if !shown {
+                gate::forget_stale_decision(session, call).await?;
+            }
+            Fate::Waits(why)
+        }
+    })
 }
 
 /// The events that may go out now; the record remembers them, to be saved in the same commit.
@@ -196,16 +249,9 @@ pub(super) async fn is_retry_safe(session: &Session, call: &FunctionCall) -> boo
         return true;
     }
     let request = json!({ "function_id": call.function_id });
-    let info = loop {
-        match session
-            .invoke("engine::functions::info", request.clone(), INFO_MS)
-            .await
-        {
-            Ok(info) => break info,
-            // After a restart the workers of the last life come back one by one.
-            Err(_) if session.cx.state().is_booting() => tokio::time::sleep(dispatch::RETRY_LOOKUP).await,
-            Err(_) => return false,
-        }
+    let ask = || session.invoke("engine::functions::info", request.clone(), INFO_MS);
+    let Ok(info) = dispatch::while_booting(session.cx.state(), |_| true, ask).await else {
+        return false;
     };
     matches!(
         info.pointer("/metadata/retry").and_then(Value::as_str),

@@ -32,6 +32,8 @@ mod function_awaiting_approval;
 mod function_execute;
 mod gate;
 mod get_state;
+mod kept;
+mod later;
 mod lease;
 mod leftover;
 mod meters;
@@ -54,6 +56,7 @@ mod steering_check;
 mod step;
 mod stop;
 mod transcript;
+mod view;
 mod wake;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,9 +78,14 @@ pub struct Turns {
     actors: actor::Actors,
     meters: meters::Meters,
     epochs: lease::Epochs,
+    looks: later::Looks,
     floor: Mutex<Option<(Vec<Value>, Arc<Floor>)>>,
     booting_until: Mutex<Option<Instant>>,
     left_open: Mutex<Vec<SessionId>>,
+    /// Runs whose end was announced although it is not marked as such.
+    unmarked: kept::Kept<String>,
+    /// Answers of models that are not stored yet.
+    answers: kept::Kept<assistant_streaming::Answer>,
 }
 
 /// The worker.

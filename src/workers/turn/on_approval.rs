@@ -28,14 +28,20 @@ impl Function for OnApproval {
     async fn call(cx: &Cx<Turns>, event: Value) -> Result<()> {
         match woken(&event) {
             Some((session, None)) => cx.state().actors.submit(cx, &session, Input::Resume),
-            Some((session, Some(run))) => abort::wake(cx, &session, run),
+            // What is stored counts, not what an event says of it.
+            Some((session, Some(_))) => {
+                let row = cx.scope(APPROVALS).get(&session).await?;
+                if let Some(run) = row.as_ref().and_then(abort::run_of) {
+                    abort::wake(cx, &session, run);
+                }
+            }
             None => {}
         }
         Ok(())
     }
 }
 
-/// The session a decision event belongs to, and the run when it is a wish to stop one; `None` for everything else.
+/// The session a decision event belongs to (it looks at the stored decisions by itself), and the run when it is a wish to stop one; `None` for everything else.
 fn woken(event: &Value) -> Option<(SessionId, Option<String>)> {
     let text = |key: &str| event.get(key).and_then(Value::as_str);
     if !matches!(text("event_type"), Some("state:created" | "state:updated")) {

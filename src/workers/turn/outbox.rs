@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use futures::FutureExt;
 use futures::future::{BoxFuture, OptionFuture};
 use tokio::sync::{mpsc, oneshot};
 
@@ -46,7 +45,7 @@ impl Stored {
 enum Item {
     Event(AgentEvent),
     /// Asks when all events before it are written.
-    Written(oneshot::Sender<()>),
+    Written(oneshot::Sender<Result<()>>),
     Commit {
         batch: Option<Batch>,
         writes: Vec<Write>,
@@ -66,9 +65,15 @@ impl Outbox {
             items,
             pending: Vec::new(),
             fence,
+            last: Ok(()),
         };
         bus.spawn(task.run());
         Self { queue }
+    }
+
+    /// Whether nobody takes anything out of the queue any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.queue.is_closed()
     }
 
     /// Emits an event; waits only while the queue is full.
@@ -99,12 +104,15 @@ impl Outbox {
         Stored(stored)
     }
 
-    /// Waits until every event emitted so far is written, or has failed to be.
-    pub(super) async fn written(&self) {
+    /// Waits until every event emitted so far is written.
+    ///
+    /// # Errors
+    /// The last one could not be, and is lost.
+    pub(super) async fn written(&self) -> Result<()> {
         let (done, written) = oneshot::channel();
-        if self.queue.send(Item::Written(done)).await.is_ok() {
-            written.await.ok();
-        }
+        // When nobody takes it, nobody answers.
+        self.queue.send(Item::Written(done)).await.ok();
+        written.await.unwrap_or(Err(Error::Stopped))
     }
 }
 
@@ -177,6 +185,8 @@ struct Task {
     /// Writes of events already shown.
     pending: Vec<Write>,
     fence: Option<Fence>,
+    /// What became of the last write of events.
+    last: Result<()>,
 }
 
 type InFlight = Option<BoxFuture<'static, Result<()>>>;
@@ -194,7 +204,7 @@ impl Task {
                 biased;
                 Some(outcome) = writing => {
                     in_flight = None;
-                    report(outcome);
+                    self.note(outcome);
                 }
                 item = self.items.recv(), if may_take => match item {
                     Some(item) => self.take(item, &mut in_flight).await,
@@ -202,15 +212,7 @@ impl Task {
                 },
             }
         }
-        settle(&mut in_flight).await;
-        if !self.pending.is_empty() {
-            report(
-                self.bus
-                    .transport()
-                    .commit(std::mem::take(&mut self.pending))
-                    .await,
-            );
-        }
+        self.write_all(&mut in_flight).await;
     }
 
     async fn take(&mut self, item: Item, in_flight: &mut InFlight) {
@@ -232,7 +234,7 @@ impl Task {
                 done,
             } => {
                 let outcome = if self.bus.transport().is_exclusive() {
-                    settle(in_flight).await;
+                    self.settle(in_flight).await;
                     self.commit_whole(batch, writes, &events).await
                 } else {
                     self.commit_apart(batch, writes, &events, in_flight).await
@@ -242,24 +244,26 @@ impl Task {
                 }
             }
             Item::Written(done) => {
-                settle(in_flight).await;
-                let pending = std::mem::take(&mut self.pending);
-                if !pending.is_empty() {
-                    report(self.bus.transport().commit(pending).await);
-                }
-                done.send(()).ok();
+                self.write_all(in_flight).await;
+                done.send(self.last.clone()).ok();
             }
         }
     }
 
     fn refuse(&mut self, item: Item) {
         self.pending.clear();
-        if let Item::Commit { batch, done, .. } = item {
-            if let Some(batch) = batch {
-                batch.settle(false);
+        let lost = Err(Error::Transient("the lease of the session is lost".into()));
+        match item {
+            Item::Commit { batch, done, .. } => {
+                if let Some(batch) = batch {
+                    batch.settle(false);
+                }
+                done.send(lost).ok();
             }
-            done.send(Err(Error::Transient("the lease of the session is lost".into())))
-                .ok();
+            Item::Written(done) => {
+                done.send(lost).ok();
+            }
+            Item::Event(_) => {}
         }
     }
 
@@ -279,7 +283,7 @@ impl Task {
                 biased;
                 Some(outcome) = writing => {
                     *in_flight = None;
-                    report(outcome);
+                    self.note(outcome);
                 }
                 stored = &mut commit => break stored,
             }
@@ -337,16 +341,30 @@ impl Task {
         }
         Ok(())
     }
-}
 
-async fn settle(in_flight: &mut InFlight) {
-    if let Some(writing) = in_flight.take() {
-        report(writing.boxed().await);
+    /// Writes what is pending, and waits.
+    async fn write_all(&mut self, in_flight: &mut InFlight) {
+        self.settle(in_flight).await;
+        if !self.pending.is_empty() {
+            let pending = std::mem::take(&mut self.pending);
+            let outcome = self.bus.transport().commit(pending).await;
+            self.note(outcome);
+        }
     }
-}
 
-fn report(outcome: Result<()>) {
-    if let Err(error) = outcome {
-        tracing::warn!(%error, "events not written");
+    /// Waits for what is on its way.
+    async fn settle(&mut self, in_flight: &mut InFlight) {
+        if let Some(writing) = in_flight.take() {
+            let outcome = writing.await;
+            self.note(outcome);
+        }
+    }
+
+    /// Events were written, or are lost.
+    fn note(&mut self, outcome: Result<()>) {
+        if let Err(error) = &outcome {
+            tracing::warn!(%error, "events not written");
+        }
+        self.last = outcome;
     }
 }

@@ -11,12 +11,13 @@ use crate::model::{AwaitingCall, FunctionCall, FunctionResult};
 use crate::rules::denial::{self, Refusal};
 
 /// The entry of a call that must wait; `place` is `TurnRecord::place`.
-pub(super) fn park(place: &str, call: &FunctionCall) -> AwaitingCall {
+pub(super) fn park(place: &str, call: &FunctionCall, reason: Option<String>) -> AwaitingCall {
     AwaitingCall {
         function_call_id: call.id.clone(),
         function_id: call.function_id.clone(),
         args: call.arguments.clone(),
         call_hash: Some(hash(place, call)),
+        reason,
     }
 }
 
@@ -153,19 +154,22 @@ mod tests {
 
     #[test]
     fn a_decision_with_another_hash_is_for_another_call() {
-        let entry = park("s/r/1", &call("A", "f", json!({})));
+        let entry = park("s/r/1", &call("A", "f", json!({})), None);
         let parked = Parked::read("s/r/1", &entry);
         assert!(!parked.changed);
         assert!(parked.is_meant_by(&decision(None)));
         assert!(parked.is_meant_by(&decision(entry.call_hash.clone())));
         assert!(!parked.is_meant_by(&decision(Some("x".into()))));
         // The same call of the next turn.
-        assert!(!Parked::read("s/r/2", &park("s/r/2", &parked.call)).is_meant_by(&decision(entry.call_hash)));
+        assert!(
+            !Parked::read("s/r/2", &park("s/r/2", &parked.call, None))
+                .is_meant_by(&decision(entry.call_hash))
+        );
     }
 
     #[test]
     fn a_changed_entry_is_noticed_and_one_of_another_release_has_no_hash() {
-        let mut entry = park("s/r/1", &call("A", "f", json!({"n": 1})));
+        let mut entry = park("s/r/1", &call("A", "f", json!({"n": 1})), None);
         entry.args = json!({"n": 2});
         assert!(Parked::read("s/r/1", &entry).changed);
         entry.call_hash = None;

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::Value;
 
 use super::context;
-use super::provider_call::route_of;
+use super::dispatch::while_booting;
 use super::record::TurnRecord;
 use super::request::RunRequest;
 use super::session::Session;
 use crate::error::{Error, Result};
+use crate::model::api::Contract;
 use crate::model::api::compaction::{CompactModel, CompactNow, CompactNowRequest, Limits};
 use crate::model::api::session::MessagesResponse;
 use crate::model::{RawMessage, tokens};
@@ -46,6 +47,7 @@ pub(super) async fn check(
     session: &Session,
     record: &TurnRecord,
     request: &RunRequest,
+    provider: &str,
     messages: &[RawMessage],
     rows: &MessagesResponse,
 ) -> Result<Option<Vec<RawMessage>>> {
@@ -53,8 +55,7 @@ pub(super) async fn check(
     if !compaction.auto {
         return Ok(None);
     }
-    let route = route_of(session, request).await;
-    let Some(limit) = limits(session, record, route.name(), &request.model).await else {
+    let Some(limit) = limits(session, record, provider, &request.model).await else {
         return Ok(None);
     };
     let fixed = tokens::of_fixed(&request.system_prompt, &request.function_schemas);
@@ -69,11 +70,14 @@ pub(super) async fn check(
         last_user_message_id: context::open_question(rows),
         model: CompactModel {
             id: request.model.clone(),
-            provider_id: route.name().to_owned(),
+            provider_id: provider.to_owned(),
             limit,
         },
     };
-    let reply = session.call::<CompactNow>(call, COMPACT_MS).await?;
+    let ask = || session.call::<CompactNow>(call.clone(), COMPACT_MS);
+    let reply = while_booting(session.cx.state(), |error| error.is_missing(CompactNow::ID), ask)
+        .await
+        .map_err(finally)?;
     match reply.status.as_str() {
         "ok" => {
             let (messages, _) = session.context_view().await?;
@@ -108,6 +112,15 @@ pub(super) async fn check(
     }
 }
 
+/// A failed attempt is the only one for a model call: it may have been paid for.
+fn finally(error: Error) -> Error {
+    if error.is_retryable() {
+        Error::invalid(format!("compaction failed: {error}"))
+    } else {
+        error
+    }
+}
+
 /// The model's window; `None` when it is not known.
 async fn limits(session: &Session, record: &TurnRecord, provider: &str, model: &str) -> Option<Limits> {
     let meta = if let Some(meta) = &record.model_meta {
@@ -122,6 +135,7 @@ async fn limits(session: &Session, record: &TurnRecord, provider: &str, model: &
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pretty_assertions::assert_eq;
 
     #[test]
     fn a_compaction_that_left_too_much_is_not_repeated_before_more_was_said() {
@@ -132,5 +146,24 @@ mod tests {
         assert!(!compacted.is_still(1_000, 800));
         compacted.note(700, 800);
         assert!(!compacted.is_still(900, 800));
+    }
+
+    #[test]
+    fn c02_5_2_a_failed_compaction_is_final() {
+        let timeout = Error::Timeout {
+            function: "f".into(),
+            after_ms: 5,
+        };
+        let missing = Error::coded("function_not_found", "Function f not found");
+        assert_eq!(finally(missing.clone()), missing);
+        for passing in [
+            timeout,
+            Error::Disconnected,
+            Error::Unavailable("x".into()),
+            Error::Stopped,
+        ] {
+            let text = format!("compaction failed: {passing}");
+            assert_eq!(finally(passing), Error::invalid(text));
+        }
     }
 }

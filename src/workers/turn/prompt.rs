@@ -8,9 +8,10 @@ use serde_json::json;
 
 use crate::model::api::run::AgentMode;
 use crate::model::{AgentFunction, ExecutionMode};
+use crate::rules;
 
 /// Name of the one tool a model gets.
-pub(super) const AGENT_TRIGGER: &str = "agent_trigger";
+pub(super) const AGENT_TRIGGER: &str = rules::AGENT_TRIGGER;
 
 /// The voice of the identity prompt: families of models follow different forms best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -36,21 +36,19 @@ pub(super) async fn run(
     session: &mut Session,
     record: &mut TurnRecord,
     request: &RunRequest,
+    route: &Route,
     messages: Vec<RawMessage>,
     tools: Vec<AgentFunction>,
 ) -> ProviderTurn {
     let began = Instant::now();
-    let stop = Arc::clone(&session.stop);
-    let route = stop.unless_asked(provider_call::route_of(session, request)).await;
-    let provider = route.as_ref().map_or(request.provider.as_str(), Route::name);
-    let mut reading = Reading::new(session, provider, &request.model);
+    let mut reading = Reading::new(session, route.name(), &request.model);
     let sent = messages.clone();
-    let end = match &route {
-        None => End::Stopped,
-        Some(Route::Unknown(name)) => End::Failed(format!("unknown provider: {name}")),
-        Some(Route::Provider(id)) => {
+    let end = match route {
+        Route::Unknown(name) => End::Failed(format!("unknown provider: {name}")),
+        Route::Provider(id) => {
             let call = Call {
                 function: format!("provider::{id}::stream"),
+                silence: provider_call::longest_silence(&session.cx.config(), id),
                 request,
                 messages,
                 tools,
@@ -120,8 +118,8 @@ impl Reading {
         };
         let hears_the_stop = session.cx.bus().hosts(&call.function);
         let mut last_word = None;
+        let silence = call.silence;
         let mut provider = provider_call::start(session, record, call, writer);
-        let silence = Duration::from_millis(session.cx.config().turn.stream_timeout_ms);
         let mut quiet_until = tokio::time::Instant::now() + silence;
         let mut returned = None;
         loop {
@@ -146,9 +144,10 @@ impl Reading {
                     None if last_word.is_some() => return End::Stopped,
                     None if returned.is_some() => return End::Failed("provider channel closed without final".into()),
                     // Closed, but the call has not said why yet.
-                    None => return match tokio::time::timeout(CLOSE_GRACE, provider).await {
-                        Ok(Err(error)) => End::Failed(cause_of(&error)),
-                        Ok(Ok(_)) | Err(_) => End::Failed("provider channel closed without final".into()),
+                    None => return match stop.run_until_cancelled(tokio::time::timeout(CLOSE_GRACE, provider)).await {
+                        None => End::Stopped,
+                        Some(Ok(Err(error))) => End::Failed(cause_of(&error)),
+                        Some(Ok(Ok(_)) | Err(_)) => End::Failed("provider channel closed without final".into()),
                     },
                 },
                 result = &mut provider, if returned.is_none() => match result {

@@ -36,13 +36,14 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     let mut request = session.request().await?.as_ref().clone();
     let stop = Arc::clone(&session.stop);
     let looked_up = async {
-        let provider = provider_call::route_of(session, &request).await;
+        let provider = provider_call::route_of(session, &request).await?;
         let model = catalog_record(session, provider.name(), &request.model).await;
-        (provider, model)
+        Ok((provider, model))
     };
-    let Some((provider, model)) = stop.unless_asked(looked_up).await else {
+    let Some(looked_up) = stop.unless_asked(looked_up).await else {
         return aborted::end(session, record, Vec::new()).await;
     };
+    let (provider, model) = looked_up?;
     request.system_prompt = prompt::build(
         &request.system_prompt,
         request.mode,

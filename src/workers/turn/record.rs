@@ -113,6 +113,17 @@ pub(super) struct Emitter {
     pub(super) wake: u32,
 }
 
+impl Emitter {
+    /// The next one in this life of the process, after all that are known.
+    pub(super) fn after(epoch: &str, known: [&Option<Self>; 2]) -> Self {
+        let ours = known.into_iter().flatten().filter(|last| last.epoch == epoch);
+        Self {
+            epoch: epoch.to_owned(),
+            wake: ours.map(|last| last.wake + 1).max().unwrap_or_default(),
+        }
+    }
+}
+
 /// A batch of calls at work.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Work {

@@ -1,12 +1,11 @@
 //! The step runner (contract 02 §2.1): load, check, run the step of the record's state, save, go on.
 
 use std::panic::AssertUnwindSafe;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::FutureExt;
 use tokio::sync::oneshot;
 
-use super::actor::Input;
 use super::backoff::Backoff;
 use super::record::{PreparedCall, TurnRecord};
 use super::session::{Outcome, Session, load};
@@ -14,16 +13,13 @@ use super::step::StepReply;
 use super::stop::Answer;
 use super::transcript::NewEntry;
 use super::{
-    abort, aborted, assistant_streaming, function_awaiting_approval, function_execute, provisioning,
+    abort, aborted, assistant_streaming, function_awaiting_approval, function_execute, later, provisioning,
     steering_check, wake,
 };
 use crate::error::{Error, Result};
 use crate::model::{
     AgentEvent, AgentMessage, AssistantMessage, RawMessage, StopReason, TurnError, TurnState,
 };
-
-/// A session whose step failed for an outside caller is looked at again after this.
-const SAFETY_NET: Duration = Duration::from_secs(30);
 
 /// Who asked for a step, and with which state in mind.
 pub(super) type Caller = Option<(TurnState, oneshot::Sender<Result<StepReply>>)>;
@@ -61,7 +57,7 @@ pub(super) async fn run(
         };
         let Some(done) = done else {
             session.forget();
-            look_again_later(session);
+            later::look_again(session);
             return answer(
                 &mut caller,
                 Err(Error::Transient("the lease of the session is lost".into())),
@@ -70,11 +66,12 @@ pub(super) async fn run(
         match done {
             Ok(()) => {
                 session.repeats = false;
+                session.cx.state().answers.forget(&session.id);
                 session.cx.state().meters.transition(record.state);
             }
             Err(error) => {
                 tracing::warn!(session_id = %session.id, state = from.as_str(), %error, "step not done");
-                look_again_later(session);
+                later::look_again(session);
                 session.stop.leave(&Err(error.clone()));
                 return answer(&mut caller, Err(error));
             }
@@ -123,7 +120,7 @@ async fn enter(session: &mut Session, caller: &mut Caller) -> Option<TurnRecord>
             return None;
         }
         Err(error) => {
-            look_again_later(session);
+            later::look_again(session);
             session.stop.leave(&Err(error.clone()));
             answer(caller, Err(error));
             return None;
@@ -146,7 +143,7 @@ async fn enter(session: &mut Session, caller: &mut Caller) -> Option<TurnRecord>
         return None;
     }
     if let Err(error) = take(session).await {
-        look_again_later(session);
+        later::look_again(session);
         if session.stop.is_asked() {
             let forwarded = abort::forward(session, &record).await;
             session.stop.leave(&forwarded);
@@ -182,13 +179,7 @@ async fn transition(
     let cx = session.cx.clone();
     let mut pause = Backoff::of(&cx);
     let outcome = loop {
-        let stopping = session.stop.is_asked() || record.aborted_at_ms.is_some();
-        let performed = if stopping {
-            aborted::end(session, record, Vec::new()).await
-        } else {
-            perform(session, record).await
-        };
-        match performed {
+        match perform(session, record).await {
             Ok(outcome) => break outcome,
             Err(error) if error.is_retryable() && for_caller => {
                 *record = previous;
@@ -295,10 +286,14 @@ async fn save(session: &mut Session, record: &mut TurnRecord, mut outcome: Outco
     }
 }
 
-/// Runs the step of the record's state. A panic is a failure of that step.
+/// Runs the step of the record's state, or ends a run that is to stop. A panic is a failure of that step.
 async fn perform(session: &mut Session, record: &mut TurnRecord) -> Result<Outcome> {
     let state = record.state;
+    let stopping = session.stop.is_asked() || record.aborted_at_ms.is_some();
     let step = async {
+        if stopping {
+            return aborted::end(session, record, Vec::new()).await;
+        }
         match state {
             TurnState::Provisioning => provisioning::run(session, record).await,
             TurnState::AssistantStreaming => assistant_streaming::run(session, record).await,
@@ -314,6 +309,25 @@ async fn perform(session: &mut Session, record: &mut TurnRecord) -> Result<Outco
             detail: "the step panicked".into(),
         })
     })
+}
+
+/// Ends the run of a session whose actor cannot go on with it.
+pub(super) async fn give_up(session: &mut Session, cause: &Error) -> Result<()> {
+    match enter(session, &mut None).await {
+        Some(mut record) => end_unfinished(session, &mut record, cause).await,
+        None => Ok(()),
+    }
+}
+
+/// Ends a run that nobody goes on with.
+pub(super) async fn end_unfinished(
+    session: &mut Session,
+    record: &mut TurnRecord,
+    cause: &Error,
+) -> Result<()> {
+    session.published = Some(record.view());
+    let outcome = fail(session, record, cause).await?;
+    save(session, record, outcome).await
 }
 
 /// The fail transition: the run ends, and the transcript says why, behind the results that there are.
@@ -382,14 +396,4 @@ fn answer(caller: &mut Caller, outcome: Result<StepReply>) {
     {
         tracing::debug!("the caller of a step went away before its answer");
     }
-}
-
-fn look_again_later(session: &Session) {
-    let (cx, id) = (session.cx.clone(), session.id.clone());
-    session.cx.spawn(async move {
-        let pause = tokio::time::sleep(SAFETY_NET);
-        if cx.shutdown_token().run_until_cancelled(pause).await.is_some() {
-            cx.state().actors.submit(&cx, &id, Input::Resume);
-        }
-    });
 }

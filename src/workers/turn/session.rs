@@ -15,11 +15,10 @@ use super::record::{Emitter, RECORDS, TurnRecord};
 use super::request::{REQUESTS, RunRequest};
 use super::stop::Stop;
 use super::transcript::NewEntry;
-use super::{Turns, abort};
+use super::{Turns, abort, view};
 use crate::bus::{Batch, CallOptions, Cx, Hold, Write, to_json};
 use crate::error::{Error, Result};
 use crate::model::api::Contract;
-use crate::model::event::StateChange;
 use crate::model::{AgentEvent, SessionId, TurnState, TurnStateView};
 
 /// What a step did to its record, besides changing it.
@@ -84,6 +83,8 @@ pub(super) struct Session {
     /// The wish to stop the run.
     pub(super) stop: Arc<Stop>,
     outbox: Option<(Emitter, Outbox)>,
+    /// Who numbered the events last.
+    emitter: Option<Emitter>,
     lease: Option<Lease>,
     /// Looks for wishes of other processes while the lease is held.
     watch: Option<DropGuard>,
@@ -96,6 +97,8 @@ pub(super) struct Session {
     pub(super) repeats: bool,
     /// What the pre-flight check remembers between the model calls of a run.
     pub(super) compacted_to: CompactedTo,
+    /// The turn of which no earlier life can have left a part behind, or whose part is kept already.
+    pub(super) swept: Option<String>,
     /// Time spent waiting for models and functions, to tell it from our own.
     pub(super) outside: Duration,
 }
@@ -108,6 +111,7 @@ impl Session {
             recheck,
             stop,
             outbox: None,
+            emitter: None,
             lease: None,
             watch: None,
             request: None,
@@ -115,6 +119,7 @@ impl Session {
             published: None,
             repeats: false,
             compacted_to: CompactedTo::default(),
+            swept: None,
             outside: Duration::ZERO,
         }
     }
@@ -169,13 +174,20 @@ impl Session {
 
     /// The lease is lost: what is known of the session is another process's business now.
     pub(super) fn forget(&mut self) {
+        self.restart();
+        self.stop.cut();
+    }
+
+    /// Nobody knows how far the work at hand has come: everything is read anew.
+    pub(super) fn restart(&mut self) {
         self.watch = None;
         self.lease = None;
         self.outbox = None;
         self.request = None;
         self.behind = None;
         self.published = None;
-        self.stop.cut();
+        self.swept = None;
+        self.cx.state().answers.forget(&self.id);
     }
 
     /// Emits an event in order.
@@ -214,8 +226,13 @@ impl Session {
         if resting && exclusive {
             self.lease = None;
         }
-        if over && !exclusive {
-            self.end_run(record).await?;
+        if over
+            && !exclusive
+            && let Err(error) = self.end_run(record).await
+        {
+            // The run is over and stored as such: nothing of it is to be done again. The next look for open sessions sees
+            // to the rest.
+            tracing::warn!(session_id = %self.id, %error, "the end of a run is not marked as announced yet");
         }
         Ok(())
     }
@@ -242,16 +259,27 @@ impl Session {
         Ok(())
     }
 
-    /// Sends the run's last event and remembers that it was sent.
+    /// Sends the run's last event and remembers that it was sent: in memory once it is stored, so that a mark that cannot be
+    /// written does not have it sent again.
     pub(super) async fn end_run(&mut self, record: &mut TurnRecord) -> Result<()> {
         let end = AgentEvent::AgentEnd { messages: Vec::new() };
         record.agent_end_emitted = Some(true);
         if self.cx.bus().transport().is_exclusive() {
             return self.commit(record, None, Vec::new(), vec![end]).await;
         }
-        self.emit(record, end).await;
-        self.outbox(record).written().await;
-        self.commit(record, None, Vec::new(), Vec::new()).await
+        let (cx, run) = (self.cx.clone(), record.run());
+        let announced = cx
+            .state()
+            .unmarked
+            .find(&self.id, |of| (*of == run).then_some(()));
+        if announced.is_none() {
+            self.emit(record, end).await;
+            self.outbox(record).written().await?;
+            cx.state().unmarked.keep(&self.id, run);
+        }
+        self.commit(record, None, Vec::new(), Vec::new()).await?;
+        cx.state().unmarked.forget(&self.id);
+        Ok(())
     }
 
     /// Checkpoint in the middle of a step: no hand-over. While calls are parked the list of them is shown as it shrinks.
@@ -285,16 +313,7 @@ impl Session {
 
     /// The change between what others saw last and the record, if there is one.
     fn view_change(&self, record: &TurnRecord) -> Option<AgentEvent> {
-        let new_value = record.view();
-        (self.published.as_ref() != Some(&new_value)).then(|| AgentEvent::TurnStateChanged {
-            event_type: if self.published.is_none() {
-                StateChange::Created
-            } else {
-                StateChange::Updated
-            },
-            new_value,
-            old_value: self.published.clone(),
-        })
+        view::change(self.published.as_ref(), record.view())
     }
 
     /// Takes the change of the view into an outcome that goes on to another state before it is saved.
@@ -346,20 +365,18 @@ impl Session {
 
     fn outbox(&mut self, record: &mut TurnRecord) -> &Outbox {
         let (bus, id, fence) = (self.cx.bus(), &self.id, self.fence());
+        // One whose task has panicked takes nothing any more.
+        if self.outbox.as_ref().is_some_and(|(_, outbox)| outbox.is_gone()) {
+            self.outbox = None;
+        }
         let (emitter, outbox) = self.outbox.get_or_insert_with(|| {
-            let wake = match &record.emitter {
-                Some(last) if last.epoch == bus.epoch() => last.wake + 1,
-                Some(_) | None => 0,
-            };
-            let emitter = Emitter {
-                epoch: bus.epoch().to_owned(),
-                wake,
-            };
+            let emitter = Emitter::after(bus.epoch(), [&self.emitter, &record.emitter]);
             let outbox = Outbox::start(bus, id, &emitter, fence);
             (emitter, outbox)
         });
         // Also in a record that was read anew: without it the next numbering would begin where this one did.
         record.emitter = Some(emitter.clone());
+        self.emitter.clone_from(&record.emitter);
         outbox
     }
 

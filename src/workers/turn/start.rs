@@ -9,7 +9,7 @@ use super::record::TurnRecord;
 use super::request::RunRequest;
 use super::session::{Outcome, Session, load};
 use super::transcript::NewEntry;
-use super::{Turns, context, wake};
+use super::{Turns, context, later, runner, wake};
 use crate::bus::{Batch, CallContext, CallOptions, Cx, Function};
 use crate::error::{Error, Result};
 use crate::model::api::Contract;
@@ -21,6 +21,9 @@ use crate::model::{SessionId, TurnState};
 const ENSURE_MS: u64 = 10_000;
 /// A run that has not moved for so long, and whose lease nobody holds, may be replaced.
 const STALE_MS: i64 = 30 * 60 * 1000;
+
+/// Told to whoever asks for a run while the process is stopping.
+const STOPPING: &str = "the program is stopping; start the run again once it is back";
 
 /// `run::start`.
 #[derive(Debug)]
@@ -101,16 +104,23 @@ pub(super) struct Begun {
 
 /// Accepts a run, or says that the session is busy. Accepted means stored.
 pub(super) async fn begin(session: &mut Session, request: StartRequest) -> Result<Begun> {
+    // It would be stored, and rest until the next start of the program.
+    if session.cx.shutdown_token().is_cancelled() {
+        return Err(Error::Transient(STOPPING.into()));
+    }
     // What one message needs is asked for at once, in one batch; for several the transcript is read first.
     let batch = (request.messages.len() == 1).then(Batch::default);
     let looked_up = look_up(session, batch.as_ref()).await;
-    let Ok(Some(previous)) = looked_up else {
+    let Ok(Before::Free(previous)) = looked_up else {
         if let Some(batch) = batch {
             batch.settle(false);
         }
-        let response = looked_up.map(|_| busy(request.session_id))?;
+        if let Before::Unended(mut record) = looked_up? {
+            end(session, &mut record).await?;
+            return Box::pin(begin(session, request)).await;
+        }
         return Ok(Begun {
-            response,
+            response: busy(request.session_id),
             record: None,
         });
     };
@@ -134,7 +144,7 @@ pub(super) async fn begin(session: &mut Session, request: StartRequest) -> Resul
         batch,
         ..Outcome::default()
     };
-    session.published = previous.as_ref().map(TurnRecord::view);
+    session.published = previous.as_ref().map(|record| record.view());
     session.save(&mut record, &outcome).await?;
     wake::hand_over(session, record.state);
     Ok(Begun {
@@ -148,9 +158,19 @@ pub(super) async fn begin(session: &mut Session, request: StartRequest) -> Resul
     })
 }
 
-/// Everything that must be known first, asked for at once, while the lease is taken: the record of the run before, if there
-/// was one. `None` when the session is busy. With a batch the session is made as well, which stores nothing yet.
-async fn look_up(session: &mut Session, batch: Option<&Batch>) -> Result<Option<Option<TurnRecord>>> {
+/// What there is of the session before a run begins.
+enum Before {
+    /// A run that is not over.
+    Busy,
+    /// A run whose end nobody has heard of, and that nobody goes on with.
+    Unended(Box<TurnRecord>),
+    /// No run, or one that is over.
+    Free(Option<Box<TurnRecord>>),
+}
+
+/// Everything that must be known first, asked for at once, while the lease is taken. With a batch the session is made as
+/// well, which stores nothing yet.
+async fn look_up(session: &mut Session, batch: Option<&Batch>) -> Result<Before> {
     let (cx, id) = (session.cx.clone(), session.id.clone());
     let made = async {
         match batch {
@@ -160,11 +180,20 @@ async fn look_up(session: &mut Session, batch: Option<&Batch>) -> Result<Option<
     };
     let (previous, free, made) = futures::join!(load(&cx, &id), session.claim(), made);
     let previous = previous?;
-    if !free? || previous.as_ref().is_some_and(|record| is_open(&cx, record)) {
-        return Ok(None);
+    if !free? {
+        return Ok(Before::Busy);
     }
-    made?;
-    Ok(Some(previous))
+    match previous {
+        Some(record) if is_open(&cx, &record) => {
+            // Nobody has it in hand, or this would not be asked.
+            later::look_again(session);
+            Ok(Before::Busy)
+        }
+        Some(record) if !record.state.is_terminal() || record.agent_end_emitted == Some(false) => {
+            Ok(Before::Unended(Box::new(record)))
+        }
+        previous => made.map(|()| Before::Free(previous.map(Box::new))),
+    }
 }
 
 /// A run that is not over. One that is not parked and was not touched for long counts as abandoned: its lease was free.
@@ -172,6 +201,16 @@ fn is_open(cx: &Cx<Turns>, record: &TurnRecord) -> bool {
     let parked = record.state == TurnState::FunctionAwaitingApproval;
     let untouched = cx.now_ms().saturating_sub(record.updated_at_ms) > STALE_MS;
     !record.state.is_terminal() && (parked || !untouched)
+}
+
+/// Each run has its end, before another one begins (contract 02 §7.3).
+async fn end(session: &mut Session, record: &mut TurnRecord) -> Result<()> {
+    if record.state.is_terminal() {
+        return session.end_run(record).await;
+    }
+    let abandoned = Error::Transient("the run was abandoned".into());
+    session.repeats = true;
+    runner::end_unfinished(session, record, &abandoned).await
 }
 
 /// Traces of the run are grouped under the client's message.

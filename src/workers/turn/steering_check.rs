@@ -41,8 +41,18 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     // and none comes between a look and the drain after it.
     let hold = hold_pushes(session).await;
     // What was taken before is answered first, as if nothing had been cut off.
-    let taken = finish_taking(session, record).await?;
-    let waiting = if taken { None } else { first_waiting(session).await };
+    let mut taken = finish_taking(session, record).await?;
+    let mut waiting = None;
+    for (name, items) in filled(session).await {
+        if taken {
+            break;
+        }
+        if items.iter().any(is_message) {
+            waiting = Some((name, items));
+            break;
+        }
+        taken = discard(session, record, name, items).await?;
+    }
     if waiting.is_none() && record.function_results.is_empty() && !taken {
         return Ok(end(record, hold, session.cx.now_ms()));
     }
@@ -79,7 +89,7 @@ pub(super) async fn end_at_once(session: &mut Session, record: &mut TurnRecord, 
         return outcome;
     }
     let hold = hold_pushes(session).await;
-    if first_waiting(session).await.is_some() {
+    if !filled(session).await.is_empty() {
         return outcome;
     }
     session.cx.state().meters.transition(record.state);
@@ -91,18 +101,29 @@ pub(super) async fn end_at_once(session: &mut Session, record: &mut TurnRecord, 
     joined
 }
 
-/// The first inbox that has items. One that cannot be read counts as empty; its items stay where they are.
-async fn first_waiting(session: &Session) -> Option<(&'static str, Vec<Value>)> {
+/// The inboxes that hold something. One that cannot be read counts as empty; its items stay where they are.
+async fn filled(session: &Session) -> Vec<(&'static str, Vec<Value>)> {
     let looks = INBOXES.map(async |name| (name, peek(session, name).await));
-    let inboxes = join_all(looks).await;
-    let mut readable = inboxes.into_iter().filter_map(|(name, items)| match items {
+    let inboxes = join_all(looks).await.into_iter();
+    let readable = inboxes.filter_map(|(name, items)| match items {
         Ok(items) => Some((name, items)),
         Err(error) => {
             tracing::debug!(session_id = %session.id, inbox = name, %error, "inbox counts as empty");
             None
         }
     });
-    readable.find(|(_, items)| !items.is_empty())
+    readable.filter(|(_, items)| !items.is_empty()).collect()
+}
+
+/// Empties an inbox that holds no message: nobody could answer what is in it (contract 02 §7). True when a message came in
+/// between, from others than this process, and was taken in.
+async fn discard(session: &Session, record: &TurnRecord, name: &str, items: Vec<Value>) -> Result<bool> {
+    tracing::warn!(session_id = %session.id, inbox = name, items = items.len(), "an inbox without any message is emptied");
+    let drained = session.drain(name, None).await?;
+    let late: Vec<Value> = drained.into_iter().skip(items.len()).collect();
+    let taken = late.iter().any(is_message);
+    append(session, record, late, items.len()).await?;
+    Ok(taken)
 }
 
 /// The items of an inbox. A passing failure is repeated, unless the run is to stop.
@@ -179,6 +200,10 @@ fn as_message(item: Value) -> std::result::Result<RawMessage, String> {
         Value::String(text) => RawMessage::new(json!({ "role": "user", "content": text })),
         item => RawMessage::new(item),
     }
+}
+
+fn is_message(item: &Value) -> bool {
+    as_message(item.clone()).is_ok()
 }
 
 async fn append(session: &Session, record: &TurnRecord, items: Vec<Value>, offset: usize) -> Result<()> {

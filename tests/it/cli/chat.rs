@@ -55,6 +55,28 @@ async fn calls_are_approved_denied_and_remembered() {
     assert_eq!(shown.matches("? test::mail").count(), 2, "{shown}");
 }
 
+/// What is long is not cut, and what cannot be seen is spelt out.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_decides_sees_the_whole_call() {
+    let long = "x".repeat(200);
+    let arguments =
+        json!({ "function": "test::mail", "payload": { "text": long, "to": "\u{202e}eve" } }).to_string();
+    let stage = Stage::with(Script::answer(move |request| {
+        if request.tool_results().is_empty() {
+            Reply::calls([("c1", "agent_trigger", arguments.as_str())])
+        } else {
+            Reply::says("ok", 1)
+        }
+    }))
+    .await;
+    let shown = chat(&stage, "mail\nd\n").await;
+    let asked = format!(
+        "\n? test::mail\n  {{\n    \"text\": \"{}\",\n    \"to\": \"\\u{{202e}}eve\"\n  }}\n  [a]pprove",
+        "x".repeat(200)
+    );
+    assert!(shown.contains(&asked), "{shown}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_calls_are_asked_about_in_turn() {
     let stage = Stage::start().await;

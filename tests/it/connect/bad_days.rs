@@ -1,10 +1,11 @@
 //! Engines that lose results, start slowly, lack parts, hang up or fall silent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use harness::bus::iii::{Iii, IiiOptions};
-use harness::bus::{Bus, FunctionDef, Link, TriggerSpec};
+use harness::bus::{Bus, CallContext, FunctionDef, Link, TriggerSpec, Write};
 use harness::error::Error;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
@@ -137,6 +138,42 @@ async fn a_part_that_is_starting_is_waited_for() {
             .wire_code(),
         "function_not_found"
     );
+}
+
+/// Whatever the code: the store may answer later, and what is to be written must not be lost for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_write_may_be_repeated_unless_it_is_too_large() {
+    let engine = FakeEngine::start(Script::default()).await;
+    let program = echo_on(&engine, options(engine.address)).await;
+    let commit = async |code: &'static str| {
+        for function in ["stream::set", "state::set"] {
+            engine.rescript(|script| script.fails = Some((function, code)));
+            let set = |key: &str| Write::StateSet {
+                scope: "turn_state".into(),
+                key: key.into(),
+                value: Arc::new(json!({})),
+            };
+            let event = Write::StreamSet {
+                stream: "agent::events".into(),
+                group: "s1".into(),
+                item: "1".into(),
+                data: Arc::new(json!({})),
+            };
+            let outcome = program.transport().commit(vec![event, set("s1")]).await;
+            let error = outcome.unwrap_err();
+            assert_eq!(
+                error.is_retryable(),
+                code != "payload_too_large",
+                "{function} {error}"
+            );
+        }
+    };
+    commit("some_code_of_theirs").await;
+    commit("payload_too_large").await;
+    engine.rescript(|script| script.fails = Some(("state::get", "some_code_of_theirs")));
+    let context = CallContext::default();
+    let read = program.scope(&context, "turn_state").get("s1").await;
+    assert_eq!(read, Err(Error::store("state::get turn_state", "not now")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

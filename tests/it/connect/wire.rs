@@ -1,6 +1,6 @@
 //! What travels: errors, context, metadata, large payloads.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use harness::bus::{Baggage, CallContext, CallOptions, FunctionDef};
 use harness::error::Error;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{Served, call, echo_on, join, options};
 use crate::support::engine::within;
 use crate::support::fake_engine::{FakeEngine, Script};
+use crate::support::log::{self, Span};
 
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -151,6 +152,44 @@ async fn c00_case_40_trace_baggage_and_metadata_come_in_and_go_out() {
     );
 }
 
+/// Spans are not exported, so none of them is named to others: a trace goes on under the span that came in, as the case above
+/// has it. In the log the span of a call is a child of its caller's.
+#[tokio::test]
+async fn c00_case_40_the_span_of_a_handler_is_a_child_and_names_the_session() {
+    log::listen();
+    let engine = FakeEngine::start(Script::default()).await;
+    let program = echo_on(&engine, options(engine.address)).await;
+    let weak = program.downgrade();
+    let outer = move |payload: Value, context: CallContext| {
+        let bus = weak.upgrade().unwrap();
+        async move {
+            bus.invoke(&context, "test::echo", payload, CallOptions::default())
+                .await
+        }
+    };
+    program
+        .register(FunctionDef::ad_hoc("traced::outer", outer))
+        .unwrap();
+    program.transport().settle().await.unwrap();
+    let beside = json!({ "traceparent": TRACE, "baggage": "iii.session.id=S" });
+    engine
+        .invoke("traced::outer", json!({}), beside, LIMIT)
+        .await
+        .unwrap();
+    let span = |function: &str, under: Option<&str>| Span {
+        function: function.into(),
+        session: "S".into(),
+        under: under.map(str::to_owned),
+    };
+    assert_eq!(
+        log::spans("traced::outer"),
+        [
+            span("traced::outer", None),
+            span("test::echo", Some("traced::outer"))
+        ]
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c00_case_35_large_payloads_arrive_or_are_refused_here() {
     let engine = Served::start().await;
@@ -193,7 +232,7 @@ async fn a_busy_handler_holds_nobody_up() {
     let engine = FakeEngine::start(Script::default()).await;
     let program = echo_on(&engine, options(engine.address)).await;
     let (go, wait) = std::sync::mpsc::channel::<()>();
-    let wait = Arc::new(std::sync::Mutex::new(wait));
+    let wait = Arc::new(Mutex::new(wait));
     let busy = move |_, _| {
         let wait = Arc::clone(&wait);
         async move {

@@ -57,7 +57,7 @@ async fn d3_killed_before_each_write_of_a_run() {
     t.stop().await;
     let unhurt = outcome(&seed.fork(), &model).await;
 
-    die_before_each_write(&seed, &model, &unhurt, 15).await;
+    die_before_each_write(&seed, &model, &unhurt, 13).await;
 }
 
 /// The same while decisions are carried out.

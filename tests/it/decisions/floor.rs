@@ -1,5 +1,10 @@
 //! What no mode, list, rule or click lets an agent do (contract 03 §4, field lesson A5).
 
+use std::collections::BTreeSet;
+
+use harness::cli::catalog;
+use harness::rules::consult;
+use harness::workers;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
@@ -52,7 +57,79 @@ fn forbidden() -> Vec<(&'static str, Value)> {
             list.push((id, row(scope)));
         }
     }
+    list.extend(hidden());
+    list.extend(internal().map(|id| (id, row("turn_state"))));
     list
+}
+
+/// The same doors, hidden in another call.
+fn hidden() -> Vec<(&'static str, Value)> {
+    let decision = json!({ "session_id": "s1", "function_call_id": "A", "decision": "allow" });
+    let binding =
+        |id: &str| json!({ "trigger_type": "subscribe", "function_id": id, "config": { "topic": "t" } });
+    let condition = json!({ "topic": "t", "condition_function_id": "approval::set_mode" });
+    vec![
+        // By position.
+        (
+            "state::set",
+            json!(["approvals", "s1/A", { "decision": "allow" }]),
+        ),
+        (
+            "state::update",
+            json!(["approval_settings", "s2", [{ "type": "set", "path": "", "value": {} }]]),
+        ),
+        ("state::delete", json!(["approvals", "s1/A"])),
+        // Called by others.
+        (
+            "engine::queue::enqueue",
+            json!({ "queue": "q", "function_id": "approval::resolve", "data": decision }),
+        ),
+        (
+            "engine::queue::enqueue",
+            json!(["q", "approval::resolve", decision]),
+        ),
+        ("engine::register_trigger", binding("approval::set_mode")),
+        ("engine::register_trigger", binding("state::set")),
+        ("engine::register_trigger", binding("engine::queue::enqueue")),
+        (
+            "engine::register_trigger",
+            json!({ "trigger_type": "subscribe", "function_id": "free", "config": condition }),
+        ),
+    ]
+}
+
+fn internal() -> impl Iterator<Item = &'static str> {
+    [
+        "harness::fanout::agent_event_handler",
+        "harness::fanout::session_created",
+        "turn::assistant_streaming",
+        "turn::function_awaiting_approval",
+        "turn::function_execute",
+        "turn::on_approval",
+        "turn::provisioning",
+        "turn::steering_check",
+    ]
+    .into_iter()
+}
+
+#[test]
+fn what_only_the_program_calls_is_closed_to_agents() {
+    let workers = workers::all();
+    let targets = workers
+        .iter()
+        .flat_map(|worker| &worker.triggers)
+        .map(|binding| binding.function_id.to_string());
+    let ids: Vec<String> = catalog(&workers)
+        .into_iter()
+        .map(|function| function.id.to_string())
+        .collect();
+    let steps = ids
+        .iter()
+        .filter(|id| id.starts_with("turn::") && *id != "turn::get_state")
+        .cloned();
+    let expected: BTreeSet<String> = targets.chain(steps).collect();
+    let closed: BTreeSet<String> = ids.iter().filter(|id| consult::internal(id)).cloned().collect();
+    assert_eq!(closed, expected);
 }
 
 #[tokio::test]
@@ -76,7 +153,8 @@ async fn what_is_for_people_is_denied_in_every_mode() {
             }
         };
         let rig = Rig::allowing(answer).await;
-        for (_, id, _) in &list {
+        let ids: BTreeSet<&str> = list.iter().map(|(_, id, _)| *id).collect();
+        for id in ids {
             for click in ["approval::approve_always", "approval::add_always_allow"] {
                 let request = json!({ "session_id": "s1", "function_id": id });
                 rig.t.ok(click, request).await;
@@ -125,13 +203,18 @@ async fn the_floor_takes_nothing_else() {
             "state::set",
             json!({ "scope": "approvals2", "key": "k", "value": 2 }),
         ),
+        (
+            "D",
+            "engine::register_trigger",
+            json!({ "trigger_type": "subscribe", "function_id": "free", "config": { "topic": "t" } }),
+        ),
     ];
     let rig = Rig::allowing(asks_each_run(list)).await;
     let events = rig.run("s1").await;
     let ends = of_type(&events, "function_execution_end");
     assert_eq!(
         ends.iter().map(|end| &end["is_error"]).collect::<Vec<_>>(),
-        [false, false, false]
+        [false, false, false, false]
     );
     assert_eq!(rig.t.state("notes", "k").await, 1);
     rig.t.stop().await;
@@ -139,12 +222,18 @@ async fn the_floor_takes_nothing_else() {
 
 #[tokio::test]
 async fn a_click_does_not_lift_a_floor_that_rose_while_the_call_waited() {
+    risen("ask", json!({ "n": 1 })).await;
+    // Nor for a call inside the one that was shown.
+    risen("agent_trigger", json!({ "function": "ask", "payload": {} })).await;
+}
+
+async fn risen(function: &'static str, payload: Value) {
     let options = TestOptions {
         rules: Some("rules: []"),
         ..TestOptions::default()
     };
-    let rig = Rig::new(options, asks_each_run(vec![("A", "ask", json!({ "n": 1 }))])).await;
-    let asked = rig.t.record("ask", json!({}));
+    let rig = Rig::new(options, asks_each_run(vec![("A", function, payload)])).await;
+    let asked = rig.t.record(function, json!({}));
     rig.parked("s1").await;
     rig.t
         .reconfigure(|config| config.permissions.deny_floor = vec![json!("ask")]);
@@ -156,8 +245,8 @@ async fn a_click_does_not_lift_a_floor_that_rose_while_the_call_waited() {
     let events = rig.t.ended("s1", 1).await;
     let details = &of_type(&events, "function_execution_end")[0]["result"]["details"];
     assert_eq!(
-        (&details["status"], &details["rule_id"]),
-        (&json!("denied"), &json!("human_only_function"))
+        (&details["status"], &details["rule_id"], &details["function_id"]),
+        (&json!("denied"), &json!("human_only_function"), &json!("ask"))
     );
     assert_eq!(asked.count(), 0);
     rig.t.stop().await;

@@ -1,6 +1,7 @@
 //! Decisions on parked calls, from the click to the call: which call a decision is for, when it counts, what else may
 //! release a call and what never does (contract 03 weaknesses 1 to 6, field lessons section 3).
 
+mod flight;
 mod floor;
 mod hash;
 mod release;
@@ -9,7 +10,7 @@ mod times;
 use serde_json::{Value, json};
 
 use crate::support::stub::{Out, calls, says};
-use crate::turn::Rig;
+use crate::turn::{Rig, of_type};
 
 /// A provider that calls these in the first turn of every run, then ends it.
 fn asks_each_run(
@@ -23,6 +24,16 @@ fn asks_each_run(
             says(&["done"])
         }
     }
+}
+
+/// What became of the calls, in the order in which they ended: `allow`, or the decision that refused it.
+fn fates(events: &[Value]) -> Vec<String> {
+    let ends = of_type(events, "function_execution_end").into_iter();
+    ends.map(|end| {
+        let decision = end["result"]["details"]["decision"].as_str().unwrap_or("allow");
+        format!("{} {decision}", end["function_call_id"].as_str().unwrap())
+    })
+    .collect()
 }
 
 impl Rig {

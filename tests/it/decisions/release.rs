@@ -149,25 +149,35 @@ async fn changes_at_once_lose_nothing_and_release_what_they_allow() {
 }
 
 #[tokio::test]
-async fn weakness_15_settings_end_with_their_session() {
+async fn weakness_15_settings_and_decisions_end_with_their_session() {
     let rig = Rig::asking(asks_each_run(one())).await;
+    // Of a session that is over when its last batch is decided on once more, and one that is not.
+    let record = json!({
+        "state": "stopped",
+        "awaiting_approval": [{ "function_call_id": "A", "function_id": "ask" }],
+        "function_results": [{ "function_call_id": "B" }],
+    });
     for session in ["gone", "stays"] {
-        rig.t
-            .set_state("turn_state", session, json!({ "state": "stopped" }))
-            .await;
+        rig.t.set_state("turn_state", session, record.clone()).await;
+        for call in ["A", "B"] {
+            rig.decide(session, call, "allow", None).await;
+        }
         change(&rig, "approval::set_mode", session, json!({ "mode": "full" })).await;
     }
     let row = json!({ "scope": "turn_state", "key": "gone" });
     rig.t.ok("state::delete", row).await;
     rig.t
         .eventually(async || {
-            rig.t
-                .state("approval_settings", "gone")
-                .await
-                .is_null()
-                .then_some(())
+            let rows = [
+                rig.t.state("approval_settings", "gone").await,
+                rig.t.state("approvals", "gone/A").await,
+                rig.t.state("approvals", "gone/B").await,
+            ];
+            rows.iter().all(Value::is_null).then_some(())
         })
         .await;
     assert_eq!(rig.t.state("approval_settings", "stays").await["mode"], "full");
+    let kept = rig.t.ok("state::list", json!({ "scope": "approvals" })).await;
+    assert_eq!(kept.as_array().unwrap().len(), 2);
     rig.t.stop().await;
 }

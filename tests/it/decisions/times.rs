@@ -5,23 +5,13 @@ use harness::workers;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
-use super::asks_each_run;
+use super::{asks_each_run, fates};
 use crate::support::stub::{Door, calls, calls_then_ends, says};
 use crate::support::{TestBus, TestOptions};
-use crate::turn::{Rig, lines, of_type, said, user};
+use crate::turn::{Rig, lines, said, user};
 
 fn one() -> Vec<(&'static str, &'static str, Value)> {
     vec![("A", "ask", json!({}))]
-}
-
-/// What became of the calls, in the order in which they ended: `allow`, or the decision that refused it.
-fn fates(events: &[Value]) -> Vec<String> {
-    let ends = of_type(events, "function_execution_end").into_iter();
-    ends.map(|end| {
-        let decision = end["result"]["details"]["decision"].as_str().unwrap_or("allow");
-        format!("{} {decision}", end["function_call_id"].as_str().unwrap())
-    })
-    .collect()
 }
 
 #[tokio::test]
@@ -121,6 +111,22 @@ async fn a_call_id_used_again_in_the_next_turn_waits_anew() {
     assert_eq!((asked.count(), rig.waiting("s1").await), (1, second));
     rig.decide("s1", "A", "deny", None).await;
     assert_eq!(fates(&rig.t.ended("s1", 1).await), ["A allow", "A deny"]);
+    rig.t.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_event_says_stops_nothing_when_no_such_wish_is_stored() {
+    let rig = Rig::asking(asks_each_run(one())).await;
+    rig.t.record("ask", json!({}));
+    rig.parked("s1").await;
+    let run = rig.record("s1").await["run_id"].clone();
+    let wish = json!({ "decision": "aborted", "reason": null, "run_id": run });
+    let event =
+        json!({ "event_type": "state:created", "scope": "approvals", "key": "s1", "new_value": wish });
+    rig.t.ok("turn::on_approval", event).await;
+    rig.look("s1").await;
+    rig.decide("s1", "A", "allow", None).await;
+    assert_eq!(fates(&rig.t.ended("s1", 1).await), ["A allow"]);
     rig.t.stop().await;
 }
 

@@ -258,7 +258,7 @@ impl Far {
     }
 }
 
-async fn join(proxy: &Proxy, name: &str, config: Config, workers: Vec<WorkerDef>) -> Bus {
+pub(super) async fn join(proxy: &Proxy, name: &str, config: Config, workers: Vec<WorkerDef>) -> Bus {
     let ports = Ports {
         clock: Arc::new(SystemClock),
         ids: Arc::new(RandomIds),

@@ -1,5 +1,6 @@
 //! Links that break and workers that misbehave: it costs them their connection, and nobody else anything.
 
+mod browsers;
 mod churn;
 mod cuts;
 mod deaf;

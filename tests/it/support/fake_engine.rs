@@ -35,6 +35,8 @@ pub(crate) struct Script {
     pub(crate) refuses_worker: bool,
     /// This function is somebody else's, as from 0.23 on.
     pub(crate) refuses_function: Option<&'static str>,
+    /// Calls of this function are answered with this code.
+    pub(crate) fails: Option<(&'static str, &'static str)>,
     /// Bindings for this function are refused.
     pub(crate) refuses_binding: Option<&'static str>,
     /// Answers come this late.
@@ -58,6 +60,7 @@ impl Default for Script {
             waits_for_name: false,
             refuses_worker: false,
             refuses_function: None,
+            fails: None,
             refuses_binding: None,
             delay: Duration::ZERO,
             is_mute: false,
@@ -376,6 +379,12 @@ fn answer(state: &mut State, script: &Script, frame: &Value) -> Value {
     let mut answer = json!({
         "type": "invocationresult", "invocation_id": frame["invocation_id"], "function_id": id,
     });
+    if let Some((function, code)) = script.fails
+        && function == id
+    {
+        answer["error"] = json!({ "code": code, "message": "not now" });
+        return answer;
+    }
     if script.functions.contains(&"state::set") && matches!(id, "state::get" | "state::update") {
         let data = &frame["data"];
         let key = format!("{}/{}", data["scope"], data["key"]);

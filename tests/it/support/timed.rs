@@ -38,3 +38,11 @@ impl Frozen {
         Self(sender)
     }
 }
+
+/// Lets this much time pass at once, for every timer there is.
+pub(crate) async fn leap(time: Duration) {
+    let frozen = Frozen::start();
+    tokio::time::advance(time).await;
+    drop(frozen);
+    tokio::time::resume();
+}

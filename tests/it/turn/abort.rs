@@ -14,7 +14,21 @@ use super::{Rig, lines, of_type, said, user};
 use crate::model_rig::ModelRig;
 use crate::support::stub::{Door, Out, calls_then_ends, message, says};
 use crate::support::timed::Frozen;
-use crate::support::{TestBus, TestOptions};
+use crate::support::{TestBus, TestOptions, three_ways};
+
+three_ways! {
+    c02_abort_02_a_request_without_an_answer_is_cut,
+    c02_abort_03_a_provider_that_does_not_listen_is_left_behind,
+    c02_abort_05_parked_calls_are_answered_and_late_decisions_run_nothing,
+    c02_abort_06_an_approved_call_under_way,
+    c02_abort_07_a_run_that_has_not_begun_to_speak,
+    c02_abort_08_during_the_look_before_the_model_is_asked,
+    c02_abort_09_every_state_at_rest,
+    c02_abort_11_no_agent_may_stop_a_run,
+    c02_abort_12_while_a_step_waits_to_be_repeated,
+    c02_abort_13_steering_is_kept,
+    r1_stopped_at_every_event,
+}
 
 async fn abort(t: &TestBus, session: &str) -> Value {
     t.ok("run::abort", json!({ "session_id": session })).await
@@ -123,7 +137,6 @@ async fn c02_abort_01_a_stream_is_cut_and_its_text_kept() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_abort_02_a_request_without_an_answer_is_cut() {
     let hanging = Gate::new();
     let script = Script::queue([Reply::hangs(hanging), Reply::says("Yes.", 1)]);
@@ -154,7 +167,6 @@ async fn c02_abort_02_a_request_without_an_answer_is_cut() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_abort_03_a_provider_that_does_not_listen_is_left_behind() {
     let door = Door::closed();
     let held = door.clone();
@@ -327,7 +339,6 @@ async fn c2_a_call_that_listens_is_waited_for() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_abort_05_parked_calls_are_answered_and_late_decisions_run_nothing() {
     let list = vec![
         ("A", "ask", json!({})),
@@ -337,7 +348,10 @@ async fn c02_abort_05_parked_calls_are_answered_and_late_decisions_run_nothing()
     let rig = Rig::asking(calls_then_ends(list)).await;
     let (asked, _free) = (rig.t.record("ask", json!({})), rig.t.record("free", json!({})));
     rig.start("s1").await;
-    rig.t.reaches("s1", "function_awaiting_approval").await;
+    shows(&rig.t, "s1", |event| {
+        event["new_value"]["state"] == "function_awaiting_approval"
+    })
+    .await;
     let before = rig.t.events("s1").await.len();
     assert_eq!(
         abort(&rig.t, "s1").await,
@@ -373,7 +387,6 @@ async fn c02_abort_05_parked_calls_are_answered_and_late_decisions_run_nothing()
 }
 
 /// An approved call runs while its sibling still waits.
-#[tokio::test]
 async fn c02_abort_06_an_approved_call_under_way() {
     let rig = Rig::asking(calls_then_ends(vec![
         ("A", "slow", json!({})),
@@ -412,7 +425,6 @@ async fn c02_abort_06_an_approved_call_under_way() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_abort_07_a_run_that_has_not_begun_to_speak() {
     let rig = Rig::allowing(|_, _| says(&["never"])).await;
     rig.t.bus().unregister("models::get");
@@ -447,7 +459,6 @@ async fn c02_abort_07_a_run_that_has_not_begun_to_speak() {
 }
 
 /// A compaction before the model is asked may take minutes; a stop does not wait for it.
-#[tokio::test]
 async fn c02_abort_08_during_the_look_before_the_model_is_asked() {
     let rig = Rig::allowing(|_, _| says(&["never"])).await;
     let model = json!({ "id": "m", "provider": "stub", "context_window": 10, "max_output_tokens": 5 });
@@ -472,7 +483,6 @@ async fn c02_abort_08_during_the_look_before_the_model_is_asked() {
 }
 
 /// Records as a process may have left them, with nobody at work.
-#[tokio::test]
 async fn c02_abort_09_every_state_at_rest() {
     let call = json!({ "id": "A", "function_id": "f", "arguments": {} });
     let work =
@@ -551,7 +561,6 @@ async fn c02_abort_10_between_runs_and_again_and_again() {
     rig.t.stop().await;
 }
 
-#[tokio::test]
 async fn c02_abort_11_no_agent_may_stop_a_run() {
     let list = vec![("A", "run::abort", json!({ "session_id": "s1" }))];
     let rig = Rig::allowing(calls_then_ends(list)).await;
@@ -565,7 +574,6 @@ async fn c02_abort_11_no_agent_may_stop_a_run() {
 }
 
 /// A step that waits for better times does not keep a stop waiting.
-#[tokio::test]
 async fn c02_abort_12_while_a_step_waits_to_be_repeated() {
     let mut options = TestOptions {
         rules: Some("rules: ['*']"),
@@ -588,7 +596,6 @@ async fn c02_abort_12_while_a_step_waits_to_be_repeated() {
 }
 
 /// What waits in the inboxes is for the next run.
-#[tokio::test]
 async fn c02_abort_13_steering_is_kept() {
     let (rig, door) = Rig::held_up().await;
     rig.start("s1").await;
@@ -624,7 +631,6 @@ async fn c02_abort_13_steering_is_kept() {
 }
 
 /// Field lesson: stop at every event of a turn with three parallel calls; the strict server takes what is left.
-#[tokio::test]
 async fn r1_stopped_at_every_event() {
     let script = Script::answer(|request: &Request| match request.last_user_text().as_str() {
         "go" if request.tool_results().is_empty() => Reply::says("Let me see. ", 2).then(Reply::calls([

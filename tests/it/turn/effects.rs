@@ -3,12 +3,15 @@
 use std::net::SocketAddr;
 
 use futures::SinkExt;
+use harness::error::Error;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::calls::details;
 use super::{Rig, lines, of_type, run, said};
+use crate::support::spy::{Op, Spy};
 use crate::support::stub::{calls_then_ends, message, says};
 use crate::support::ws::{Socket, Ws, end_of, open};
 use crate::support::{TestBus, TestOptions};
@@ -275,5 +278,30 @@ async fn c02_case_15_without_a_compaction_worker_the_run_fails_and_says_so() {
     rig.start("s1").await;
     rig.t.ended("s1", 2).await;
     assert_eq!(rig.stub.requests().len(), 1);
+    rig.t.stop().await;
+}
+
+#[tokio::test]
+async fn c02_case_27_without_a_contract_when_the_engine_does_not_tell_it() {
+    let spy = Spy::default();
+    let options = TestOptions {
+        wrap: spy.wrap(),
+        rules: Some("rules: ['*']"),
+        ..TestOptions::default()
+    };
+    let rig = Rig::new(options, calls_then_ends(vec![("A", "picky", json!({}))])).await;
+    let why = "serialization error: missing field \"path\"";
+    rig.t
+        .serve("picky", move |_| std::future::ready(Err(Error::invalid(why))));
+    spy.fail_when(
+        |op| matches!(op, Op::Call(call) if call.function_id.as_str() == "engine::functions::info"),
+    );
+    let events = rig.run("s1").await;
+    let message =
+        "The arguments do not fit this function. Pass a JSON object that matches its schema; see `contract`.";
+    assert_eq!(
+        details(&events, "A"),
+        json!({ "error": "invalid_arguments", "function": "picky", "message": message, "detail": why })
+    );
     rig.t.stop().await;
 }

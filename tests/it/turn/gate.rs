@@ -28,7 +28,6 @@ async fn c03_weakness_7_rules_see_the_callers_arguments_and_no_envelope() {
     let text = "rules:\n\
         - {rule_id: session, function: f, action: deny, args: {session_id: {matches: '.'}}}\n\
         - {rule_id: call, function: f, action: deny, args: {function_call: {equals: 1}}}\n\
-        - {rule_id: plain, function: f, action: deny, args: {arguments: {equals: [1]}}}\n\
         - f\n";
     let list = vec![
         ("A", "f", json!({ "x": 1 })),
@@ -44,7 +43,8 @@ async fn c03_weakness_7_rules_see_the_callers_arguments_and_no_envelope() {
     let by = |id: &str| Value::from(id);
     assert_eq!(
         denied_by,
-        [Value::Null, by("session"), by("call"), by("plain"), Value::Null]
+        // Of an array nobody can say what its target finds in it.
+        [Value::Null, by("session"), by("call"), by("session"), Value::Null]
     );
     let mut seen = target.all();
     seen.sort_by_key(Value::to_string);
@@ -124,5 +124,19 @@ async fn p1_a_wrapper_is_asked_about_as_its_target_is() {
     click("unknown").await;
     rig.t.ended("s1", 1).await;
     assert_eq!(dispatcher.count(), 1);
+    rig.t.stop().await;
+}
+
+#[tokio::test]
+async fn the_reason_for_a_question_reaches_the_person() {
+    let list = vec![("A", "f", json!({}))];
+    let rig = Rig::new(rules("rules: ['!']"), calls_then_ends(list)).await;
+    rig.start("s1").await;
+    let view = rig.t.reaches("s1", "function_awaiting_approval").await;
+    let reason = view["awaiting_approval"][0]["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("no rules are in force, ") && reason.ends_with("line 1: rule 1: no function id"),
+        "{reason}"
+    );
     rig.t.stop().await;
 }

@@ -1,9 +1,15 @@
 //! `turn::steering_check` and the pre-flight check.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use harness::bus::{CallContext, CallOptions};
+use harness::error::Error;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::{Rig, lines, of_type, run, said, user};
+use crate::support::spy::Spy;
 use crate::support::stub::{Door, Out, calls, says};
 use crate::support::{TestOptions, three_ways};
 
@@ -14,7 +20,8 @@ three_ways! {
     the_configured_cap_is_for_runs_that_name_none,
     c02_case_40_the_session_is_free_when_agent_end_arrives,
     c02_case_15_overflow_is_final,
-    c02_case_15_compacted_or_not_needed_goes_on,
+    c02_case_15_not_needed_or_not_understood_goes_on,
+    c02_5_2_a_compaction_that_fails_is_not_tried_again,
     c02_case_15_busy_is_a_passing_error,
     c02_case_15_an_unknown_model_is_not_compacted,
 }
@@ -163,8 +170,7 @@ async fn c02_case_40_the_session_is_free_when_agent_end_arrives() {
 
 async fn preflight(reply: Value) -> Rig {
     let rig = Rig::allowing(|_, _| says(&["ok"])).await;
-    let model = json!({ "id": "m", "provider": "stub", "context_window": 10, "max_output_tokens": 5 });
-    rig.t.ok("models::register", model).await;
+    small_window(&rig).await;
     rig.t.reconfigure(|config| config.turn.step_retries = 1);
     rig.t.record("context-compaction::compact_now", reply);
     rig.start("s1").await;
@@ -182,14 +188,117 @@ async fn c02_case_15_overflow_is_final() {
     rig.t.stop().await;
 }
 
-async fn c02_case_15_compacted_or_not_needed_goes_on() {
-    for status in ["ok", "empty", "later word"] {
-        let rig = preflight(json!({ "status": status })).await;
+/// A model whose window holds next to nothing.
+async fn small_window(rig: &Rig) {
+    let model = json!({ "id": "m", "provider": "stub", "context_window": 10, "max_output_tokens": 5 });
+    rig.t.ok("models::register", model).await;
+}
+
+#[tokio::test]
+async fn c02_case_15_compacted_once_and_read_again() {
+    let rig = Rig::allowing(|_, _| says(&["ok"])).await;
+    small_window(&rig).await;
+    let seen: Arc<Mutex<Vec<Value>>> = Arc::default();
+    let (bus, calls) = (rig.t.bus().downgrade(), Arc::clone(&seen));
+    rig.t.serve("context-compaction::compact_now", move |request| {
+        let bus = bus.upgrade().unwrap();
+        calls.lock().unwrap().push(request);
+        async move {
+            let append = json!({ "session_id": "s1", "message": user("in short") });
+            let (context, options) = (CallContext::default(), CallOptions::default());
+            bus.invoke(&context, "session-tree::append", append, options)
+                .await?;
+            Ok(json!({ "status": "ok" }))
+        }
+    });
+    rig.run("s1").await;
+    let rows = rig
+        .t
+        .ok("session-tree::messages", json!({ "session_id": "s1" }))
+        .await;
+    let mut calls = seen.lock().unwrap().clone();
+    assert!(calls[0]["projected_tokens"].take().as_u64() > Some(10));
+    let limit = json!({ "context": 10, "input": 10, "output": 5 });
+    let expected = json!({
+        "session_id": "s1", "projected_tokens": null, "last_user_message_id": rows["messages"][0]["entry_id"],
+        "model": { "id": "m", "providerID": "stub", "limit": limit },
+    });
+    assert_eq!(calls, [expected]);
+    let asked: Vec<Vec<String>> = rig
+        .stub
+        .requests()
+        .iter()
+        .map(|request| request["messages"].as_array().unwrap().iter().map(said).collect())
+        .collect();
+    assert_eq!(asked, [["user hi", "user in short"]]);
+    rig.t.stop().await;
+}
+
+async fn c02_5_2_a_compaction_that_fails_is_not_tried_again() {
+    let rig = Rig::allowing(|_, _| says(&["never"])).await;
+    small_window(&rig).await;
+    let away = Error::coded("invocation_stopped", "Invocation stopped");
+    let compact = rig
+        .t
+        .record_with("context-compaction::compact_now", move |_| Err(away.clone()));
+    rig.start("s1").await;
+    rig.t.ended("s1", 1).await;
+    assert_eq!((compact.count(), rig.stub.requests().len()), (1, 0));
+    let error = rig.record("s1").await["error"]["message"].clone();
+    let error = error.as_str().unwrap();
+    assert!(
+        error.starts_with("from assistant_streaming: ") && error.ends_with("Invocation stopped"),
+        "{error}"
+    );
+    rig.t.stop().await;
+}
+
+/// A step that waits for a compaction reads the events of the session once, for what an earlier life may have streamed, and
+/// a step of this life does not even do that.
+#[tokio::test]
+async fn a_step_that_is_repeated_does_not_read_all_events_again() {
+    let spy = Spy::default();
+    let options = TestOptions {
+        wrap: spy.wrap(),
+        ..TestOptions::default()
+    };
+    let rig = Rig::new(options, |_, _| says(&["ok"])).await;
+    small_window(&rig).await;
+    let busy = Arc::new(AtomicUsize::new(0));
+    let times = Arc::clone(&busy);
+    rig.t.record_with("context-compaction::compact_now", move |_| {
+        let is_busy = times.fetch_add(1, Ordering::SeqCst) % 4 < 3;
+        Ok(json!({ "status": if is_busy { "busy" } else { "empty" } }))
+    });
+    let lists = || spy.calls().iter().filter(|(id, _)| id == "stream::list").count();
+    rig.start("s1").await;
+    rig.stub.asked(&rig.t, 1).await;
+    assert_eq!((busy.load(Ordering::SeqCst), lists()), (4, 0));
+    rig.t.reaches("s1", "stopped").await;
+
+    let record =
+        json!({ "session_id": "s1", "state": "assistant_streaming", "turn_count": 0, "run_id": "r" });
+    rig.t.set_state("turn_state", "s1", record).await;
+    let event = json!({ "event_type": "state:created", "key": "s1/x", "new_value": { "decision": "allow" } });
+    rig.t.ok("turn::on_approval", event).await;
+    rig.stub.asked(&rig.t, 2).await;
+    assert_eq!((busy.load(Ordering::SeqCst), lists()), (8, 1));
+    rig.t.ended("s1", 2).await;
+    rig.t.stop().await;
+}
+
+async fn c02_case_15_not_needed_or_not_understood_goes_on() {
+    for reply in [
+        json!({ "status": "empty" }),
+        json!({ "status": "later word" }),
+        json!({}),
+    ] {
+        let rig = preflight(reply.clone()).await;
         let events = rig.t.ended("s1", 1).await;
         assert_eq!(
             of_type(&events, "message_complete")[0]["message"]["stop_reason"],
             "end",
-            "{status}"
+            "{reply}"
         );
         rig.t.stop().await;
     }

@@ -1,16 +1,24 @@
 //! Contract 02 through the bus.
 
 mod abort;
+mod answered;
 mod approvals;
+mod batches;
+mod branches;
 mod calls;
 mod effects;
+mod ends;
 mod gate;
+mod inboxes;
+mod late;
 mod lifecycle;
 mod limits;
 mod moments;
+mod panics;
 mod start;
 mod store;
 mod streaming;
+mod waits;
 
 use serde_json::{Value, json};
 

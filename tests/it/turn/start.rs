@@ -1,5 +1,7 @@
 //! `run::start`, `turn::provisioning`, `turn::get_state`.
 
+use std::sync::{Arc, Mutex};
+
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
@@ -11,6 +13,7 @@ use harness::bus::Write;
 
 three_ways! {
     c02_case_01_a_run_begins,
+    c02_case_01_the_session_is_made_before_the_first_message,
     c02_case_02_bad_requests_write_nothing,
     c02_case_03_a_busy_session_takes_no_second_run,
     field_lesson_d7_a_hundred_starts_make_one_run,
@@ -65,8 +68,43 @@ async fn c02_case_01_a_run_begins() {
     rig.t.stop().await;
 }
 
+/// Kept by others: what is asked of them, in order.
+async fn c02_case_01_the_session_is_made_before_the_first_message() {
+    for messages in [vec![user("hi")], vec![user("hi"), user("you")], Vec::new()] {
+        let mut options = TestOptions::default();
+        options.workers.retain(|worker| worker.name != "session");
+        let rig = Rig::new(options, |_, _| says(&["ok"])).await;
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        for id in ["ensure", "append", "messages", "compactions"] {
+            let asked = Arc::clone(&asked);
+            rig.t.serve(&format!("session-tree::{id}"), move |request| {
+                asked.lock().unwrap().push(id.to_owned());
+                std::future::ready(Ok(json!({ "session_id": request["session_id"], "entry_id": "e",
+                    "messages": [], "entries": [] })))
+            });
+        }
+        // Outside functions are there once the workers have heard of them.
+        let ensure = json!({ "session_id": "before" });
+        rig.t
+            .eventually(async || rig.t.call("session-tree::ensure", ensure.clone()).await.ok())
+            .await;
+        asked.lock().unwrap().clear();
+        let mut request = run("s1");
+        request["messages"] = json!(messages);
+        assert_eq!(rig.t.ok("run::start", request).await["started"], true);
+        let writes = asked.lock().unwrap().clone().into_iter();
+        let writes: Vec<String> = writes.filter(|id| id == "ensure" || id == "append").collect();
+        let ensures = writes.iter().filter(|id| *id == "ensure").count();
+        assert_eq!((ensures, &*writes[0]), (1, "ensure"));
+        assert!(writes.len() > messages.len(), "{writes:?}");
+        rig.t.ended("s1", 1).await;
+        rig.t.stop().await;
+    }
+}
+
 async fn c02_case_02_bad_requests_write_nothing() {
     let rig = Rig::allowing(|_, _| says(&["ok"])).await;
+    let before = rig.t.ok("state::list_groups", json!({})).await;
     let valid = run("s1");
     let mut odd_mode = valid.clone();
     odd_mode["mode"] = json!("invalid");
@@ -100,10 +138,7 @@ async fn c02_case_02_bad_requests_write_nothing() {
         let error = rig.t.call("run::start", request.clone()).await.unwrap_err();
         assert!(!error.to_string().is_empty());
     }
-    assert_eq!(
-        rig.t.ok("state::list_groups", json!({})).await,
-        rig.t.ok("state::list_groups", json!({})).await
-    );
+    assert_eq!(rig.t.ok("state::list_groups", json!({})).await, before);
     for scope in ["turn_state", "run_request", "session_tree_meta", "turn_lease"] {
         assert_eq!(
             rig.t.ok("state::list", json!({ "scope": scope })).await,

@@ -1,14 +1,14 @@
 //! The store is away for a moment, at the wrong one. The crash matrix found each of these.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use harness::bus::{Batch, CallContext, CallOptions, Write};
 use harness::model::api::session::{Ensure, EnsureRequest};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
-use super::{Rig, run, said, user};
+use super::{Rig, of_type, run, said, user};
 use crate::support::engine::within;
 use crate::support::spy::{Op, Spy};
 use crate::support::stub::{Door, Out, calls_then_ends, says};
@@ -160,4 +160,107 @@ async fn a_batch_that_is_given_up_lets_go_of_its_session() {
     let append = json!({ "session_id": "s1", "message": user("hi") });
     within(t.ok("session-tree::append", append)).await;
     t.stop().await;
+}
+
+/// Wakes a session that rests, as a decision would.
+async fn wake(rig: &Rig) {
+    let event = json!({ "event_type": "state:created", "key": "s1/x", "new_value": { "decision": "allow" } });
+    rig.t.ok("turn::on_approval", event).await;
+}
+
+/// The store stays away for longer than a save is repeated, right after the model has answered.
+async fn answered_in_vain(spy: Spy) {
+    let mut options = over(&spy, "rules: ['*']");
+    options.config.turn.step_retries = 0;
+    let rig = Rig::new(options, |_, _| says(&["an ", "answer"])).await;
+    let away = Arc::new(AtomicBool::new(true));
+    let is_away = Arc::clone(&away);
+    let refused = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&refused);
+    spy.fail_when(move |op| {
+        let fails = is_away.load(Ordering::SeqCst) && saves(op, |record| record["turn_count"] == 1);
+        count.fetch_add(usize::from(fails), Ordering::SeqCst);
+        fails
+    });
+    rig.start("s1").await;
+    // The step is begun anew again and again; an attempt has up to two writes refused.
+    rig.t
+        .eventually(async || {
+            wake(&rig).await;
+            (refused.load(Ordering::SeqCst) >= 5).then_some(())
+        })
+        .await;
+    away.store(false, Ordering::SeqCst);
+    wake(&rig).await;
+    let events = rig.t.ended("s1", 1).await;
+    assert_eq!(rig.stub.requests().len(), 1, "the model was paid twice");
+    let complete = of_type(&events, "message_complete");
+    assert_eq!((complete.len(), &complete[0]["body_streamed"]), (1, &json!(true)));
+    let transcript: Vec<String> = rig.transcript("s1").await.iter().map(said).collect();
+    assert_eq!(transcript, ["user hi", "assistant an answer"]);
+    // Kept for that turn only.
+    rig.start("s1").await;
+    rig.t.ended("s1", 2).await;
+    assert_eq!(rig.stub.requests().len(), 2);
+    rig.t.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_stored_is_not_asked_for_again() {
+    answered_in_vain(Spy::default()).await;
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_stored_is_not_asked_for_again_where_others_write_too() {
+    answered_in_vain(Spy::sharing()).await;
+}
+
+/// How often each event came that a run has once.
+fn once_each(events: &[Value]) -> [usize; 3] {
+    ["message_complete", "turn_end", "agent_end"].map(|kind| of_type(events, kind).len())
+}
+
+#[tokio::test]
+async fn an_end_that_cannot_be_marked_is_not_announced_again() {
+    let spy = Spy::sharing();
+    let rig = Rig::new(over(&spy, "rules: ['*']"), |_, _| says(&["ok"])).await;
+    let refused = refuse(&spy, 3, |op| {
+        saves(op, |record| record["agent_end_emitted"] == true)
+    });
+    let looked = async |times: usize| {
+        let enough = || refused.load(Ordering::SeqCst) >= times;
+        rig.t.eventually(async || enough().then_some(())).await;
+    };
+    rig.start("s1").await;
+    for look in 1..=3 {
+        looked(look).await;
+        assert_eq!(rig.record("s1").await["agent_end_emitted"], false);
+        wake(&rig).await;
+    }
+    let marked = async || (rig.record("s1").await["agent_end_emitted"] == true).then_some(());
+    rig.t.eventually(marked).await;
+    assert_eq!(once_each(&rig.t.events("s1").await), [1, 1, 1]);
+    rig.t.stop().await;
+}
+
+#[tokio::test]
+async fn an_end_that_was_lost_on_its_way_is_announced_with_the_next_look() {
+    let spy = Spy::sharing();
+    let rig = Rig::new(over(&spy, "rules: ['*']"), |_, _| says(&["ok"])).await;
+    let is_end =
+        |write: &Write| matches!(write, Write::StreamSet { data, .. } if data["type"] == "agent_end");
+    let lost = refuse(
+        &spy,
+        1,
+        move |op| matches!(op, Op::Commit(writes) if writes.iter().any(is_end)),
+    );
+    rig.start("s1").await;
+    rig.t
+        .eventually(async || (lost.load(Ordering::SeqCst) >= 1).then_some(()))
+        .await;
+    assert_eq!(rig.record("s1").await["agent_end_emitted"], false);
+    wake(&rig).await;
+    let events = rig.t.ended("s1", 1).await;
+    assert_eq!(of_type(&events, "agent_end").len(), 1);
+    rig.t.stop().await;
 }

@@ -226,6 +226,18 @@ impl Triggers {
         Ok(())
     }
 
+    /// Takes a binding away for somebody else than the program. False: there was none.
+    ///
+    /// # Errors
+    /// The binding is the program's own.
+    pub(super) fn unbind_for_others(&self, id: &str) -> Result<bool> {
+        if self.owner_of(id) == Some(Owner::Program) {
+            let why = format!("{id} is a binding of the engine's own program");
+            return Err(Error::coded("trigger_unregistration_failed", why));
+        }
+        Ok(self.unbind(id))
+    }
+
     /// Takes a binding away. False: there was none.
     pub(super) fn unbind(&self, id: &str) -> bool {
         let mut inner = self.lock();

@@ -7,10 +7,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Lane, Limits, Member};
-use crate::workers::harness::queue::{Event, Queue, Waiting};
+use crate::workers::harness::queue::{Event, LEAST_HARD, Queue, Waiting};
 
 /// Events that may wait for one browser over all lanes, as a multiple of the length of one.
 const LANES_FULL: usize = 64;
+
+/// The same for a short length.
+const LEAST_LANES_FULL: usize = 4 * LEAST_HARD;
 
 /// Single sessions that one browser may listen to.
 const MOST_SESSIONS: usize = 4_096;
@@ -25,7 +28,7 @@ pub(super) struct Browser {
     pub(super) suspension: Option<Suspension>,
     /// Only lanes with a push in flight or about to be; an idle lane takes no memory.
     pub(super) lanes: HashMap<Lane, Queue>,
-    /// Events on all lanes together.
+    /// Events on all lanes together, as [`Queue::len`] counts them.
     waiting: usize,
     /// When it subscribed or answered last, in steps of `Browsers::now`.
     pub(super) heard: u64,
@@ -80,24 +83,34 @@ impl Browser {
 
     /// Queues an event on a lane. False when too much waits.
     pub(super) fn offer(&mut self, lane: &Lane, event: &Event, limits: Limits, now: Instant) -> bool {
-        let queue = self.lanes.entry(lane.clone()).or_default();
-        self.waiting -= queue.len();
-        let fits = queue.offer(event.clone(), limits.queue_len, now);
-        self.waiting += queue.len();
-        fits && self.waiting <= limits.queue_len.saturating_mul(LANES_FULL)
+        let fits = self.change(lane, |queue| queue.offer(event.clone(), limits.queue_len, now));
+        let most = limits.queue_len.saturating_mul(LANES_FULL).max(LEAST_LANES_FULL);
+        fits && self.waiting <= most
     }
 
-    /// Puts what it missed on a lane.
-    pub(super) fn replay(&mut self, lane: Lane, missed: Vec<Waiting>) {
-        self.waiting += missed.len();
-        self.lanes.entry(lane).or_default().replay(missed);
+    /// Puts what it missed on a lane, instead of what waits there.
+    pub(super) fn replay(&mut self, lane: &Lane, missed: Vec<Waiting>) {
+        self.change(lane, |queue| queue.replay(missed));
     }
 
     /// Takes the oldest event of a lane.
     pub(super) fn pop(&mut self, lane: &Lane) -> Option<Waiting> {
-        let waiting = self.lanes.get_mut(lane)?.pop()?;
-        self.waiting -= 1;
-        Some(waiting)
+        self.change(lane, Queue::pop)
+    }
+
+    /// Puts an event that was taken back to the front of its lane.
+    pub(super) fn put_back(&mut self, lane: &Lane, oldest: Waiting) {
+        if self.lanes.contains_key(lane) {
+            self.change(lane, |queue| queue.put_back(oldest));
+        }
+    }
+
+    fn change<T>(&mut self, lane: &Lane, act: impl FnOnce(&mut Queue) -> T) -> T {
+        let queue = self.lanes.entry(lane.clone()).or_default();
+        self.waiting -= queue.len();
+        let outcome = act(queue);
+        self.waiting += queue.len();
+        outcome
     }
 
     /// Ends a lane with whatever waits on it.

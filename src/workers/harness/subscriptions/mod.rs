@@ -1,7 +1,7 @@
 //! Who listens to what, and what waits for whom (contract 04 §2, §3.1). No I/O and no clock of its own.
 //!
 //! A browser whose handlers vanished is suspended: not counted, tried at most once a second per kind of push, restored
-//! by the first push that succeeds, forgotten at the end.
+//! by the first push that succeeds, or at the end if its handlers are there again, else forgotten.
 
 mod browser;
 
@@ -78,6 +78,14 @@ pub(super) enum Outcome {
     Failed,
 }
 
+/// A push that ended.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pushed {
+    /// As [`Push::heard`].
+    pub(super) heard: u64,
+    pub(super) outcome: Outcome,
+}
+
 /// What the outcome of a push did to a browser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
@@ -87,6 +95,14 @@ pub(super) enum Effect {
     Suspended(u64, Instant),
     /// Removed at once.
     Removed,
+}
+
+/// What to push next.
+#[derive(Debug, PartialEq)]
+pub(super) struct Push {
+    pub(super) what: Waiting,
+    /// When the browser was heard of last before.
+    pub(super) heard: u64,
 }
 
 /// A lane that needs somebody to empty it.
@@ -137,12 +153,12 @@ impl Browsers {
             .is_none_or(|entry| entry.suspension.is_some() || !entry.wants(&lane))
     }
 
-    /// Puts what a late listener missed before what comes; answers the lane if somebody must start it.
+    /// Puts what a late listener missed before what comes, and in the place of what waits; answers the lane if somebody must start it.
     pub(super) fn replay(&mut self, browser: &Id, session: &Id, missed: Vec<Waiting>) -> Option<Start> {
         let entry = self.known.get_mut(browser).filter(|_| !missed.is_empty())?;
         let lane = Lane::Session(Arc::clone(session));
         let running = entry.lanes.contains_key(&lane);
-        entry.replay(lane.clone(), missed);
+        entry.replay(&lane, missed);
         (!running).then(|| (Arc::clone(browser), lane))
     }
 
@@ -224,20 +240,28 @@ impl Browsers {
     }
 
     /// What to push next on a lane. `None` ends the lane; the next event starts it again.
-    pub(super) fn next(&mut self, browser: &Id, lane: &Lane, now: Instant) -> Option<Waiting> {
+    pub(super) fn next(&mut self, browser: &Id, lane: &Lane, now: Instant) -> Option<Push> {
         let entry = self.known.get_mut(browser)?;
-        while let Some(waiting) = entry.pop(lane) {
-            let Some(suspension) = &mut entry.suspension else {
-                return Some(waiting);
-            };
-            if suspension.may_try(lane, now) {
+        while let Some(what) = entry.pop(lane) {
+            if let Some(suspension) = &mut entry.suspension {
+                if !suspension.may_try(lane, now) {
+                    continue;
+                }
                 suspension.tried[lane.kind()] = Some(now);
-                return Some(waiting);
             }
+            let heard = entry.heard;
+            return Some(Push { what, heard });
         }
         entry.end(lane);
         self.tidy(browser);
         None
+    }
+
+    /// What was to be pushed was not, for a reason that is not the browser's: it is next again, unless it was forgotten.
+    pub(super) fn put_back(&mut self, browser: &Id, lane: &Lane, what: Waiting) {
+        if let Some(entry) = self.known.get_mut(browser) {
+            entry.put_back(lane, what);
+        }
     }
 
     /// Takes note of how a push ended.
@@ -245,7 +269,7 @@ impl Browsers {
         &mut self,
         browser: &Id,
         lane: &Lane,
-        outcome: Outcome,
+        Pushed { heard, outcome }: Pushed,
         limits: Limits,
         now: Instant,
     ) -> Effect {
@@ -260,6 +284,8 @@ impl Browsers {
                 Effect::None
             }
             (Outcome::Failed, _) => Effect::None,
+            // It has answered or subscribed since: its handlers came after this push.
+            (Outcome::NotFound, _) if entry.heard != heard => Effect::None,
             (Outcome::NotFound, Some(suspension)) => {
                 suspension.tried[lane.kind()] = Some(now);
                 Effect::None
@@ -282,17 +308,31 @@ impl Browsers {
         }
     }
 
-    /// Forgets a browser whose suspension of that number was not lifted. True when it was forgotten.
-    pub(super) fn expire(&mut self, browser: &Id, number: u64) -> bool {
-        let due = self
+    /// Whether the suspension of that number was not lifted.
+    pub(super) fn is_suspended(&self, browser: &Id, number: u64) -> bool {
+        let suspension = self
             .known
             .get(browser)
-            .and_then(|entry| entry.suspension.as_ref())
-            .is_some_and(|suspension| suspension.number == number);
+            .and_then(|entry| entry.suspension.as_ref());
+        suspension.is_some_and(|suspension| suspension.number == number)
+    }
+
+    /// Forgets a browser whose suspension of that number was not lifted. True when it was forgotten.
+    pub(super) fn expire(&mut self, browser: &Id, number: u64) -> bool {
+        let due = self.is_suspended(browser, number);
         if due {
             self.remove(browser);
         }
         due
+    }
+
+    /// Lifts the suspension of that number.
+    pub(super) fn restore(&mut self, browser: &Id, number: u64) {
+        if self.is_suspended(browser, number)
+            && let Some(entry) = self.known.get_mut(browser)
+        {
+            entry.suspension = None;
+        }
     }
 
     /// Ends a lane with whatever still waits on it.

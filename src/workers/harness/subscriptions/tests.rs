@@ -1,5 +1,6 @@
 use super::browser::TRY_EVERY;
 use super::*;
+use crate::workers::harness::queue::LEAST_HARD;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
@@ -27,7 +28,7 @@ fn lane(text: &str) -> Lane {
 fn next(browsers: &mut Browsers, browser: &str, lane: &Lane) -> Option<Value> {
     browsers
         .next(&id(browser), lane, Instant::now())
-        .map(Waiting::into_json)
+        .map(|push| push.what.into_json())
 }
 
 fn offer(browsers: &mut Browsers, name: &str, text: &str) -> Vec<Start> {
@@ -36,8 +37,19 @@ fn offer(browsers: &mut Browsers, name: &str, text: &str) -> Vec<Start> {
     starts
 }
 
+/// The end of a push that began after everything else.
 fn finished(browsers: &mut Browsers, lane: &Lane, outcome: Outcome) -> Effect {
-    browsers.finished(&id("b"), lane, outcome, LIMITS, Instant::now())
+    let heard = heard(browsers);
+    let pushed = Pushed { heard, outcome };
+    browsers.finished(&id("b"), lane, pushed, LIMITS, Instant::now())
+}
+
+fn heard(browsers: &Browsers) -> u64 {
+    browsers.known.get(&id("b")).map_or(0, |browser| browser.heard)
+}
+
+fn missed(texts: &[&str]) -> Vec<Waiting> {
+    texts.iter().map(|text| event(text).into()).collect()
 }
 
 #[test]
@@ -154,6 +166,80 @@ fn subscribing_again_ends_a_suspension_and_keeps_the_other_subscriptions() {
     assert!(!browsers.expire(&id("b"), 1));
 }
 
+/// The lane of a suspended browser still has a push in flight and something waiting when it asks for what it missed.
+#[test]
+fn what_is_told_again_replaces_what_waits_on_a_running_lane() {
+    let mut browsers = Browsers::default();
+    browsers.subscribe(&id("b"), session("s"));
+    offer(&mut browsers, "s", "1");
+    let first = browsers.next(&id("b"), &lane("s"), Instant::now()).unwrap();
+    finished(&mut browsers, &lane("t"), Outcome::NotFound);
+    for text in ["2", "3"] {
+        offer(&mut browsers, "s", text);
+    }
+    assert!(browsers.misses(&id("b"), &id("s")));
+    browsers.subscribe(&id("b"), session("s"));
+    assert_eq!(
+        browsers.replay(&id("b"), &id("s"), missed(&["0", "1", "2", "3"])),
+        None
+    );
+    offer(&mut browsers, "s", "4");
+    // The push in flight went to a handler that is gone: that says nothing of the one that is there now.
+    let late = Pushed {
+        heard: first.heard,
+        outcome: Outcome::NotFound,
+    };
+    let late = browsers.finished(&id("b"), &lane("s"), late, LIMITS, Instant::now());
+    assert_eq!(late, Effect::None);
+    browsers.put_back(&id("b"), &lane("s"), first.what);
+    for text in ["0", "1", "2", "3", "4"] {
+        assert_eq!(
+            next(&mut browsers, "b", &lane("s")),
+            Some(json!({ "type": text }))
+        );
+        assert_eq!(
+            finished(&mut browsers, &lane("s"), Outcome::Delivered),
+            Effect::None
+        );
+    }
+    assert_eq!(next(&mut browsers, "b", &lane("s")), None);
+    browsers.unsubscribe(&id("b"), &session("s"));
+    assert!(browsers.is_empty());
+}
+
+#[test]
+fn a_long_turn_told_again_evicts_nobody() {
+    let mut browsers = Browsers::default();
+    browsers.subscribe(&id("b"), session("s"));
+    let texts: Vec<String> = (0..8 * LEAST_HARD).map(|n| n.to_string()).collect();
+    let turn = texts.iter().map(|text| event(text).into()).collect();
+    assert_eq!(
+        browsers.replay(&id("b"), &id("s"), turn),
+        Some((id("b"), lane("s")))
+    );
+    assert_eq!(offer(&mut browsers, "s", "more"), vec![]);
+    for text in texts.iter().map(String::as_str).chain(["more"]) {
+        assert_eq!(
+            next(&mut browsers, "b", &lane("s")),
+            Some(json!({ "type": text }))
+        );
+    }
+    assert_eq!(next(&mut browsers, "b", &lane("s")), None);
+}
+
+#[test]
+fn a_browser_that_is_there_again_is_restored_once() {
+    let mut browsers = Browsers::default();
+    browsers.subscribe(&id("b"), session("s"));
+    offer(&mut browsers, "s", "1");
+    next(&mut browsers, "b", &lane("s"));
+    finished(&mut browsers, &lane("s"), Outcome::NotFound);
+    browsers.restore(&id("b"), 7);
+    assert_eq!(browsers.total(), 0);
+    browsers.restore(&id("b"), 1);
+    assert_eq!((browsers.total(), browsers.expire(&id("b"), 1)), (1, false));
+}
+
 #[test]
 fn a_missing_changes_handler_does_not_hold_up_session_events() {
     let mut browsers = Browsers::default();
@@ -178,7 +264,11 @@ fn suspension_can_be_switched_off() {
         suspend: Duration::ZERO,
         ..LIMITS
     };
-    let effect = browsers.finished(&id("b"), &lane("s"), Outcome::NotFound, limits, Instant::now());
+    let pushed = Pushed {
+        heard: heard(&browsers),
+        outcome: Outcome::NotFound,
+    };
+    let effect = browsers.finished(&id("b"), &lane("s"), pushed, limits, Instant::now());
     assert_eq!(effect, Effect::Removed);
     assert_eq!(next(&mut browsers, "b", &lane("s")), None);
     assert!(browsers.is_empty());
@@ -190,7 +280,7 @@ fn a_browser_far_too_slow_is_evicted_alone() {
     browsers.subscribe(&id("slow"), session("s"));
     browsers.subscribe(&id("quick"), session("s"));
     let mut evicted = Vec::new();
-    for n in 0..40 {
+    for n in 0..LEAST_HARD + 10 {
         let (_, gone) = browsers.offer(&id("s"), &event(&n.to_string()), LIMITS, Instant::now());
         evicted.extend(gone);
         assert_eq!(

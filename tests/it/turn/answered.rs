@@ -1,0 +1,44 @@
+//! A model's answer that is stored already is found wherever it stands.
+
+use pretty_assertions::assert_eq;
+use serde_json::{Value, json};
+
+use super::{Rig, said, user};
+use crate::support::stub::{message, says};
+use crate::support::way::Way;
+
+/// It may be there without its record on an engine that cannot commit at once.
+#[tokio::test]
+async fn c02_weakness_10_an_answer_with_something_behind_it_is_not_asked_for_again() {
+    Way::Connect.go(answered_before()).await;
+}
+
+async fn answered_before() {
+    let rig = Rig::allowing(|_, _| says(&["second"])).await;
+    let answer = message(json!([{ "type": "text", "text": "first" }]), "end");
+    let append =
+        |message: Value, entry: &str| json!({ "session_id": "s1", "message": message, "entry_id": entry });
+    for (message, entry) in [
+        (user("hi"), "u"),
+        (answer, "r-t1-assistant"),
+        (user("by the way"), "late"),
+    ] {
+        rig.t.ok("session-tree::append", append(message, entry)).await;
+    }
+    rig.t
+        .set_state("run_request", "s1", json!({ "provider": "stub", "model": "m" }))
+        .await;
+    let record =
+        json!({ "session_id": "s1", "state": "assistant_streaming", "turn_count": 0, "run_id": "r" });
+    rig.t.set_state("turn_state", "s1", record).await;
+    rig.t
+        .ok("turn::assistant_streaming", json!({ "session_id": "s1" }))
+        .await;
+    rig.t.ended("s1", 1).await;
+    assert_eq!(rig.stub.requests().len(), 0);
+    assert_eq!(
+        rig.transcript("s1").await.iter().map(said).collect::<Vec<_>>(),
+        ["user hi", "assistant first", "user by the way"]
+    );
+    rig.t.stop().await;
+}
