@@ -1,5 +1,7 @@
 //! What of a transcript a model still sees verbatim once the rest is a summary (contract 02 §5.1, 10 §4). Pure.
 
+use serde_json::Value;
+
 use super::api::session::{CompactionRow, MessageRow};
 use super::message::{AgentMessage, AssistantMessage, ContentBlock};
 use super::raw::RawMessage;
@@ -40,7 +42,11 @@ pub fn newest(compactions: &[CompactionRow]) -> Option<&CompactionRow> {
 
 /// Whether a row is the prompt that a compaction leaves behind, not a word of the user.
 pub fn is_nudge(row: &MessageRow) -> bool {
-    let metadata = row.metadata.as_ref();
+    marks_nudge(row.metadata.as_ref())
+}
+
+/// The same by the metadata of its entry.
+pub fn marks_nudge(metadata: Option<&Value>) -> bool {
     metadata.is_some_and(|metadata| metadata["compaction_continue"] == true)
 }
 
@@ -90,4 +96,65 @@ fn tail<'a>(rows: &'a [MessageRow], compaction: &CompactionRow) -> Vec<&'a Messa
         .find(|row| row.message.role() != "function_result" && !is_nudge(row));
     let question = last.filter(|row| is_user(row));
     question.into_iter().chain(recent).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use pretty_assertions::assert_eq;
+    use serde_json::json;
+
+    use super::*;
+
+    fn rows(words: &[(&str, &str)]) -> Vec<MessageRow> {
+        let row = |(id, role): &(&str, &str)| MessageRow {
+            entry_id: (*id).into(),
+            message: RawMessage::new(json!({ "role": role.replace("nudge", "user"), "content": [] }))
+                .unwrap(),
+            metadata: (*role == "nudge").then(|| json!({ "compaction_continue": true })),
+        };
+        words.iter().map(row).collect()
+    }
+
+    fn compaction(tail: Option<&str>, before: usize) -> CompactionRow {
+        CompactionRow {
+            id: "k".into(),
+            summary: "S".into(),
+            tokens_before: json!(1),
+            tail_start_id: tail.map(Into::into),
+            details: json!({}),
+            timestamp: 5,
+            on_path: Some(true),
+            messages_before: Some(before),
+        }
+    }
+
+    fn seen(words: &[(&str, &str)], compaction: &CompactionRow) -> Vec<String> {
+        let rows = rows(words);
+        let kept = verbatim(&rows, Some(compaction));
+        kept.into_iter().map(|row| row.entry_id.to_string()).collect()
+    }
+
+    #[test]
+    fn a_prompt_never_hides_the_question_before_it() {
+        let asked = [("u", "user"), ("a", "assistant"), ("q", "user"), ("n", "nudge")];
+        assert_eq!(seen(&asked, &compaction(None, 3)), ["q"]);
+        assert_eq!(seen(&asked, &compaction(Some("a"), 3)), ["a", "q"]);
+        // A second compaction, still without an answer.
+        assert_eq!(seen(&asked, &compaction(None, 4)), ["q"]);
+        let answered = [&asked[..], &[("b", "assistant")]].concat();
+        assert_eq!(seen(&answered, &compaction(None, 3)), ["q", "n", "b"]);
+        assert_eq!(seen(&answered, &compaction(None, 5)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn only_summaries_are_taken_for_one() {
+        assert!(is_summary(&summary_message("S", 7)));
+        for odd in [
+            json!({ "role": "user", "model": "", "content": [{ "type": "text", "text": wrap_summary("S") }] }),
+            json!({ "role": "assistant", "model": "m", "content": [{ "type": "text", "text": wrap_summary("S") }] }),
+            json!({ "role": "assistant", "model": "", "content": [{ "type": "text", "text": "S" }] }),
+        ] {
+            assert!(!is_summary(&RawMessage::new(odd).unwrap()));
+        }
+    }
 }

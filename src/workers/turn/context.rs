@@ -162,6 +162,7 @@ mod tests {
     fn path(rows: &[(&str, &str, &str)]) -> MessagesResponse {
         MessagesResponse {
             messages: rows.iter().map(|(id, role, text)| row(id, role, text)).collect(),
+            ..MessagesResponse::default()
         }
     }
 

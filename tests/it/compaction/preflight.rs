@@ -3,7 +3,6 @@
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
-use super::tree;
 use crate::support::TestOptions;
 use crate::support::stub::{Out, Stub, calls, done, message, says};
 use crate::turn::{Rig, of_type, run, user};
@@ -17,7 +16,6 @@ async fn rig(window: u64, answer: impl Fn(usize, &Value) -> Vec<Out> + Send + Sy
         ..TestOptions::default()
     };
     let rig = Rig::new(options, answer).await;
-    tree::complete(&rig.t);
     let model = json!({ "id": "m", "provider": "stub", "context_window": window, "max_output_tokens": 1024 });
     rig.t.ok("models::register", model).await;
     rig
