@@ -142,7 +142,7 @@ fn part<'a>(visible: &[&'a MessageRow], job: &Job<'_>, config: &Config) -> Part<
     // A question with more behind it would be taken for an answered one, and all of it would be lost.
     let tail = tail
         .and_then(|at| before.get(at))
-        .or(if behind.len() > 1 { behind.first() } else { None });
+        .or_else(|| behind.first().filter(|_| behind.len() > 1));
     Part {
         head: before.iter().take(head).copied().collect(),
         tail_start: tail.map(|row| row.entry_id.clone()),

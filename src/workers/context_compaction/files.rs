@@ -135,6 +135,7 @@ fn paths(payload: &Value) -> Vec<String> {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "helpers take what json! gives")]
 mod tests {
     use pretty_assertions::assert_eq;
 

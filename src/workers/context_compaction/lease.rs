@@ -23,7 +23,7 @@ pub(super) const COMPACTION: &str = "compaction_lease";
 /// Scope of the prune leases, key = session.
 pub(super) const PRUNE: &str = "prune_lease";
 
-const TTL: Duration = Duration::from_secs(300);
+const TTL: Duration = Duration::from_mins(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 

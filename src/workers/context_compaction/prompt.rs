@@ -173,9 +173,13 @@ impl Piece {
 /// Text blocks, pictures as a word, calls with their arguments. Outputs are cut.
 fn lines(message: &RawMessage, output_chars: usize) -> Vec<String> {
     let is_output = message.role() == "function_result";
-    let cut = |text: &str| match is_output {
-        true => truncated(text, output_chars).into_owned(),
-        false => text.to_owned(),
+    let cut = |text: &str| {
+        let text = if is_output {
+            truncated(text, output_chars)
+        } else {
+            text.into()
+        };
+        text.into_owned()
     };
     let blocks = match message.object().get("content") {
         Some(Value::Array(blocks)) => blocks,
@@ -248,6 +252,7 @@ fn head_of(text: &str, bytes: usize) -> &str {
 }
 
 #[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "helpers take what json! gives")]
 mod tests {
     use pretty_assertions::assert_eq;
     use proptest::prelude::*;

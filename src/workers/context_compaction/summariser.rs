@@ -16,7 +16,7 @@ use crate::model::{
     AgentMessage, AssistantEvent, AssistantMessage, ContentBlock, RawMessage, Usage, UserMessage,
 };
 
-const CALL: Duration = Duration::from_secs(120);
+const CALL: Duration = Duration::from_mins(2);
 /// A provider that has returned has sent everything; what is on its way gets so long to arrive.
 const GRACE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(250);

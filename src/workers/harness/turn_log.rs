@@ -263,7 +263,7 @@ mod tests {
             "s",
             &[compacted.clone(), json!({"type": "function_execution_end"})],
         );
-        assert_eq!(log.tells("s"), [compacted.clone()]);
+        assert_eq!(log.tells("s"), std::slice::from_ref(&compacted));
         log.notes("s", &[state("provisioning")]);
         assert_eq!(log.tells("s"), [compacted, state("provisioning")]);
         log.notes("s", &[json!({"type": "agent_end", "messages": []})]);

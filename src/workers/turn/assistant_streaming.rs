@@ -86,7 +86,7 @@ pub(super) async fn answered_before(session: &Session, record: &mut TurnRecord) 
     let body_streamed = kept.as_ref().is_some_and(|(_, body_streamed)| *body_streamed);
     let (rows, _) = session.transcript().await?;
     // What is in the transcript counts: another process may have had the session meanwhile.
-    let Some(message) = answer_in(&next, &rows).or(kept.map(|(message, _)| message)) else {
+    let Some(message) = answer_in(&next, &rows).or_else(|| kept.map(|(message, _)| message)) else {
         return Ok(None);
     };
     *record = next;

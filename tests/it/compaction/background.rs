@@ -93,11 +93,7 @@ async fn c10_case_35_the_trigger_is_bound_once() {
     let bound = rig
         .eventually(async || {
             let reply = rig.ok("engine::registered-triggers::list", json!({})).await;
-            let rows = reply["registered_triggers"]
-                .as_array()
-                .or(reply["triggers"].as_array())
-                .unwrap()
-                .clone();
+            let rows = reply["registered_triggers"].as_array().unwrap().clone();
             let ours: Vec<Value> = rows
                 .into_iter()
                 .filter(|row| row["function_id"] == EVENT)

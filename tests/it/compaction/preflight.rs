@@ -87,14 +87,14 @@ async fn c10_case_36_a_the_next_window_is_shorter_and_has_the_question() {
 /// One user message and many calls: checked before each request, what is old goes, calls keep their results (K3, K5).
 #[tokio::test]
 async fn a_long_run_of_calls_stays_within_the_window() {
-    const CALLS: usize = 30;
+    const CALLS: u64 = 30;
     let rig = rig(30_000, |_, request| {
         if is_summary(request) {
             return says(&["SUM"]);
         }
         let messages = request["messages"].as_array().unwrap();
         let done_calls = messages.last().unwrap()["details"]["n"].as_u64().unwrap_or(0);
-        if done_calls as usize >= CALLS {
+        if done_calls >= CALLS {
             return says(&["done"]);
         }
         let id = format!("c{done_calls}");
@@ -108,8 +108,8 @@ async fn a_long_run_of_calls_stays_within_the_window() {
     });
     let events = rig.run("s1").await;
     assert_eq!(rig.record("s1").await["state"], "stopped");
-    assert_eq!(of_type(&events, "function_execution_end").len(), CALLS);
-    let compactions = of_type(&events, "compaction_done").len();
+    assert_eq!(of_type(&events, "function_execution_end").len() as u64, CALLS);
+    let compactions = of_type(&events, "compaction_done").len() as u64;
     assert!((2..CALLS).contains(&compactions), "{compactions} compactions");
     for request in turns(&rig.stub) {
         let size = request["messages"].to_string().len() / 4;
