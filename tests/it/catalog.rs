@@ -48,15 +48,6 @@ const PENDING: &[&str] = &[
     "provider::lmstudio::refresh_models",
     "provider::lmstudio::stream",
     "provider::lmstudio::unload_model",
-    "session-tree::append_synthetic",
-    "session-tree::clone",
-    "session-tree::compact",
-    "session-tree::export_html",
-    "session-tree::fork",
-    "session-tree::reconcile",
-    "session-tree::tree",
-    "session-tree::update_part",
-    "session-tree::update_parts",
     "web::fetch",
 ];
 

@@ -218,12 +218,15 @@ fn joined(message: &RawMessage) -> String {
 
 /// The id of the last user message, for a compaction; `""` when there is none.
 pub(super) fn last_user_entry(rows: &MessagesResponse) -> String {
-    let last = rows
-        .messages
-        .iter()
-        .rev()
-        .find(|row| row.message.role() == "user");
-    last.map(|row| row.entry_id.to_string()).unwrap_or_default()
+    let last = if let Some(recent) = &rows.recent {
+        // It may be older than the rows.
+        recent.last_user_id.as_ref()
+    } else {
+        let mut back = rows.messages.iter().rev();
+        back.find(|row| row.message.role() == "user")
+            .map(|row| &row.entry_id)
+    };
+    last.map(ToString::to_string).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -248,6 +251,7 @@ mod tests {
     fn path(rows: &[(&str, &str, &str)]) -> MessagesResponse {
         MessagesResponse {
             messages: rows.iter().map(|(id, role, text)| row(id, role, text)).collect(),
+            ..MessagesResponse::default()
         }
     }
 
