@@ -52,7 +52,14 @@ const PENDING: &[&str] = &[
 ];
 
 /// What this program offers beyond the fixture: id and description.
-pub(super) const OWN: &[(&str, &str)] = &[("run::abort", "Stop the current run of a session.")];
+pub(super) const OWN: &[(&str, &str)] = &[
+    ("run::abort", "Stop the current run of a session."),
+    (
+        "session-tree::delete",
+        "Delete a session and all its entries; refused while a run of it is at work.",
+    ),
+    ("session-tree::rename", "Give a session another display name."),
+];
 
 /// All ids there must be in the end, with their descriptions.
 pub(super) fn fixture() -> BTreeMap<String, String> {

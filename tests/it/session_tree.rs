@@ -4,6 +4,7 @@ mod append;
 mod browser;
 mod compact;
 mod copies;
+mod delete;
 mod export;
 mod histories;
 mod list;

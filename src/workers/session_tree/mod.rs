@@ -16,6 +16,7 @@ pub mod compact;
 pub mod compactions;
 mod copies;
 pub mod create;
+pub mod delete;
 pub mod ensure;
 mod entry;
 pub mod export_html;
@@ -33,6 +34,7 @@ mod path;
 mod pruned;
 mod recent;
 pub mod reconcile;
+pub mod rename;
 mod request;
 mod sessions;
 mod slot;
@@ -68,6 +70,8 @@ pub fn worker() -> WorkerDef {
     .function::<update_part::UpdatePart>()
     .function::<update_parts::UpdateParts>()
     .function::<reconcile::Reconcile>()
+    .function::<rename::Rename>()
+    .function::<delete::Delete>()
     .prepare(|cx| async move {
         storage::watch(&cx);
         Ok(())

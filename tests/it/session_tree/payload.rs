@@ -54,6 +54,7 @@ async fn typed_and_json_callers_are_checked_alike() {
             "tree",
             "export_html",
             "update_parts",
+            "delete",
         ] {
             let request = json!({"session_id": id, "message": u("x")});
             assert_eq!(
@@ -83,6 +84,8 @@ async fn hostile_payloads_are_refused_and_write_nothing() {
         "update_part",
         "update_parts",
         "reconcile",
+        "rename",
+        "delete",
     ];
     for function in needing_a_session {
         let id = format!("session-tree::{function}");
