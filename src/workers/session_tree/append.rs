@@ -205,7 +205,8 @@ pub(super) fn check(message: &RawMessage) -> Result<()> {
     Ok(())
 }
 
-fn is_usable(id: &EntryId) -> bool {
+/// Whether a caller may choose it as the id of an entry.
+pub(super) fn is_usable(id: &EntryId) -> bool {
     (1..=MAX_ENTRY_ID_CHARS).contains(&id.chars().count()) && !id.chars().any(char::is_control)
 }
 

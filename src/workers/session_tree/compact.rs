@@ -2,12 +2,12 @@
 
 use serde_json::Value;
 
-use super::append::{Append, New};
+use super::append::{Append, New, is_usable};
 use super::entry::Body;
 use super::request;
 use super::sessions::Sessions;
 use crate::bus::{Cx, Function};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::api::session::{CompactRequest, EntryRef};
 
 /// `session-tree::compact`.
@@ -25,6 +25,10 @@ impl Function for Compact {
     async fn call(cx: &Cx<Sessions>, request: CompactRequest) -> Result<EntryRef> {
         request::session(&request.session_id)?;
         request::text("summary", &request.summary)?;
+        let tail_start_id = request.tail_start_id.filter(|id| !id.is_empty());
+        if tail_start_id.as_ref().is_some_and(|id| !is_usable(id)) {
+            return Err(Error::invalid("invalid tail_start_id: not the id of an entry"));
+        }
         let details = Value::Object(request.details.unwrap_or_default());
         request::depth("details", &details)?;
         let new = New {
@@ -35,7 +39,7 @@ impl Function for Compact {
             body: Body::Compaction {
                 summary: request.summary,
                 tokens_before: request.tokens_before.map_or_else(|| 0.into(), Value::Number),
-                tail_start_id: request.tail_start_id,
+                tail_start_id,
                 details,
             },
         };

@@ -55,6 +55,7 @@ fn play(line: Line, fault: Option<Fault>) -> (Vec<Point>, String) {
         }
         if world.line.is_shared() {
             // A few reads are a matter of time there, and so is when the store is back.
+            world.line.arm(None);
             world.line.heal();
         } else {
             assert_eq!(world.line.was_hit(), fault.is_some(), "the point was not reached");

@@ -179,5 +179,9 @@ async fn what_cannot_be_stored_is_refused() {
     let request = json!({"session_id": session, "summary": "x", "details": {"a": deep}});
     let text = rig.refusal("session-tree::compact", request).await;
     assert_eq!(text, "invalid details: nested deeper than 120 levels");
+    let long = "i".repeat(201);
+    let request = json!({"session_id": session, "summary": "x", "tail_start_id": long});
+    let text = rig.refusal("session-tree::compact", request).await;
+    assert_eq!(text, "invalid tail_start_id: not the id of an entry");
     assert_eq!(rig.rows(&session).await, Vec::<Value>::new());
 }

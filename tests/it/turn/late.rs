@@ -24,6 +24,10 @@ impl Next {
         let options = || TestOptions {
             rules: Some("rules: ['*']"),
             data_dir: Some(dir.path().join("data")),
+            workers: harness::workers::all()
+                .into_iter()
+                .filter(|worker| worker.name != "context-compaction")
+                .collect(),
             ..TestOptions::default()
         };
         let last = TestBus::with(options()).await;
@@ -106,7 +110,6 @@ async fn d4_a_model_call_waits_for_its_provider() {
 #[tokio::test]
 async fn d4_a_conversation_that_does_not_fit_waits_for_the_compaction_worker() {
     let next = Next::of(asking()).await;
-    next.t.bus().unregister("context-compaction::compact_now");
     next.t.reconfigure(|config| config.compaction.auto = true);
     let stub = Stub::register(&next.t, |_, _| says(&["here"]));
     next.looks_for("context-compaction::compact_now").await;
