@@ -27,10 +27,6 @@ const PENDING: &[&str] = &[
     "budget::reset",
     "budget::update",
     "budget::usage",
-    "context-compaction::compact_now",
-    "context-compaction::compact_session",
-    "context-compaction::on_agent_event",
-    "context-compaction::prune_tool_outputs",
     "harness::fs::read_inline",
     "hook-fanout::publish_collect",
     "hook-fanout::reply_handler",
@@ -48,20 +44,18 @@ const PENDING: &[&str] = &[
     "provider::lmstudio::refresh_models",
     "provider::lmstudio::stream",
     "provider::lmstudio::unload_model",
-    "session-tree::append_synthetic",
-    "session-tree::clone",
-    "session-tree::compact",
-    "session-tree::export_html",
-    "session-tree::fork",
-    "session-tree::reconcile",
-    "session-tree::tree",
-    "session-tree::update_part",
-    "session-tree::update_parts",
     "web::fetch",
 ];
 
 /// What this program offers beyond the fixture: id and description.
-pub(super) const OWN: &[(&str, &str)] = &[("run::abort", "Stop the current run of a session.")];
+pub(super) const OWN: &[(&str, &str)] = &[
+    ("run::abort", "Stop the current run of a session."),
+    (
+        "session-tree::delete",
+        "Delete a session and all its entries; refused while a run of it is at work.",
+    ),
+    ("session-tree::rename", "Give a session another display name."),
+];
 
 /// All ids there must be in the end, with their descriptions.
 pub(super) fn fixture() -> BTreeMap<String, String> {

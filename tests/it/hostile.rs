@@ -45,8 +45,9 @@ const RUST_WORDS: [&str; 18] = [
 /// Functions that never refuse, with the answer they give to bad input.
 fn steady_answer(id: &str) -> Option<fn(&Value) -> bool> {
     match id {
-        // Handlers of triggers: an engine would only log a refusal (03 §2.8, 04 §3.1, §3.2, 02 §6.3).
+        // Handlers of triggers: an engine would only log a refusal (03 §2.8, 04 §3.1, §3.2, 02 §6.3, 10 §6.3).
         "approval::on_harness_config"
+        | "context-compaction::on_agent_event"
         | "harness::fanout::agent_event_handler"
         | "harness::fanout::session_created"
         | "turn::on_approval" => Some(Value::is_null),
@@ -74,10 +75,23 @@ fn id_may_be_ignored(id: &str, what: &str) -> bool {
         || (id == "session-tree::append" && what.starts_with("entry_id"))
 }
 
+/// Messages that a session has already are only compared with those of a snapshot (06 §4.15).
+fn is_only_compared(id: &str, what: &str) -> bool {
+    id == "session-tree::reconcile" && what.starts_with("state_snapshot = [")
+}
+
 /// Functions whose good payload cannot succeed here, and why.
 fn cannot_succeed(id: &str) -> bool {
+    // No session is there to copy, to name or to show.
+    const OF_A_SESSION: [&str; 4] = [
+        "session-tree::clone",
+        "session-tree::fork",
+        "session-tree::rename",
+        "session-tree::tree",
+    ];
     // No session is in that state; no credential and no channel are there.
     (id.starts_with("turn::") && id != "turn::get_state" && id != "turn::on_approval")
+        || OF_A_SESSION.contains(&id)
         || id.ends_with("::complete")
         || id.ends_with("::stream")
 }
@@ -173,6 +187,7 @@ fn judge(id: &str, attack: &Attack, outcome: &Result<Value>, changed: bool) -> O
         return (!fits(answer) || changed).then(|| format!("answered {answer}, changed: {changed}"));
     }
     match attack.kind {
+        Kind::Refused if !changed && is_only_compared(id, &attack.what) => None,
         Kind::Refused => Some(format!("answered {answer}")),
         Kind::NoObject => {
             (!NO_OBJECT_IS_EMPTY.contains(&id)).then(|| format!("read as an empty request: {answer}"))

@@ -256,6 +256,14 @@ impl Rig {
         .unwrap()
     }
 
+    /// Answers `turn::get_state` for the workers from now on.
+    pub(crate) fn turn_state(&self, answer: impl Fn(&str) -> Value + Send + Sync + 'static) {
+        self.bus.serve("turn::get_state", move |request| {
+            let answer = answer(request["session_id"].as_str().unwrap());
+            async move { Ok(answer) }
+        });
+    }
+
     /// Forgets what was asked so far.
     pub(crate) fn clear(&self) {
         self.record.asked.lock().unwrap().clear();

@@ -1,13 +1,22 @@
 //! `session-tree::*`: acceptance cases of contract 06, field lessons S6 and S8, a sequential model, hostile payloads.
 
 mod append;
+mod browser;
+mod compact;
+mod copies;
+mod delete;
+mod export;
+mod histories;
 mod list;
 mod model;
+mod pages;
+mod parts;
 mod path;
 mod payload;
+mod reconcile;
 mod storage;
+mod tree;
 
-use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use crate::session_rig::{Rig, u};
@@ -29,39 +38,24 @@ fn entry(id: &str, parent: Option<&str>, timestamp: i64) -> Value {
     json!({"type": "message", "id": id, "parent_id": parent, "timestamp": timestamp, "message": u(id)})
 }
 
-#[tokio::test]
-async fn the_worker_registers_what_the_catalog_names() {
-    let rig = Rig::start().await;
-    let catalog: Vec<_> = rig
-        .bus()
-        .catalog()
-        .into_iter()
-        .filter(|info| info.id.starts_with("session-tree::"))
-        .map(|info| (info.id.to_string(), info.description))
-        .collect();
-    let expected = [
-        (
-            "session-tree::append",
-            "Append an AgentMessage entry to a session",
-        ),
-        (
-            "session-tree::compactions",
-            "Return all compaction entries for a session, sorted by timestamp ascending",
-        ),
-        ("session-tree::create", "Create a new empty session record"),
-        (
-            "session-tree::ensure",
-            "Idempotently ensure a session exists with the given id",
-        ),
-        (
-            "session-tree::list",
-            "List sessions with optional pagination and ordering",
-        ),
-        (
-            "session-tree::messages",
-            "Load every AgentMessage on the active path of a session, paired with its entry_id, oldest first",
-        ),
-    ]
-    .map(|(id, description)| (id.to_owned(), description.to_owned()));
-    assert_eq!(catalog, expected);
+/// Calls a function that answers a session, and answers its id.
+async fn made(rig: &Rig, id: &str, request: Value) -> String {
+    let reply = rig.call(id, request).await.unwrap();
+    reply["session_id"].as_str().unwrap().to_owned()
+}
+
+/// Rows in stored order.
+fn in_stored_order(mut rows: Vec<Value>) -> Vec<Value> {
+    rows.sort_by_key(|row| {
+        let id = row["id"].as_str().unwrap().to_owned();
+        (row["timestamp"].as_i64().unwrap(), id)
+    });
+    rows
+}
+
+/// Adds a compaction, and answers the id of its entry.
+async fn compact(rig: &Rig, session: &str, tail: Option<&str>) -> String {
+    let request = json!({"session_id": session, "summary": "s", "tokens_before": 9, "tail_start_id": tail});
+    let reply = rig.call("session-tree::compact", request).await.unwrap();
+    reply["entry_id"].as_str().unwrap().to_owned()
 }

@@ -1,8 +1,8 @@
 //! `session-tree::*` and `session-inbox::*` as the other workers use them (contract 06).
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Number, Value};
 
 use super::contract;
 use crate::model::lenient;
@@ -14,6 +14,15 @@ contract!(
 contract!(
     /// `session-tree::append` (06 §4.3).
     Append = "session-tree::append", AppendRequest => EntryRef);
+contract!(
+    /// `session-tree::append_synthetic` (06 §4.4).
+    AppendSynthetic = "session-tree::append_synthetic", AppendSyntheticRequest => EntryRef);
+contract!(
+    /// `session-tree::compact` (06 §4.10).
+    Compact = "session-tree::compact", CompactRequest => EntryRef);
+contract!(
+    /// `session-tree::update_parts` (06 §4.14).
+    UpdateParts = "session-tree::update_parts", UpdatePartsRequest => UpdatedParts);
 contract!(
     /// `session-tree::messages` (06 §4.5).
     Messages = "session-tree::messages", MessagesRequest => MessagesResponse);
@@ -103,6 +112,102 @@ pub struct AppendRequest {
     pub entry_id: Option<EntryId>,
 }
 
+/// Request of `session-tree::append_synthetic`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AppendSyntheticRequest {
+    /// The session; made when there is none.
+    pub session_id: SessionId,
+    /// Text of the one block.
+    pub text: String,
+    /// Entry to append under; absent, `null` or not a string means the current tip.
+    #[serde(default, deserialize_with = "lenient::optional")]
+    pub parent_id: Option<EntryId>,
+    /// Kept beside the message, so that a client can tell it from what people write.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
+    pub metadata: Option<Value>,
+}
+
+/// Request of `session-tree::compact`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CompactRequest {
+    /// The session; made when there is none.
+    pub session_id: SessionId,
+    /// Stands for everything before `tail_start_id`.
+    pub summary: String,
+    /// Tokens before; 0 when absent.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
+    #[schemars(with = "Option<f64>")]
+    pub tokens_before: Option<Number>,
+    /// `{read_files?, modified_files?}`, stored as given; `{}` when absent.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
+    pub details: Option<Map<String, Value>>,
+    /// Entry to append under; absent, `null` or not a string means the current tip.
+    #[serde(default, deserialize_with = "lenient::optional")]
+    pub parent_id: Option<EntryId>,
+    /// First entry that stays verbatim; not checked.
+    #[serde(default, deserialize_with = "lenient::optional")]
+    pub tail_start_id: Option<EntryId>,
+}
+
+/// Request of `session-tree::update_parts`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct UpdatePartsRequest {
+    /// The session.
+    pub session_id: SessionId,
+    /// Applied in order; what is no item with an `entry_id` is left out.
+    #[serde(default, deserialize_with = "part_updates")]
+    pub items: Vec<PartUpdate>,
+}
+
+/// What becomes of one function result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PartUpdate {
+    /// Its entry.
+    pub entry_id: EntryId,
+    /// Its new text; `[output pruned]` when absent, `null` or not a string.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
+    pub output: Option<String>,
+    /// Goes into its `details`, `null` included.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::present"
+    )]
+    pub compacted_at: Option<Value>,
+}
+
+/// Response of `session-tree::update_parts`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UpdatedParts {
+    /// Entries that were rewritten.
+    pub updated: usize,
+}
+
+fn part_updates<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PartUpdate>, D::Error> {
+    let items: Vec<Value> = lenient::or_default(deserializer)?;
+    let items = items.into_iter().filter(Value::is_object);
+    Ok(items
+        .filter_map(|item| PartUpdate::deserialize(item).ok())
+        .filter(|update| !update.entry_id.is_empty())
+        .collect())
+}
+
 /// An entry, by id.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EntryRef {
@@ -122,6 +227,42 @@ pub struct MessagesRequest {
         deserialize_with = "lenient::optional"
     )]
     pub branch_leaf: Option<EntryId>,
+    /// Most messages to answer: the last ones. Rounded down, at least 0; all when absent.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
+    #[schemars(with = "Option<f64>")]
+    pub limit: Option<Number>,
+    /// Answer only messages before this entry of the path: `next_before` of the page after.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
+    pub before: Option<EntryId>,
+    /// Answer only what the newest compaction of the path leaves visible, and that compaction as `recent`; all messages
+    /// when there is none. `limit` and `before` then count for nothing.
+    #[serde(
+        default,
+        skip_serializing_if = "std::ops::Not::not",
+        deserialize_with = "lenient::or_default"
+    )]
+    pub after_compaction: bool,
+}
+
+impl MessagesRequest {
+    /// All messages of the active path.
+    pub fn all(session_id: SessionId) -> Self {
+        Self {
+            session_id,
+            branch_leaf: None,
+            limit: None,
+            before: None,
+            after_compaction: false,
+        }
+    }
 }
 
 /// Response of `session-tree::messages`, oldest first.
@@ -129,6 +270,23 @@ pub struct MessagesRequest {
 pub struct MessagesResponse {
     /// Messages on the path.
     pub messages: Vec<MessageRow>,
+    /// There are older messages than those of this page: ask for them with this as `before`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_before: Option<EntryId>,
+    /// Given when it was asked for with `after_compaction`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recent: Option<Recent>,
+}
+
+/// What a reader needs beside the messages that the newest compaction of a path leaves visible (contract 02 §5.1).
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Recent {
+    /// That compaction; its `messages_before` counts rows of this answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compaction: Option<CompactionRow>,
+    /// Newest user message of the path, whether it is in this answer or older.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_user_id: Option<EntryId>,
 }
 
 /// One message of a path.

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::entry::SessionEntry;
+use super::entry::{Body, SessionEntry};
+use super::idle;
 use super::index::{Index, summary_line};
 use super::measure::measure_object;
 use super::meta::SessionMeta;
@@ -12,14 +13,16 @@ use super::request;
 use super::sessions::Sessions;
 use super::slot::Meta;
 use super::staged::{Staged, batch};
-use crate::bus::{CallOptions, Cx, Function, MAX_PAYLOAD_BYTES, decode};
+use crate::bus::{Cx, Function, MAX_PAYLOAD_BYTES, decode};
 use crate::error::{Error, Result};
 use crate::model::api::session::{AppendRequest, EntryRef, MAX_STORED_DEPTH};
-use crate::model::{EntryId, RawMessage, SessionId, TurnStateView};
+use crate::model::{EntryId, RawMessage, SessionId};
 
 /// Longest entry id that a caller may choose, in characters.
 const MAX_ENTRY_ID_CHARS: usize = 200;
-const STATE_MS: u64 = 5_000;
+
+/// Why an append is refused while a run is at work.
+const NO_BRANCH: &str = "only its end can be appended to; a branch can begin once the run is over";
 
 /// `session-tree::append`.
 #[derive(Debug)]
@@ -46,6 +49,31 @@ impl Function for Append {
     async fn call(cx: &Cx<Sessions>, request: AppendRequest) -> Result<EntryRef> {
         request::session(&request.session_id)?;
         check(&request.message)?;
+        let new = New {
+            session_id: request.session_id,
+            parent_id: request.parent_id,
+            entry_id: request.entry_id,
+            metadata: None,
+            body: Body::Message(request.message.with_timestamp(cx.now_ms())),
+        };
+        Self::add(cx, new).await
+    }
+}
+
+/// An entry on its way into a session.
+pub(super) struct New {
+    pub(super) session_id: SessionId,
+    /// The current tip when absent.
+    pub(super) parent_id: Option<EntryId>,
+    /// The caller's choice; one of ours when it is absent or not usable.
+    pub(super) entry_id: Option<EntryId>,
+    pub(super) metadata: Option<Value>,
+    pub(super) body: Body,
+}
+
+impl Append {
+    /// Adds an entry behind all others; the session is made when there is none.
+    pub(super) async fn add(cx: &Cx<Sessions>, request: New) -> Result<EntryRef> {
         let session_id = request.session_id;
         let slot = cx.state().slot(&session_id);
         let staged = Staged::open(cx, &session_id, &slot).await;
@@ -74,12 +102,12 @@ impl Function for Append {
                 branches,
             } => (parent_id, timestamp, count, branches),
         };
-        if branches && let Err(at_work) = check_idle(cx, &session_id).await {
+        // It would become the active path, and what the run adds next would go on there (field lesson R5).
+        if branches && let Err(at_work) = idle::check(cx, &session_id, NO_BRANCH).await {
             staged.leave();
             return Err(at_work);
         }
         let entry_id = wanted.unwrap_or_else(|| cx.uuid().into());
-        let message = request.message.with_timestamp(now_ms);
         let changed = cx.state().change_time(now_ms);
         let row = match meta {
             Meta::Known(row) => Some(SessionMeta::clone(&row)),
@@ -93,8 +121,15 @@ impl Function for Append {
             }
             Meta::Unreadable | Meta::Unknown => None,
         };
-        let row = row.map(|row| row.refreshed(changed, count, summary_line(&message)));
-        let entry = SessionEntry::message(entry_id.clone(), parent_id, timestamp, message);
+        let summary = match &request.body {
+            Body::Message(message) => summary_line(message),
+            _ => slot.ask(|index| last_summary(index, staged.entries()))?,
+        };
+        let row = row.map(|row| row.refreshed(changed, count, summary));
+        let entry = SessionEntry {
+            metadata: request.metadata,
+            ..SessionEntry::new(entry_id.clone(), parent_id, timestamp, request.body)
+        };
         staged.append(&session_id, entry, row).await?;
         Ok(EntryRef { entry_id })
     }
@@ -142,29 +177,14 @@ impl Place {
     }
 }
 
-/// A branch must not begin while a run is at work: it would become the active path, and what the run adds next would go on
-/// there (field lesson R5).
-async fn check_idle(cx: &Cx<Sessions>, session_id: &SessionId) -> Result<()> {
-    let request = json!({ "session_id": session_id });
-    let view = match cx
-        .invoke("turn::get_state", request, CallOptions::timeout_ms(STATE_MS))
-        .await
-    {
-        Err(error) if error.is_function_not_found() => return Ok(()),
-        view => view?,
-    };
-    let view: Option<TurnStateView> =
-        serde_json::from_value(view).map_err(|why| Error::Unavailable(format!("turn::get_state: {why}")))?;
-    if view.is_some_and(|view| !view.state.is_terminal()) {
-        return Err(Error::Transient(format!(
-            "session {session_id} is at work: only its end can be appended to; a branch can begin once the run is over"
-        )));
-    }
-    Ok(())
+/// The summary line of the last message among the stored entries and those that are to be stored.
+fn last_summary(index: &Index, staged: &[SessionEntry]) -> Option<String> {
+    let staged = staged.iter().rev().find_map(SessionEntry::as_message);
+    staged.map_or_else(|| index.summary(), summary_line)
 }
 
 /// Checks what reading the JSON cannot: a typed caller may hand over any object.
-fn check(message: &RawMessage) -> Result<()> {
+pub(super) fn check(message: &RawMessage) -> Result<()> {
     let invalid = |why: &str| Err(Error::Invalid(format!("invalid message: {why}")));
     if !matches!(
         message.role(),
@@ -185,7 +205,8 @@ fn check(message: &RawMessage) -> Result<()> {
     Ok(())
 }
 
-fn is_usable(id: &EntryId) -> bool {
+/// Whether a caller may choose it as the id of an entry.
+pub(super) fn is_usable(id: &EntryId) -> bool {
     (1..=MAX_ENTRY_ID_CHARS).contains(&id.chars().count()) && !id.chars().any(char::is_control)
 }
 
@@ -202,6 +223,7 @@ fn is_falsy(value: &Value) -> bool {
 mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
+    use serde_json::json;
 
     fn refusal(payload: Value) -> String {
         Append::decode(payload).unwrap_err().to_string()

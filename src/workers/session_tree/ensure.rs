@@ -19,6 +19,7 @@ impl Function for Ensure {
     const ID: &'static str = "session-tree::ensure";
     const DESCRIPTION: &'static str = "Idempotently ensure a session exists with the given id";
     const REQUIRED: &'static [&'static str] = &["session_id"];
+    const CLIENT: bool = true;
     type State = Sessions;
     type Request = EnsureRequest;
     type Response = SessionRef;

@@ -85,19 +85,14 @@ impl fmt::Display for Flaw {
 }
 
 impl SessionEntry {
-    /// A new message entry.
-    pub(super) fn message(
-        id: EntryId,
-        parent_id: Option<EntryId>,
-        timestamp: i64,
-        message: RawMessage,
-    ) -> Self {
+    /// A new entry.
+    pub(super) fn new(id: EntryId, parent_id: Option<EntryId>, timestamp: i64, body: Body) -> Self {
         Self {
             id,
             parent_id,
             timestamp,
             metadata: None,
-            body: Body::Message(message),
+            body,
             extra: Map::new(),
         }
     }

@@ -22,8 +22,8 @@ pub(super) struct Index {
     positions: HashMap<EntryId, usize>,
     /// Where each entry's parent is, if it was there before the entry; a walk along the path then looks nothing up.
     parents_before: Vec<Option<usize>>,
-    /// How many of the entries are compactions.
-    compactions: usize,
+    /// Where the compactions are, in stored order.
+    compactions: Vec<usize>,
     /// Every id that occurs as a parent, dangling ones included.
     parents: HashSet<EntryId>,
     last_message: Option<usize>,
@@ -64,7 +64,9 @@ impl Index {
         let parent = entry.parent_id.as_ref();
         self.parents_before
             .push(parent.and_then(|parent| self.positions.get(parent).copied()));
-        self.compactions += usize::from(is_compaction(&entry));
+        if is_compaction(&entry) {
+            self.compactions.push(position);
+        }
         self.positions.insert(entry.id.clone(), position);
         if let Some(parent) = &entry.parent_id {
             self.parents.insert(parent.clone());
@@ -73,6 +75,30 @@ impl Index {
             self.last_message = Some(position);
         }
         self.entries.push(entry);
+    }
+
+    /// Puts an entry in the place of the one with its id, parent and time.
+    pub(super) fn replace(&mut self, entry: Arc<SessionEntry>) {
+        let place = self.positions.get(&entry.id);
+        if let Some(place) = place.and_then(|position| self.entries.get_mut(*position)) {
+            self.bytes = (self.bytes + entry.weight()).saturating_sub(place.weight());
+            *place = entry;
+        }
+    }
+
+    /// All entries, in stored order.
+    pub(super) fn entries(&self) -> &[Arc<SessionEntry>] {
+        &self.entries
+    }
+
+    /// The entry of this id.
+    pub(super) fn get(&self, id: &str) -> Option<&Arc<SessionEntry>> {
+        self.entries.get(*self.positions.get(id)?)
+    }
+
+    /// The last compaction in stored order, of all branches.
+    pub(super) fn last_compaction(&self) -> Option<&Arc<SessionEntry>> {
+        self.entries.get(*self.compactions.last()?)
     }
 
     /// Number of entries of every kind, on all branches.
@@ -112,34 +138,33 @@ impl Index {
 
     /// Entries from the root to `leaf`, or to the active leaf; none for a leaf that does not exist.
     pub(super) fn path(&self, leaf: Option<&EntryId>) -> impl Iterator<Item = &Arc<SessionEntry>> {
+        let mut path: Vec<_> = self.back(leaf).collect();
+        path.reverse();
+        path.into_iter()
+    }
+
+    /// The path from its end, without looking at what is not asked for.
+    pub(super) fn back(&self, leaf: Option<&EntryId>) -> impl Iterator<Item = &Arc<SessionEntry>> {
         let leaf = match leaf {
             Some(id) => self.positions.get(id).copied(),
             None => self.tip_position(),
         };
-        let positions = leaf
-            .map(|leaf| path::to_root(leaf, self.entries.len(), |position| self.parent_of(position)))
-            .unwrap_or_default();
+        let positions =
+            leaf.map(|leaf| path::back(leaf, self.entries.len(), |position| self.parent_of(position)));
         positions
             .into_iter()
+            .flatten()
             .filter_map(|position| self.entries.get(position))
     }
 
     /// The messages on a path, oldest first; their JSON is shared, not copied.
     pub(super) fn messages(&self, leaf: Option<&EntryId>) -> Vec<MessageRow> {
-        self.path(leaf)
-            .filter_map(|entry| {
-                Some(MessageRow {
-                    entry_id: entry.id.clone(),
-                    message: entry.as_message()?.clone(),
-                    metadata: entry.metadata.clone(),
-                })
-            })
-            .collect()
+        self.path(leaf).filter_map(|entry| row(entry)).collect()
     }
 
     /// All compactions of the session in stored order, with their place on the active path.
     pub(super) fn compactions(&self) -> Vec<CompactionRow> {
-        if self.compactions == 0 {
+        if self.compactions.is_empty() {
             return Vec::new();
         }
         let mut messages = 0;
@@ -151,29 +176,13 @@ impl Index {
                 places.insert(&entry.id, messages);
             }
         }
-        let row = |entry: &Arc<SessionEntry>| {
-            let Body::Compaction {
-                summary,
-                tokens_before,
-                tail_start_id,
-                details,
-            } = &entry.body
-            else {
-                return None;
-            };
-            let place = places.get(&entry.id).copied();
-            Some(CompactionRow {
-                id: entry.id.clone(),
-                summary: summary.clone(),
-                tokens_before: tokens_before.clone(),
-                tail_start_id: tail_start_id.clone(),
-                details: details.clone(),
-                timestamp: entry.timestamp,
-                on_path: Some(place.is_some()),
-                messages_before: place,
-            })
-        };
-        self.entries.iter().filter_map(row).collect()
+        let compactions = self
+            .compactions
+            .iter()
+            .filter_map(|position| self.entries.get(*position));
+        compactions
+            .filter_map(|entry| compaction_row(entry, places.get(&entry.id).copied()))
+            .collect()
     }
 
     fn tip_position(&self) -> Option<usize> {
@@ -203,7 +212,39 @@ pub(super) fn summary_line(message: &RawMessage) -> Option<String> {
     Some(text.chars().take(SUMMARY_CHARS).collect())
 }
 
-fn is_compaction(entry: &SessionEntry) -> bool {
+/// An entry as a row of messages, when it is one.
+pub(super) fn row(entry: &SessionEntry) -> Option<MessageRow> {
+    Some(MessageRow {
+        entry_id: entry.id.clone(),
+        message: entry.as_message()?.clone(),
+        metadata: entry.metadata.clone(),
+    })
+}
+
+/// An entry as a row of compactions, when it is one; `messages_before` when it is on the path.
+pub(super) fn compaction_row(entry: &SessionEntry, messages_before: Option<usize>) -> Option<CompactionRow> {
+    let Body::Compaction {
+        summary,
+        tokens_before,
+        tail_start_id,
+        details,
+    } = &entry.body
+    else {
+        return None;
+    };
+    Some(CompactionRow {
+        id: entry.id.clone(),
+        summary: summary.clone(),
+        tokens_before: tokens_before.clone(),
+        tail_start_id: tail_start_id.clone(),
+        details: details.clone(),
+        timestamp: entry.timestamp,
+        on_path: Some(messages_before.is_some()),
+        messages_before,
+    })
+}
+
+pub(super) fn is_compaction(entry: &SessionEntry) -> bool {
     matches!(entry.body, Body::Compaction { .. })
 }
 

@@ -102,8 +102,8 @@ impl Function for List {
         let total = metas.len();
         let page = metas
             .into_iter()
-            .skip(whole(request.offset.as_ref()).unwrap_or_default())
-            .take(whole(request.limit.as_ref()).unwrap_or(usize::MAX));
+            .skip(request::whole(request.offset.as_ref()).unwrap_or_default())
+            .take(request::whole(request.limit.as_ref()).unwrap_or(usize::MAX));
         let sessions = stream::iter(page.map(|meta| row(cx, meta)))
             .buffered(PARALLEL_COUNTS)
             .collect()
@@ -176,35 +176,10 @@ async fn count(cx: &Cx<Sessions>, session: &SessionId) -> (usize, Option<String>
     }
 }
 
-/// A number as a count: rounded down, at least 0.
-fn whole(number: Option<&Number>) -> Option<usize> {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the cast saturates at 0 and at the largest count, which is what is wanted"
-    )]
-    number?.as_f64().map(|number| number as usize)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
-    use serde_json::json;
-
-    #[test]
-    fn numbers_are_rounded_down_and_kept_at_zero() {
-        let read = |value: Value| {
-            let request: Request = serde_json::from_value(json!({ "limit": value })).unwrap();
-            whole(request.limit.as_ref())
-        };
-        assert_eq!(read(json!(2.9)), Some(2));
-        assert_eq!(read(json!(-3)), Some(0));
-        assert_eq!(read(json!(-0.5)), Some(0));
-        assert_eq!(read(json!(1e300)), Some(usize::MAX));
-        assert_eq!(read(json!("5")), None);
-        assert_eq!(read(Value::Null), None);
-    }
 
     #[test]
     fn equal_times_are_ordered_by_id() {

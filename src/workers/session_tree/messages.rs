@@ -1,5 +1,8 @@
 //! `session-tree::messages`: the messages of a path, oldest first (contract 06 §4.5).
 
+use super::index::Index;
+use super::page;
+use super::recent;
 use super::request;
 use super::sessions::Sessions;
 use crate::bus::{Cx, Function};
@@ -21,11 +24,24 @@ impl Function for Messages {
 
     async fn call(cx: &Cx<Sessions>, request: MessagesRequest) -> Result<MessagesResponse> {
         request::session(&request.session_id)?;
-        let leaf = request.branch_leaf.as_ref();
         let slot = cx.state().slot(&request.session_id);
-        let messages = slot
-            .read(cx, &request.session_id, |index| index.messages(leaf))
-            .await?;
-        Ok(MessagesResponse { messages })
+        slot.read(cx, &request.session_id, |index| answer(index, &request))
+            .await?
     }
+}
+
+fn answer(index: &Index, request: &MessagesRequest) -> Result<MessagesResponse> {
+    let leaf = request.branch_leaf.as_ref();
+    if request.after_compaction {
+        let (messages, recent) = recent::recent(index, leaf);
+        return Ok(MessagesResponse {
+            messages,
+            next_before: None,
+            recent: Some(recent),
+        });
+    }
+    let limit = request::whole(request.limit.as_ref()).unwrap_or(usize::MAX);
+    let before = request.before.as_ref();
+    page::page(index, leaf, before, limit)
+        .ok_or_else(|| request::entry_not_found(before.map_or("", |before| before)))
 }

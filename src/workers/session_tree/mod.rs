@@ -6,24 +6,43 @@
 //! ```
 //!
 //! Invariants: one writer per session at a time; entry times strictly rise; an entry and the row of its session are
-//! written as one batch; a bad stored record spoils only itself. Deliberately not here: deletes, events, triggers.
+//! written as one batch; a copied session is seen whole or not at all; a bad stored record spoils only itself. Deliberately not
+//! here: events, triggers, and what other workers keep of a session.
 
 pub mod append;
+pub mod append_synthetic;
+pub mod clone;
+pub mod compact;
 pub mod compactions;
+mod copies;
 pub mod create;
+pub mod delete;
 pub mod ensure;
 mod entry;
+pub mod export_html;
+pub mod fork;
+mod html;
+mod idle;
 mod index;
 pub mod list;
 mod measure;
 pub mod messages;
 mod meta;
+mod nested;
+mod page;
 mod path;
+mod pruned;
+mod recent;
+pub mod reconcile;
+pub mod rename;
 mod request;
 mod sessions;
 mod slot;
 mod staged;
 mod storage;
+pub mod tree;
+pub mod update_part;
+pub mod update_parts;
 
 use crate::bus::{Worker, WorkerDef};
 
@@ -39,9 +58,20 @@ pub fn worker() -> WorkerDef {
     .function::<create::Create>()
     .function::<ensure::Ensure>()
     .function::<append::Append>()
+    .function::<append_synthetic::AppendSynthetic>()
     .function::<messages::Messages>()
     .function::<compactions::Compactions>()
+    .function::<tree::Tree>()
+    .function::<export_html::ExportHtml>()
+    .function::<fork::Fork>()
+    .function::<clone::CloneSession>()
+    .function::<compact::Compact>()
     .function::<list::List>()
+    .function::<update_part::UpdatePart>()
+    .function::<update_parts::UpdateParts>()
+    .function::<reconcile::Reconcile>()
+    .function::<rename::Rename>()
+    .function::<delete::Delete>()
     .prepare(|cx| async move {
         storage::watch(&cx);
         Ok(())

@@ -18,22 +18,20 @@ pub(super) fn tip(len: usize, is_parent: impl Fn(usize) -> bool) -> Option<usize
         .or_else(|| len.checked_sub(1))
 }
 
-/// Positions from the root to `leaf`. Ends at an entry without a parent, at a parent that does not exist, or before an
+/// Positions from `leaf` back to the root. Ends at an entry without a parent, at a parent that does not exist, or before an
 /// entry would occur twice.
-pub(super) fn to_root(leaf: usize, len: usize, parent_of: impl Fn(usize) -> Option<usize>) -> Vec<usize> {
+pub(super) fn back(
+    leaf: usize,
+    len: usize,
+    parent_of: impl Fn(usize) -> Option<usize>,
+) -> impl Iterator<Item = usize> {
     let mut seen = vec![false; len];
-    let mut path = Vec::new();
-    let mut next = Some(leaf);
-    while let Some(position) = next {
-        match seen.get_mut(position) {
-            Some(seen) if !*seen => *seen = true,
-            Some(_) | None => break,
-        }
-        path.push(position);
-        next = parent_of(position);
-    }
-    path.reverse();
-    path
+    let mut is_new = move |position: &usize| {
+        seen.get_mut(*position)
+            .is_some_and(|seen| !std::mem::replace(seen, true))
+    };
+    std::iter::successors(Some(leaf), move |position| parent_of(*position))
+        .take_while(move |position| is_new(position))
 }
 
 #[cfg(test)]
@@ -70,13 +68,16 @@ mod tests {
 
     #[test]
     fn a_path_ends_at_the_root_at_a_gap_and_at_a_cycle() {
+        fn path(leaf: usize, len: usize, parent_of: impl Fn(usize) -> Option<usize>) -> Vec<usize> {
+            back(leaf, len, parent_of).collect()
+        }
         let chain = |position: usize| position.checked_sub(1);
-        assert_eq!(to_root(2, 4, chain), [0, 1, 2]);
+        assert_eq!(path(2, 4, chain), [2, 1, 0]);
         let gap = |position: usize| (position != 1).then(|| position - 1);
-        assert_eq!(to_root(3, 4, gap), [1, 2, 3]);
+        assert_eq!(path(3, 4, gap), [3, 2, 1]);
         let cycle = |position: usize| Some((position + 1) % 3);
-        assert_eq!(to_root(0, 3, cycle), [2, 1, 0]);
-        assert_eq!(to_root(1, 2, Some), [1]);
-        assert_eq!(to_root(7, 2, chain), Vec::<usize>::new());
+        assert_eq!(path(0, 3, cycle), [0, 1, 2]);
+        assert_eq!(path(1, 2, Some), [1]);
+        assert_eq!(path(7, 2, chain), Vec::<usize>::new());
     }
 }

@@ -199,22 +199,70 @@ impl Slot {
         Ok(())
     }
 
-    /// Writes an entry behind all others, and the row that goes with it. The caller holds the lock and has loaded the
-    /// session.
+    /// Writes entries behind all others, each under one that is stored or before it, and the row that goes with them. The
+    /// caller holds the lock and has loaded the session.
     pub(super) async fn append(
         &self,
         cx: &Cx<Sessions>,
         session: &SessionId,
-        entry: SessionEntry,
+        entries: Vec<SessionEntry>,
         meta: Option<SessionMeta>,
     ) -> Result<()> {
         if !cx.state().in_memory(cx)
-            && let Err(error) = storage::write_entry(cx, session, &entry, meta.as_ref()).await
+            && let Err(error) = storage::write_chain(cx, session, &entries, meta.as_ref()).await
         {
             self.lost();
             return Err(error);
         }
-        self.stored(cx, vec![entry], meta);
+        self.stored(cx, entries, meta);
+        Ok(())
+    }
+
+    /// Writes entries in the place of those with their ids, and the row that goes with them. The caller holds the lock and
+    /// has loaded the session.
+    pub(super) async fn rewrite(
+        &self,
+        cx: &Cx<Sessions>,
+        session: &SessionId,
+        entries: Vec<SessionEntry>,
+        meta: Option<SessionMeta>,
+    ) -> Result<()> {
+        if !cx.state().in_memory(cx)
+            && let Err(error) = storage::rewrite(cx, session, &entries, meta.as_ref()).await
+        {
+            self.lost();
+            return Err(error);
+        }
+        if let Some(index) = self.held().index.as_mut() {
+            for entry in entries {
+                index.replace(Arc::new(entry));
+            }
+        }
+        self.stored(cx, Vec::new(), meta);
+        Ok(())
+    }
+
+    /// Removes a session. The caller holds the lock and has loaded it.
+    pub(super) async fn remove(&self, cx: &Cx<Sessions>, session: &SessionId) -> Result<()> {
+        let ids = self.ask(|index| {
+            index
+                .entries()
+                .iter()
+                .map(|entry| entry.id.clone())
+                .collect::<Vec<_>>()
+        })?;
+        if !cx.state().in_memory(cx)
+            && let Err(error) = storage::remove(cx, session, &ids).await
+        {
+            self.lost();
+            return Err(error);
+        }
+        {
+            let mut held = self.held();
+            held.index = Some(Index::default());
+            held.meta = Meta::Missing;
+        }
+        cx.state().settle(cx, self);
         Ok(())
     }
 

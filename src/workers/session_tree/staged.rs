@@ -87,7 +87,7 @@ impl Staged {
         meta: Option<SessionMeta>,
     ) -> Result<()> {
         let Some(batch) = self.batch.take() else {
-            return self.slot.append(&self.cx, session, entry, meta).await;
+            return self.slot.append(&self.cx, session, vec![entry], meta).await;
         };
         self.writes.truncate(self.entries.len());
         self.writes.push(storage::entry_write(session, &entry));

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join;
 use serde_json::Value;
 
 use super::entry::SessionEntry;
@@ -11,9 +12,13 @@ use super::meta::SessionMeta;
 use super::sessions::Sessions;
 use crate::bus::{Cx, Write, to_json};
 use crate::error::{Error, Result};
+use crate::model::EntryId;
 
 const META_SCOPE: &str = "session_tree_meta";
 const ENTRIES_PREFIX: &str = "session_tree:";
+
+/// Writes under way at the same time, where a commit is written in parts.
+const CHUNK: usize = 64;
 
 /// Keeps the memory of the worker true when somebody else writes its rows, where the engine tells.
 pub(super) fn watch(cx: &Cx<Sessions>) {
@@ -57,28 +62,114 @@ pub(super) async fn write_meta(cx: &Cx<Sessions>, meta: &SessionMeta) -> Result<
     commit(cx, "state::set meta", vec![meta_write(meta)?]).await
 }
 
-/// Writes an entry and the row of its session: as one batch where the store takes both or neither, else side by side,
-/// where a row that could not be written is only reported (contract 06 §2).
-pub(super) async fn write_entry(
+/// Writes new entries, each under one before it, and the row of their session: as one batch where the store takes all of
+/// it or nothing. Elsewhere an entry must not be there without the one before it, so they go one after the other.
+pub(super) async fn write_chain(
     cx: &Cx<Sessions>,
     session: &str,
-    entry: &SessionEntry,
+    entries: &[SessionEntry],
     meta: Option<&SessionMeta>,
 ) -> Result<()> {
     const OPERATION: &str = "state::set entry";
-    let mut writes = vec![entry_write(session, entry)];
+    if cx.bus().transport().is_exclusive() {
+        return write(cx, OPERATION, session, entries, meta).await;
+    }
+    let Some((last, before)) = entries.split_last() else {
+        return Ok(());
+    };
+    for entry in before {
+        commit(cx, OPERATION, vec![entry_write(session, entry)]).await?;
+    }
+    write(cx, OPERATION, session, std::slice::from_ref(last), meta).await
+}
+
+/// Writes changed entries, and the row of their session.
+pub(super) async fn rewrite(
+    cx: &Cx<Sessions>,
+    session: &str,
+    entries: &[SessionEntry],
+    meta: Option<&SessionMeta>,
+) -> Result<()> {
+    write(cx, "state::set updateEntry", session, entries, meta).await
+}
+
+/// Writes entries and the row of their session: as one batch where the store takes all of it or nothing, else side by
+/// side, where a row that could not be written is only reported (contract 06 §2).
+async fn write(
+    cx: &Cx<Sessions>,
+    operation: &str,
+    session: &str,
+    entries: &[SessionEntry],
+    meta: Option<&SessionMeta>,
+) -> Result<()> {
+    let mut writes: Vec<Write> = entries.iter().map(|entry| entry_write(session, entry)).collect();
     let Some(meta) = meta else {
-        return commit(cx, OPERATION, writes).await;
+        return commit(cx, operation, writes).await;
     };
     if cx.bus().transport().is_exclusive() {
         writes.push(meta_write(meta)?);
-        return commit(cx, OPERATION, writes).await;
+        return commit(cx, operation, writes).await;
     }
-    let (entry, row) = futures::future::join(commit(cx, OPERATION, writes), write_meta(cx, meta)).await;
+    let (entries, row) = join(commit(cx, operation, writes), write_meta(cx, meta)).await;
     if let Err(error) = row {
         tracing::warn!(session, %error, "time of the last change not stored");
     }
-    entry
+    entries
+}
+
+/// Writes a whole new session, whose row makes it visible: as one batch where the store takes all of it or nothing. Elsewhere
+/// the row comes last, and what was written is taken away again when something fails.
+pub(super) async fn write_session(
+    cx: &Cx<Sessions>,
+    entries: &[SessionEntry],
+    meta: &SessionMeta,
+) -> Result<()> {
+    const OPERATION: &str = "state::set entry";
+    let session = &meta.session_id;
+    let row = meta_write(meta)?;
+    let mut writes: Vec<Write> = entries.iter().map(|entry| entry_write(session, entry)).collect();
+    if cx.bus().transport().is_exclusive() {
+        writes.push(row);
+        return commit(cx, OPERATION, writes).await;
+    }
+    let written = async {
+        for chunk in writes.chunks(CHUNK) {
+            commit(cx, OPERATION, chunk.to_vec()).await?;
+        }
+        commit(cx, "state::set meta", vec![row]).await
+    };
+    let outcome = written.await;
+    if outcome.is_err() {
+        let ids: Vec<EntryId> = entries.iter().map(|entry| entry.id.clone()).collect();
+        if let Err(error) = remove(cx, session, &ids).await {
+            tracing::warn!(%session, %error, "a session that could not be written whole is not taken away");
+        }
+    }
+    outcome
+}
+
+/// Removes the row of a session and these entries: as one batch where the store takes all of it or nothing, else the row
+/// first, which makes the session invisible.
+pub(super) async fn remove(cx: &Cx<Sessions>, session: &str, entries: &[EntryId]) -> Result<()> {
+    const OPERATION: &str = "state::delete session";
+    let row = Write::StateDelete {
+        scope: META_SCOPE.to_owned(),
+        key: session.to_owned(),
+    };
+    let entries = entries.iter().map(|id| Write::StateDelete {
+        scope: entry_scope(session),
+        key: id.to_string(),
+    });
+    if cx.bus().transport().is_exclusive() {
+        return commit(cx, OPERATION, std::iter::once(row).chain(entries).collect()).await;
+    }
+    let mut outcome = commit(cx, OPERATION, vec![row]).await;
+    let entries: Vec<Write> = entries.collect();
+    // What can be removed is removed, whatever became of the rest.
+    for chunk in entries.chunks(CHUNK) {
+        outcome = outcome.and(commit(cx, OPERATION, chunk.to_vec()).await);
+    }
+    outcome
 }
 
 async fn commit(cx: &Cx<Sessions>, operation: &str, writes: Vec<Write>) -> Result<()> {

@@ -43,30 +43,44 @@ impl NewEntry {
 impl Session {
     /// The active path and the compactions, read side by side.
     pub(super) async fn transcript(&self) -> Result<(MessagesResponse, CompactionsResponse)> {
-        let limit = || CallOptions::timeout_ms(READ_TRANSCRIPT_MS);
-        let messages = MessagesRequest {
-            session_id: self.id.clone(),
-            branch_leaf: None,
-        };
-        let compactions = SessionRef {
-            session_id: self.id.clone(),
-        };
-        let (messages, compactions) = futures::join!(
-            self.cx.call_with::<Messages>(messages, limit()),
-            self.cx.call_with::<Compactions>(compactions, limit()),
-        );
-        let compactions = match compactions {
-            // A session worker that cannot compact has no compactions.
-            Err(error) if error.is_function_not_found() => CompactionsResponse::default(),
-            outcome => outcome?,
-        };
-        Ok((messages?, compactions))
+        let messages = MessagesRequest::all(self.id.clone());
+        let (messages, compactions) = futures::join!(self.messages(messages), self.compactions());
+        Ok((messages?, compactions?))
     }
 
-    /// What the model sees now, and the rows it was made of.
+    /// What the model sees now, and the rows it was made of: only what a compaction left, so that a long history costs no
+    /// more than a short one.
     pub(super) async fn context_view(&self) -> Result<(Vec<RawMessage>, MessagesResponse)> {
-        let (messages, compactions) = self.transcript().await?;
+        let request = MessagesRequest {
+            after_compaction: true,
+            ..MessagesRequest::all(self.id.clone())
+        };
+        let messages = self.messages(request).await?;
+        let compactions = match &messages.recent {
+            Some(recent) => CompactionsResponse {
+                entries: recent.compaction.iter().cloned().collect(),
+            },
+            // Another session worker, which has answered everything.
+            None => self.compactions().await?,
+        };
         Ok((context::view(&messages, &compactions, self.cx.now_ms()), messages))
+    }
+
+    async fn messages(&self, request: MessagesRequest) -> Result<MessagesResponse> {
+        let limit = CallOptions::timeout_ms(READ_TRANSCRIPT_MS);
+        self.cx.call_with::<Messages>(request, limit).await
+    }
+
+    async fn compactions(&self) -> Result<CompactionsResponse> {
+        let request = SessionRef {
+            session_id: self.id.clone(),
+        };
+        let limit = CallOptions::timeout_ms(READ_TRANSCRIPT_MS);
+        match self.cx.call_with::<Compactions>(request, limit).await {
+            // A session worker that cannot compact has no compactions.
+            Err(error) if error.is_function_not_found() => Ok(CompactionsResponse::default()),
+            outcome => outcome,
+        }
     }
 
     /// Prepares the messages of an outcome, and the emptying of an inbox, for the commit that is to store them. Until then

@@ -1,8 +1,6 @@
 //! Clients in other languages: `tests/clients/<language>`. `.ci/run` installs what they need; without it they are left out,
 //! unless `HARNESS_TEST_CLIENTS=required`.
 
-use std::ffi::OsString;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,6 +9,7 @@ use serde_json::Value;
 
 use super::process::{Process, Program};
 use super::story::{self, Client};
+use crate::support::installed::is_installed;
 
 /// How a language is run, and how it is installed.
 struct Language {
@@ -27,27 +26,8 @@ fn clients() -> PathBuf {
 }
 
 impl Language {
-    /// Whether it is installed. Says so when it is not, also when nobody looks at the output of tests that pass.
-    fn is_there(&self) -> bool {
-        if self.needs.exists() {
-            return true;
-        }
-        let missing = format!(
-            "{} is missing; install it with: {}",
-            self.needs.display(),
-            self.install
-        );
-        assert_ne!(
-            std::env::var_os("HARNESS_TEST_CLIENTS"),
-            Some(OsString::from("required")),
-            "{missing}"
-        );
-        writeln!(std::io::stderr(), "SKIPPED: {missing}").unwrap();
-        false
-    }
-
     async fn plays(&self, client: impl FnOnce(&Program) -> Client) {
-        if !self.is_there() {
+        if !is_installed(&self.needs, "HARNESS_TEST_CLIENTS", self.install) {
             return;
         }
         let program = Program::start().await;

@@ -4,7 +4,7 @@
 mod cases;
 mod connection;
 mod foreign;
-mod process;
+pub(crate) mod process;
 mod rust;
 mod story;
 mod worker;

@@ -17,14 +17,14 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(5);
 
 /// A child process with its output in files; it does not outlive its test.
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     out: PathBuf,
     err: PathBuf,
 }
 
 impl Process {
-    pub(super) fn start(mut command: Command, dir: &TempDir, name: &str) -> Self {
+    pub(crate) fn start(mut command: Command, dir: &TempDir, name: &str) -> Self {
         let (out, err) = (
             dir.path().join(format!("{name}.out")),
             dir.path().join(format!("{name}.err")),
@@ -40,7 +40,7 @@ impl Process {
     }
 
     /// Its standard output, once it has ended well.
-    pub(super) async fn output(&mut self) -> String {
+    pub(crate) async fn output(&mut self) -> String {
         let status = self
             .eventually("end", |process| process.child.try_wait().unwrap())
             .await;

@@ -40,7 +40,9 @@ pub(super) fn good(function: &FunctionInfo) -> Value {
         "models::register" => good = json!({ "id": "m1", "provider": "p1", "display_name": "M" }),
         "models::supports" => good["capability"] = json!("tools"),
         "provider::openai::stream" => good["writer_ref"]["direction"] = json!("write"),
-        "session-tree::append" => good["parent_id"] = Value::Null,
+        "session-tree::append" | "session-tree::append_synthetic" | "session-tree::compact" => {
+            good["parent_id"] = Value::Null;
+        }
         _ => {}
     }
     good

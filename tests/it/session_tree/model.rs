@@ -134,7 +134,7 @@ async fn concurrent_writers(writers: usize, each: usize) {
     }
 }
 
-fn run(test: impl Future<Output = ()>) {
+pub(super) fn run(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(3)
         .enable_all()

@@ -157,10 +157,7 @@ async fn c06_case_38_rows_written_by_hand_follow_their_chain() {
 async fn messages_are_shared_not_copied() {
     let rig = Rig::start().await;
     rig.append("s", u("x"), None).await;
-    let request = MessagesRequest {
-        session_id: "s".into(),
-        branch_leaf: None,
-    };
+    let request = MessagesRequest::all("s".into());
     let first = rig.typed::<Messages>(request.clone()).await.unwrap();
     let second = rig.typed::<Messages>(request).await.unwrap();
     assert!(std::ptr::eq(

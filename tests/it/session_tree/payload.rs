@@ -33,10 +33,7 @@ async fn typed_and_json_callers_are_checked_alike() {
             display_name: None,
             cwd: None,
         };
-        let messages = MessagesRequest {
-            session_id: id.as_str().into(),
-            branch_leaf: None,
-        };
+        let messages = MessagesRequest::all(id.as_str().into());
         let compactions = SessionRef {
             session_id: id.as_str().into(),
         };
@@ -49,7 +46,16 @@ async fn typed_and_json_callers_are_checked_alike() {
         for error in typed {
             assert_eq!(error.to_string(), text);
         }
-        for function in ["append", "ensure", "messages", "compactions"] {
+        for function in [
+            "append",
+            "ensure",
+            "messages",
+            "compactions",
+            "tree",
+            "export_html",
+            "update_parts",
+            "delete",
+        ] {
             let request = json!({"session_id": id, "message": u("x")});
             assert_eq!(
                 rig.refusal(&format!("session-tree::{function}"), request).await,
@@ -66,7 +72,21 @@ async fn hostile_payloads_are_refused_and_write_nothing() {
     let session = rig.session().await;
     rig.clear();
     let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
-    let needing_a_session = ["ensure", "append", "messages", "compactions"];
+    let needing_a_session = [
+        "ensure",
+        "append",
+        "append_synthetic",
+        "messages",
+        "tree",
+        "export_html",
+        "compact",
+        "compactions",
+        "update_part",
+        "update_parts",
+        "reconcile",
+        "rename",
+        "delete",
+    ];
     for function in needing_a_session {
         let id = format!("session-tree::{function}");
         for payload in [
@@ -87,6 +107,12 @@ async fn hostile_payloads_are_refused_and_write_nothing() {
         let large = json!({"session_id": session, "message": u(&"x".repeat(16 << 20))});
         let error = rig.call(&id, large).await.unwrap_err();
         assert_eq!(error.wire_code(), "payload_too_large");
+    }
+    for function in ["session-tree::fork", "session-tree::clone"] {
+        for payload in [json!(5), json!([session]), json!({"source_session_id": {"a": 1}})] {
+            let text = rig.refusal(function, payload).await;
+            assert_eq!(text, "missing required string field: source_session_id");
+        }
     }
     for function in ["create", "list"] {
         let id = format!("session-tree::{function}");

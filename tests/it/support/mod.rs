@@ -3,6 +3,7 @@
 pub(crate) mod bus;
 pub(crate) mod engine;
 pub(crate) mod fake_engine;
+pub(crate) mod installed;
 pub(crate) mod log;
 pub(crate) mod outsider;
 pub(crate) mod pass_on;

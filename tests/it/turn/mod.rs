@@ -6,6 +6,7 @@ mod approvals;
 mod batches;
 mod branches;
 mod calls;
+mod compacted;
 mod effects;
 mod ends;
 mod gate;
