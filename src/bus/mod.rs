@@ -23,6 +23,7 @@ mod hold;
 pub mod iii;
 pub mod lease;
 mod ports;
+pub mod provider;
 mod registry;
 mod scope;
 mod socket;

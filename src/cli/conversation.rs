@@ -339,7 +339,7 @@ impl Conversation {
         match text("status") {
             "ok" => Ok(format!("compacted {} tokens", reply["tokens_before"])),
             "empty" => Ok("there is nothing to compact".into()),
-            "busy" => Ok("the session is busy; try again when the run is over".into()),
+            "busy" => Ok("a compaction is under way; it goes on and is shown when it is done".into()),
             other => bail!("not compacted: {other} {}", text("message")),
         }
     }

@@ -12,9 +12,12 @@ pub mod key;
 pub mod lenient;
 pub mod message;
 pub mod raw;
+pub mod route;
 pub mod text;
+pub mod tokens;
 pub mod turn;
 pub mod usage;
+pub mod window;
 
 pub use call::{AgentFunction, ExecutionMode, FunctionCall, FunctionResult};
 pub use event::{AgentEvent, AssistantEvent};

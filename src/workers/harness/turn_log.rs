@@ -2,6 +2,7 @@
 //!
 //! A turn begins when a run is accepted or behind a `turn_end`; earlier turns are in the transcript. Deltas are kept merged,
 //! everything else as it is. A turn that grows too long is not told again: half of one would break pairs of start and end.
+//! A compaction between two runs is kept as well: the browser of its user need not have listened (contract 11 weakness 1).
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub(super) struct TurnLog {
 
 #[derive(Debug, Default)]
 struct Turn {
+    /// Told from its beginning; else this is only what came between two runs.
+    begun: bool,
     told: Vec<Told>,
     bytes: usize,
     too_long: bool,
@@ -61,15 +64,18 @@ impl TurnLog {
         if kind == "agent_end" {
             return;
         }
-        // Not known: in the middle of a turn its beginning was told by an earlier life.
-        if known.is_none() && !begins_turn(kind, json) {
-            return;
-        }
         let mut turn = known.unwrap_or_default();
-        if kind == "turn_end" {
-            turn = Turn::default();
-        } else {
+        turn.begun |= begins_turn(kind, json);
+        if turn.begun && kind == "turn_end" {
+            turn = Turn {
+                begun: true,
+                ..Turn::default()
+            };
+        } else if turn.begun || kind == "compaction_done" {
             turn.add(event, bytes);
+        } else if turn.told.is_empty() {
+            // In the middle of a turn: its beginning was told by an earlier life.
+            return;
         }
         self.keep(session, turn);
         while self.bytes > MOST_BYTES || self.turns.len() > MOST_TURNS {
@@ -122,6 +128,7 @@ impl Turn {
         self.bytes += bytes;
         if self.bytes > LONGEST_TURN {
             *self = Self {
+                begun: self.begun,
                 too_long: true,
                 ..Self::default()
             };
@@ -244,6 +251,21 @@ mod tests {
             log.tells("s"),
             [state("steering_check"), delta("text_delta", "b")]
         );
+        log.notes("s", &[json!({"type": "agent_end", "messages": []})]);
+        assert_eq!((log.turns.len(), log.bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_compaction_between_two_runs_is_told_with_the_next_one() {
+        let mut log = TurnLog::default();
+        let compacted = json!({"type": "compaction_done"});
+        log.notes(
+            "s",
+            &[compacted.clone(), json!({"type": "function_execution_end"})],
+        );
+        assert_eq!(log.tells("s"), std::slice::from_ref(&compacted));
+        log.notes("s", &[state("provisioning")]);
+        assert_eq!(log.tells("s"), [compacted, state("provisioning")]);
         log.notes("s", &[json!({"type": "agent_end", "messages": []})]);
         assert_eq!((log.turns.len(), log.bytes), (0, 0));
     }

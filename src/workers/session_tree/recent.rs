@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::entry::{Body, SessionEntry};
 use super::index::{Index, compaction_row, is_compaction, row};
-use crate::model::EntryId;
 use crate::model::api::session::{MessageRow, Recent};
+use crate::model::{EntryId, window};
 
 /// The messages that a reader needs, oldest first, and what it needs beside them.
 ///
@@ -73,9 +73,9 @@ fn oldest_needed<'a>(
     let tail = tail.filter(|id| index.get(id).is_some_and(|entry| entry.as_message().is_some()));
     let tail = tail.and_then(|id| walk.find(0, |entry| entry.id == id));
     let interrupted = |entry: &SessionEntry| {
-        entry
-            .as_message()
-            .is_some_and(|message| message.role() != "function_result")
+        let message = entry.as_message();
+        let is_said = message.is_some_and(|message| message.role() != "function_result");
+        is_said && !window::marks_nudge(entry.metadata.as_ref())
     };
     tail.or_else(|| walk.find(newest + 1, interrupted))
         .or(Some(newest))

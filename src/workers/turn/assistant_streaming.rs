@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::record::TurnRecord;
 use super::request::RunRequest;
-use super::routing::Route;
 use super::runner;
 use super::session::{Outcome, Session};
 use super::step::{self, StepReply, StepRequest};
@@ -13,6 +12,7 @@ use super::{Turns, batch, leftover, preflight, provider_call, provider_turn};
 use crate::bus::{Cx, Function};
 use crate::error::Result;
 use crate::model::api::session::MessagesResponse;
+use crate::model::route::Route;
 use crate::model::{AgentEvent, AgentMessage, AssistantMessage, RawMessage, StopReason, TurnState};
 
 /// `turn::assistant_streaming`.
@@ -141,10 +141,8 @@ async fn look(
         session.swept = Some(place);
     }
     let route = provider_call::route_of(session, request).await?;
-    if preflight::check(session, record, request, route.name(), &messages, &rows).await? {
-        return Ok((route, session.context_view().await?.0));
-    }
-    Ok((route, messages))
+    let compacted = preflight::check(session, record, request, route.name(), &messages, &rows).await?;
+    Ok((route, compacted.unwrap_or(messages)))
 }
 
 /// The answer of this turn, if it is in the transcript.

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use crate::model::api::session::{CompactionRow, CompactionsResponse, MessageRow, MessagesResponse};
+use crate::model::api::session::{CompactionsResponse, MessageRow, MessagesResponse};
 use crate::model::message::UserRole;
-use crate::model::{AgentMessage, AssistantMessage, ContentBlock, RawMessage, UserMessage};
+use crate::model::{AgentMessage, ContentBlock, RawMessage, UserMessage, window};
 
 /// Told to the model after a turn that the user stopped.
 const STOPPED_NOTE: &str = "The user stopped the previous turn. Do not continue it unless asked to.";
@@ -18,67 +18,13 @@ pub(super) fn view(
     compactions: &CompactionsResponse,
     now_ms: i64,
 ) -> Vec<RawMessage> {
-    let rows = rows.messages.as_slice();
-    let Some(compaction) = newest(compactions) else {
-        return with_stop_notes(rows.iter(), now_ms);
-    };
-    let summary = std::iter::once(summary_message(&compaction.summary));
+    let compaction = window::newest(&compactions.entries);
+    let summary = compaction.map(|row| window::summary_message(&row.summary, row.timestamp));
+    let kept = window::verbatim(&rows.messages, compaction);
     summary
-        .chain(with_stop_notes(tail(rows, compaction), now_ms))
+        .into_iter()
+        .chain(with_stop_notes(kept.into_iter(), now_ms))
         .collect()
-}
-
-/// The newest compaction on the active path. Rows of session workers that do not tell count as on it.
-fn newest(compactions: &CompactionsResponse) -> Option<&CompactionRow> {
-    compactions
-        .entries
-        .iter()
-        .filter(|row| row.on_path.unwrap_or(true))
-        .reduce(|newest, row| {
-            if row.timestamp >= newest.timestamp {
-                row
-            } else {
-                newest
-            }
-        })
-}
-
-/// The rows that stay verbatim beside the summary.
-fn tail<'a>(
-    rows: &'a [MessageRow],
-    compaction: &CompactionRow,
-) -> Box<dyn Iterator<Item = &'a MessageRow> + 'a> {
-    let start = compaction
-        .tail_start_id
-        .as_ref()
-        .and_then(|id| rows.iter().position(|row| row.entry_id == *id));
-    if let Some(start) = start {
-        return Box::new(rows.iter().skip(start));
-    }
-    let Some(before) = compaction.messages_before else {
-        return Box::new(rows.iter());
-    };
-    let (old, recent) = rows.split_at(before.min(rows.len()));
-    // The question that the compaction interrupted must stay visible while it has no answer.
-    let open_question = old
-        .iter()
-        .rev()
-        .find(|row| row.message.role() != "function_result");
-    let open_question = open_question.filter(|row| row.message.role() == "user");
-    let answered = recent.iter().any(|row| row.message.role() == "assistant");
-    let nudge = move |row: &&MessageRow| {
-        open_question.is_some()
-            && !answered
-            && row
-                .metadata
-                .as_ref()
-                .is_some_and(|m| m["compaction_continue"] == true)
-    };
-    Box::new(
-        open_question
-            .into_iter()
-            .chain(recent.iter().filter(move |row| !nudge(row))),
-    )
 }
 
 /// Leaves out failed messages, and stopped ones that say nothing; after a stopped turn a note says so.
@@ -122,38 +68,6 @@ fn user(text: &str, timestamp: i64) -> RawMessage {
     }))
 }
 
-fn summary_message(summary: &str) -> RawMessage {
-    let mut message = AssistantMessage::empty("", "", 0);
-    message.content = vec![ContentBlock::text(wrap_summary(summary))];
-    RawMessage::from(&AgentMessage::Assistant(message))
-}
-
-fn wrap_summary(summary: &str) -> String {
-    format!("<conversation-summary>\n{summary}\n</conversation-summary>")
-}
-
-/// Estimated tokens of messages: a quarter of their JSON length.
-pub(super) fn estimate_tokens(messages: &[RawMessage]) -> u64 {
-    let chars: usize = messages.iter().map(json_length).sum();
-    chars as u64 / 4
-}
-
-fn json_length(message: &RawMessage) -> usize {
-    struct Counter(usize);
-    impl std::io::Write for Counter {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut counter = Counter(0);
-    // Counting cannot fail; a message that could not be written would not be counted.
-    serde_json::to_writer(&mut counter, message).map_or(0, |()| counter.0)
-}
-
 /// Index of the first given message that is new. The last one always is; those before it are history, matched in step
 /// with the active path by role and text.
 pub(super) fn first_new(
@@ -164,7 +78,8 @@ pub(super) fn first_new(
     let Some(history) = given.len().checked_sub(1).map(|last| given.iter().take(last)) else {
         return 0;
     };
-    let summary = newest(compactions).map(|compaction| wrap_summary(&compaction.summary));
+    let compaction = window::newest(&compactions.entries);
+    let summary = compaction.map(|row| window::wrap_summary(&row.summary));
     let is_summary = |(role, text): &Said<'_>| {
         *role == "assistant"
             && summary
@@ -216,22 +131,18 @@ fn joined(message: &RawMessage) -> String {
     message.texts().collect::<Vec<_>>().join("\n")
 }
 
-/// The id of the last user message, for a compaction; `""` when there is none.
-pub(super) fn last_user_entry(rows: &MessagesResponse) -> String {
-    let last = if let Some(recent) = &rows.recent {
-        // It may be older than the rows.
-        recent.last_user_id.as_ref()
-    } else {
-        let mut back = rows.messages.iter().rev();
-        back.find(|row| row.message.role() == "user")
-            .map(|row| &row.entry_id)
-    };
-    last.map(ToString::to_string).unwrap_or_default()
+/// The id of the user message that waits for its answer, which a compaction must leave alone; `""` when there is none. In
+/// the middle of a turn everything but its last step may be summarised.
+pub(super) fn open_question(rows: &MessagesResponse) -> String {
+    let mut said = rows.messages.iter().rev().filter(|row| !window::is_nudge(row));
+    let last = said.next().filter(|row| window::is_user(row));
+    last.map(|row| row.entry_id.to_string()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::api::session::CompactionRow;
     use pretty_assertions::assert_eq;
     use serde_json::json;
 
@@ -370,6 +281,16 @@ mod tests {
     }
 
     #[test]
+    fn only_a_question_without_an_answer_is_left_alone() {
+        let mut rows = path(&[("1", "user", "a"), ("2", "user", "go on")]);
+        rows.messages[1].metadata = Some(json!({ "compaction_continue": true }));
+        assert_eq!(open_question(&rows), "1");
+        rows.messages.push(row("3", "assistant", "b"));
+        assert_eq!(open_question(&rows), "");
+        assert_eq!(open_question(&path(&[])), "");
+    }
+
+    #[test]
     fn a_long_history_is_read_once() {
         use std::cell::Cell;
         const MANY: usize = 20_000;
@@ -387,12 +308,5 @@ mod tests {
         assert_eq!(matched(same(MANY), same(MANY + 5), |_| false), MANY);
         let backwards = (0..MANY).rev().map(|n| count(n, "a"));
         assert_eq!(matched(path(), backwards, |_| false), 1);
-    }
-
-    #[test]
-    fn tokens_are_a_quarter_of_the_json_length() {
-        let message = row("1", "user", "hello").message;
-        let length = serde_json::to_string(&message).unwrap().len() as u64;
-        assert_eq!(estimate_tokens(&[message.clone(), message]), length * 2 / 4);
     }
 }

@@ -14,7 +14,7 @@
 //!
 //! Invariants: the record in state is the truth and is written last; a session has one actor; a call is marked as started
 //! before it is dispatched and is never run twice silently; `agent_end` is the last event of a run, once; a stop
-//! ([`stop`]) is seen at every wait and leaves each call with a result. One file per function; pure parts: [`announcer`], [`batch`], [`coalesce`], [`context`], [`prompt`], [`routing`]. Deliberately not here: anything a
+//! ([`stop`]) is seen at every wait and leaves each call with a result. One file per function; pure parts: [`announcer`], [`batch`], [`coalesce`], [`context`], [`prompt`]. Deliberately not here: anything a
 //! particular provider or function means.
 
 mod abort;
@@ -48,7 +48,6 @@ mod provisioning;
 mod record;
 mod recovery;
 mod request;
-mod routing;
 mod runner;
 mod session;
 mod spend;

@@ -1,5 +1,7 @@
 //! Before a model call: does the conversation fit the model's window? If not, have it compacted (contract 02 §5.2).
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use serde_json::Value;
 
 use super::context;
@@ -8,16 +10,39 @@ use super::record::TurnRecord;
 use super::request::RunRequest;
 use super::session::Session;
 use crate::error::{Error, Result};
-use crate::model::RawMessage;
 use crate::model::api::Contract;
 use crate::model::api::compaction::{CompactModel, CompactNow, CompactNowRequest, Limits};
 use crate::model::api::session::MessagesResponse;
+use crate::model::{RawMessage, tokens};
 
 const CATALOG_MS: u64 = 5_000;
 /// Longer than the callee itself may take, so that its answer is the one that counts.
 const COMPACT_MS: u64 = 300_000;
 
-/// True when the history was compacted and has to be read again.
+/// No model has a smaller window, in tokens: a record that says so is a mistake, and the provider decides.
+const SMALLEST_WINDOW: u64 = 1_024;
+
+/// What the last compaction of a session left, in tokens, when that was still too much; 0 when it was not.
+#[derive(Debug, Default)]
+pub(super) struct CompactedTo(AtomicU64);
+
+impl CompactedTo {
+    fn note(&self, left: u64, room: u64) {
+        let too_much = if left < room { 0 } else { left };
+        self.0.store(too_much, Ordering::Relaxed);
+    }
+
+    /// Whether hardly anything came to it since: nothing could be gained.
+    fn is_still(&self, said: u64, room: u64) -> bool {
+        let left = self.0.load(Ordering::Relaxed);
+        left > 0 && said < left.saturating_add(room / 8)
+    }
+}
+
+/// What the model is to see instead, when the history was compacted.
+///
+/// A compaction that leaves too much is not repeated before more was said (field lesson K1): what is left is sent as long as
+/// the window takes it.
 ///
 /// # Errors
 /// The conversation cannot be made to fit (final), or a compaction is already under way (passing).
@@ -28,22 +53,24 @@ pub(super) async fn check(
     provider: &str,
     messages: &[RawMessage],
     rows: &MessagesResponse,
-) -> Result<bool> {
+) -> Result<Option<Vec<RawMessage>>> {
     let compaction = session.cx.config().compaction.clone();
     if !compaction.auto {
-        return Ok(false);
+        return Ok(None);
     }
     let Some(limit) = limits(session, record, provider, &request.model).await else {
-        return Ok(false);
+        return Ok(None);
     };
-    let projected = context::estimate_tokens(messages) + fixed_part(request);
-    if projected < usable(limit, compaction.reserved_tokens) {
-        return Ok(false);
+    let fixed = tokens::of_fixed(&request.system_prompt, &request.function_schemas);
+    let room = tokens::room(limit, compaction.reserved_tokens, fixed);
+    let said = tokens::of_view(messages, fixed, &request.model);
+    if said < room || session.compacted_to.is_still(said, room) {
+        return Ok(None);
     }
     let call = CompactNowRequest {
         session_id: session.id.clone(),
-        projected_tokens: projected,
-        last_user_message_id: context::last_user_entry(rows),
+        projected_tokens: said + fixed,
+        last_user_message_id: context::open_question(rows),
         model: CompactModel {
             id: request.model.clone(),
             provider_id: provider.to_owned(),
@@ -55,7 +82,21 @@ pub(super) async fn check(
         .await
         .map_err(finally)?;
     match reply.status.as_str() {
-        "ok" => Ok(true),
+        "ok" => {
+            let (messages, _) = session.context_view().await?;
+            let left = tokens::of_view(&messages, fixed, &request.model);
+            if left + fixed > limit.context && limit.context >= SMALLEST_WINDOW {
+                return Err(Error::invalid(format!(
+                    "session too large to compact: {} tokens are needed, the window of {} has {}, of which {} are reserved",
+                    left + fixed,
+                    request.model,
+                    limit.context,
+                    compaction.reserved_tokens,
+                )));
+            }
+            session.compacted_to.note(left, room);
+            Ok(Some(messages))
+        }
         "overflow" => {
             let why = reply
                 .message
@@ -66,7 +107,9 @@ pub(super) async fn check(
         "busy" => Err(Error::Transient("compaction already in progress".into())),
         status => {
             tracing::warn!(session_id = %session.id, status, "not compacted; going on with the whole history");
-            Ok(false)
+            session.compacted_to.note(said, room);
+            // Outputs may have been pruned.
+            Ok(Some(session.context_view().await?.0))
         }
     }
 }
@@ -88,54 +131,24 @@ async fn limits(session: &Session, record: &TurnRecord, provider: &str, model: &
         let request = serde_json::json!({ "provider": provider, "model_id": model });
         session.invoke("models::get", request, CATALOG_MS).await.ok()?
     };
-    let tokens = |key: &str| meta.get(key).and_then(whole).unwrap_or(0);
-    let context = tokens("context_window");
-    (context > 0).then(|| Limits {
-        context,
-        input: context,
-        output: tokens("max_output_tokens"),
-    })
-}
-
-/// A count of tokens; some catalogs write it with a fraction.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "the range is checked"
-)]
-fn whole(value: &Value) -> Option<u64> {
-    let fractional = || {
-        value
-            .as_f64()
-            .filter(|n| (0.0..1e15).contains(n))
-            .map(|n| n as u64)
-    };
-    value.as_u64().or_else(fractional)
-}
-
-/// Tokens a conversation may take.
-fn usable(limit: Limits, reserved: u64) -> u64 {
-    if limit.input > 0 {
-        limit.input.saturating_sub(reserved).max(limit.input / 4)
-    } else {
-        limit.context.saturating_sub(limit.output)
-    }
-}
-
-/// Estimated tokens of what goes along with every request: system prompt and tools.
-fn fixed_part(request: &RunRequest) -> u64 {
-    let tools: usize = request
-        .function_schemas
-        .iter()
-        .map(|schema| schema.to_string().len())
-        .sum();
-    (request.system_prompt.len() + tools) as u64 / 4
+    tokens::limits_of(&meta)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
+
+    #[test]
+    fn a_compaction_that_left_too_much_is_not_repeated_before_more_was_said() {
+        let compacted = CompactedTo::default();
+        assert!(!compacted.is_still(900, 800));
+        compacted.note(900, 800);
+        assert!(compacted.is_still(900, 800) && compacted.is_still(999, 800));
+        assert!(!compacted.is_still(1_000, 800));
+        compacted.note(700, 800);
+        assert!(!compacted.is_still(900, 800));
+    }
 
     #[test]
     fn c02_5_2_a_failed_compaction_is_final() {
@@ -154,40 +167,5 @@ mod tests {
             let text = format!("compaction failed: {passing}");
             assert_eq!(finally(passing), Error::invalid(text));
         }
-    }
-
-    #[test]
-    fn prompt_and_tools_count_too() {
-        let mut request = RunRequest {
-            system_prompt: "x".repeat(400),
-            ..RunRequest::default()
-        };
-        assert_eq!(fixed_part(&request), 100);
-        let tool = serde_json::json!({ "name": "t" });
-        request.function_schemas = vec![tool.clone(), tool];
-        // 400 for the prompt, 12 for each tool.
-        assert_eq!(fixed_part(&request), (400 + 2 * 12) / 4);
-    }
-
-    #[test]
-    fn a_small_window_keeps_a_quarter() {
-        let limit = |context| Limits {
-            context,
-            input: context,
-            output: 100,
-        };
-        assert_eq!(usable(limit(200_000), 20_000), 180_000);
-        assert_eq!(usable(limit(10), 20_000), 2);
-        assert_eq!(
-            usable(
-                Limits {
-                    context: 1_000,
-                    input: 0,
-                    output: 100
-                },
-                20_000
-            ),
-            900
-        );
     }
 }

@@ -7,11 +7,11 @@ use super::coalesce::Coalescer;
 use super::provider_call::{self, Call};
 use super::record::TurnRecord;
 use super::request::RunRequest;
-use super::routing::Route;
 use super::session::Session;
 use super::spend;
-use crate::bus::Frame;
+use crate::bus::{Frame, provider};
 use crate::error::Error;
+use crate::model::route::Route;
 use crate::model::{
     AgentEvent, AgentFunction, AgentMessage, AssistantEvent, AssistantMessage, ContentBlock, ErrorKind,
     RawMessage, StopReason, Usage,
@@ -109,7 +109,8 @@ impl Reading {
     /// Runs the provider and reads until the end.
     async fn provider(&mut self, session: &mut Session, record: &mut TurnRecord, call: Call<'_>) -> End {
         let stop = session.stop.token();
-        let open = provider_call::open_channel(session, &call.function, self.slim);
+        let (bus, context) = (session.cx.bus().clone(), session.cx.context().clone());
+        let open = provider::open_channel(&bus, &context, &call.function, self.slim);
         let (writer, mut reader) = match stop.run_until_cancelled(open).await {
             Some(Ok(ends)) => ends,
             Some(Err(error)) => return End::Failed(format!("create_channel failed: {error}")),

@@ -10,6 +10,7 @@ use tokio_util::sync::DropGuard;
 use super::backoff::Backoff;
 use super::lease::{Fence, Lease};
 use super::outbox::{Outbox, Stored};
+use super::preflight::CompactedTo;
 use super::record::{Emitter, RECORDS, TurnRecord};
 use super::request::{REQUESTS, RunRequest};
 use super::stop::Stop;
@@ -94,6 +95,8 @@ pub(super) struct Session {
     pub(super) published: Option<TurnStateView>,
     /// The step at hand may have been begun before, by an earlier life or by an attempt that failed.
     pub(super) repeats: bool,
+    /// What the pre-flight check remembers between the model calls of a run.
+    pub(super) compacted_to: CompactedTo,
     /// The turn of which no earlier life can have left a part behind, or whose part is kept already.
     pub(super) swept: Option<String>,
     /// Time spent waiting for models and functions, to tell it from our own.
@@ -115,6 +118,7 @@ impl Session {
             behind: None,
             published: None,
             repeats: false,
+            compacted_to: CompactedTo::default(),
             swept: None,
             outside: Duration::ZERO,
         }

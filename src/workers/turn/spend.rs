@@ -1,7 +1,6 @@
 //! What a model call cost that did not live to say so. Pure.
 
-use super::context;
-use crate::model::{AssistantMessage, ContentBlock, RawMessage, StopReason, Usage};
+use crate::model::{AssistantMessage, ContentBlock, RawMessage, StopReason, Usage, tokens};
 
 /// Gives a message that ended too early the tokens of its call, when its provider has counted none: an estimate from what
 /// was sent and what came back, a quarter of the characters each. Who asked is billed either way.
@@ -12,7 +11,7 @@ pub(super) fn settle(message: &mut AssistantMessage, sent: &[RawMessage]) {
     }
     let output: usize = message.content.iter().map(characters).sum();
     message.usage = Some(Usage {
-        input: Some(context::estimate_tokens(sent)),
+        input: Some(tokens::estimate(sent)),
         output: Some(output.div_ceil(4) as u64),
         ..Usage::default()
     });
@@ -64,7 +63,7 @@ mod tests {
         };
         assert_eq!(settled(cut("héllo", Some(counted.clone()))), Some(counted));
         let estimate = Usage {
-            input: Some(context::estimate_tokens(&sent)),
+            input: Some(tokens::estimate(&sent)),
             output: Some(2),
             ..Usage::default()
         };

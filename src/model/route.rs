@@ -1,6 +1,6 @@
 //! Which provider serves a run (contract 02 §5.3). Pure: the caller says which names exist on the bus.
 
-use crate::model::ProviderId;
+use super::key::ProviderId;
 
 /// Providers this program brings along.
 const BUILT_IN: [&str; 5] = ["anthropic", "openai", "kimi", "lmstudio", "llamacpp"];
@@ -10,7 +10,7 @@ const FALLBACK: &str = "anthropic";
 
 /// Where a run's model calls go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Route {
+pub enum Route {
     /// To `provider::<id>::stream`.
     Provider(ProviderId),
     /// Nowhere: the caller named a provider that does not exist, spelled as given.
@@ -19,7 +19,7 @@ pub(super) enum Route {
 
 impl Route {
     /// The provider's id, or the name that nobody has.
-    pub(super) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         match self {
             Self::Provider(id) => id,
             Self::Unknown(name) => name,
@@ -33,7 +33,7 @@ impl Route {
 /// non-empty name must satisfy `is_known`: declared through `harness::provider::register`, or
 /// `provider::<name>::stream` is on the bus. It is tried as given and then lower-cased, as ids on the bus are case
 /// sensitive. `is_known` is asked only when [`needs_lookup`] says so. An empty provider is chosen by model.
-pub(super) fn route(provider: &str, model: &str, is_known: impl Fn(&str) -> bool) -> Route {
+pub fn route(provider: &str, model: &str, is_known: impl Fn(&str) -> bool) -> Route {
     if provider.is_empty() {
         return Route::Provider(by_model(model).into());
     }
@@ -51,12 +51,12 @@ pub(super) fn route(provider: &str, model: &str, is_known: impl Fn(&str) -> bool
 }
 
 /// Whether [`route`] has to know which providers exist besides the built-in ones.
-pub(super) fn needs_lookup(provider: &str) -> bool {
+pub fn needs_lookup(provider: &str) -> bool {
     !provider.is_empty() && !is_built_in(&provider.to_ascii_lowercase())
 }
 
 /// Whether a lower-cased name is one of this program's own.
-pub(super) fn is_built_in(lower: &str) -> bool {
+pub fn is_built_in(lower: &str) -> bool {
     BUILT_IN.contains(&lower)
 }
 
