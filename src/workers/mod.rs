@@ -1,6 +1,7 @@
 //! The workers this process hosts, one line each. A worker never imports another one; they call through the bus.
 
 pub mod approval;
+pub mod context_compaction;
 pub mod harness;
 pub mod models;
 pub mod providers;
@@ -18,6 +19,7 @@ pub fn all() -> Vec<WorkerDef> {
         approval::worker(),
         session_tree::worker(),
         session_inbox::worker(),
+        context_compaction::worker(),
         models::worker(),
         providers::openai::worker(),
     ]
