@@ -45,8 +45,9 @@ const RUST_WORDS: [&str; 18] = [
 /// Functions that never refuse, with the answer they give to bad input.
 fn steady_answer(id: &str) -> Option<fn(&Value) -> bool> {
     match id {
-        // Handlers of triggers: an engine would only log a refusal (03 §2.8, 04 §3.1, §3.2, 02 §6.3).
+        // Handlers of triggers: an engine would only log a refusal (03 §2.8, 04 §3.1, §3.2, 02 §6.3, 10 §6.3).
         "approval::on_harness_config"
+        | "context-compaction::on_agent_event"
         | "harness::fanout::agent_event_handler"
         | "harness::fanout::session_created"
         | "turn::on_approval" => Some(Value::is_null),

@@ -15,6 +15,8 @@ mod cli;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod compaction;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod connect;

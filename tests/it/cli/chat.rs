@@ -122,7 +122,7 @@ async fn commands_tell_what_there_is() {
         "openai::gpt-5\nopenai::gpt-6\nthere are none\n\
          ✗ which model? name one (--model, in a chat /model):\n  openai::gpt-5\n  openai::gpt-6\n\
          model openai::gpt-6\nYou said: hello\nmodel openai::gpt-6\n\
-         s  2 entries  You said: hello\n✗ this engine has no compaction yet\n\
+         s  2 entries  You said: hello\ncompacted 89 tokens\n\
          no such command: /nonsense; /help lists them\n"
     );
     let help = chat(&stage, "/help\n").await;

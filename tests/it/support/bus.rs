@@ -198,7 +198,7 @@ impl TestBus {
         self.serve_with_metadata(id, move |payload, _| handler(payload));
     }
 
-    /// Registers a function that is not ours and gets what travels beside the payload.
+    /// Registers a function that is not ours and gets what travels beside the payload. One of ours with that id makes room.
     pub(crate) fn serve_with_metadata<R>(
         &self,
         id: &str,
@@ -206,6 +206,9 @@ impl TestBus {
     ) where
         R: Future<Output = Result<Value>> + Send + 'static,
     {
+        if self.bus.hosts(id) {
+            self.bus.unregister(id);
+        }
         if let Some(outsider) = &self.outsider {
             return outsider.serve(id, handler);
         }

@@ -49,11 +49,20 @@ impl Stub {
         t: &TestBus,
         answer: impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static,
     ) -> Self {
+        Self::of(t, "stub", answer)
+    }
+
+    /// The same for another provider.
+    pub(crate) fn of(
+        t: &TestBus,
+        provider: &str,
+        answer: impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static,
+    ) -> Self {
         let stub = Self::default();
         let seen = stub.clone();
         let writers = t.writers();
         let answer = Arc::new(answer);
-        t.serve("provider::stub::stream", move |request| {
+        t.serve(&format!("provider::{provider}::stream"), move |request| {
             let (seen, writers, answer) = (seen.clone(), writers.clone(), Arc::clone(&answer));
             async move {
                 let number = {

@@ -253,6 +253,7 @@ async fn c02_abort_a_provider_of_another_worker_sees_its_channel_close() {
 #[tokio::test]
 async fn c02_case_15_without_a_compaction_worker_the_run_fails_and_says_so() {
     let rig = Rig::allowing(|_, _| says(&["never"])).await;
+    rig.t.bus().unregister("context-compaction::compact_now");
     let model = json!({ "id": "m", "provider": "stub", "context_window": 10, "max_output_tokens": 5 });
     rig.t.ok("models::register", model).await;
     let events = rig.run("s1").await;

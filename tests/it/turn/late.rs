@@ -24,6 +24,10 @@ impl Next {
         let options = || TestOptions {
             rules: Some("rules: ['*']"),
             data_dir: Some(dir.path().join("data")),
+            workers: harness::workers::all()
+                .into_iter()
+                .filter(|worker| worker.name != "context-compaction")
+                .collect(),
             ..TestOptions::default()
         };
         let last = TestBus::with(options()).await;
