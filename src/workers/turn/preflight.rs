@@ -19,6 +19,9 @@ const CATALOG_MS: u64 = 5_000;
 /// Longer than the callee itself may take, so that its answer is the one that counts.
 const COMPACT_MS: u64 = 300_000;
 
+/// No model has a smaller window, in tokens: a record that says so is a mistake, and the provider decides.
+const SMALLEST_WINDOW: u64 = 1_024;
+
 /// What the last compaction of a session left, in tokens, when that was still too much; 0 when it was not.
 #[derive(Debug, Default)]
 pub(super) struct CompactedTo(AtomicU64);
@@ -82,8 +85,7 @@ pub(super) async fn check(
         "ok" => {
             let (messages, _) = session.context_view().await?;
             let left = tokens::of_view(&messages, fixed, &request.model);
-            // A window that does not even hold the prompt is not believed.
-            if left + fixed > limit.context && fixed < limit.context {
+            if left + fixed > limit.context && limit.context >= SMALLEST_WINDOW {
                 return Err(Error::invalid(format!(
                     "session too large to compact: {} tokens are needed, the window of {} has {}, of which {} are reserved",
                     left + fixed,
