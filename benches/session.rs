@@ -1,12 +1,14 @@
 //! What length costs a session, and what the program costs before it does anything.
 //!
-//! `cargo bench --bench session` (all), `… -- append`, `… -- turn`, `… -- start`. The yardstick of the first two is the
+//! `cargo bench --bench session` (all), `… -- append`, `… -- turn`, `… -- real`, `… -- start`. The yardstick of the first two is the
 //! same work at entry 10 in the same run; durability is `normal`, so that no sync hides the difference.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot run has nothing to say")]
 
 #[path = "support/memory.rs"]
 mod memory;
+#[path = "session/real_size.rs"]
+mod real_size;
 mod support;
 
 use std::io::{Read, Write};
@@ -38,6 +40,9 @@ fn main() {
     say_load("before");
     if wanted("append") || wanted("turn") {
         runtime.block_on(lengths());
+    }
+    if wanted("real") {
+        runtime.block_on(real_size::grow());
     }
     if wanted("start") {
         start();

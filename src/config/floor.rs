@@ -14,13 +14,21 @@ const ALWAYS: &[&str] = &[
     "harness::provider::resolve",
     "harness::provider::register",
     "models::register",
+    "session-tree::delete",
 ];
 
 /// Functions no agent may call on a scope of ours.
 const ON_OUR_SCOPES: &[&str] = &["state::set", "state::update", "state::delete"];
 
-/// Scopes whose rows decide what agents may do or spend.
-const OUR_SCOPES: &str = "^(approvals|approval_settings|turn_state|turn_lease|run_request|budgets)$";
+/// Scopes whose rows decide what agents may do or spend, and which process serves them.
+const OUR_SCOPES: &str =
+    "^(approvals|approval_settings|turn_state|turn_lease|run_request|budgets|harness_owner)$";
+
+/// Functions that would show people what never happened, such as a call to approve, on a stream of ours.
+const ON_OUR_STREAMS: &[&str] = &["stream::set", "stream::update", "stream::delete", "stream::send"];
+
+/// Streams that browsers believe.
+const OUR_STREAMS: &str = "^agent::";
 
 /// The rules as entries of a rule file, without `action`.
 pub(super) fn default_floor() -> Vec<Value> {
@@ -28,5 +36,8 @@ pub(super) fn default_floor() -> Vec<Value> {
     let scoped = ON_OUR_SCOPES
         .iter()
         .map(|id| json!({"function": id, "args": {"scope": {"matches": OUR_SCOPES}}}));
-    always.chain(scoped).collect()
+    let streamed = ON_OUR_STREAMS
+        .iter()
+        .map(|id| json!({"function": id, "args": {"stream_name": {"matches": OUR_STREAMS}}}));
+    always.chain(scoped).chain(streamed).collect()
 }

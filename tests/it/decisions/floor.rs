@@ -29,6 +29,7 @@ fn forbidden() -> Vec<(&'static str, Value)> {
         ("harness::provider::resolve", json!({ "provider": "openai" })),
         ("harness::provider::register", json!({ "id": "x" })),
         ("models::register", json!({ "models": [] })),
+        ("session-tree::delete", session()),
         (
             "approval::resolve",
             json!({ "session_id": "s1", "function_call_id": "A", "decision": "allow" }),
@@ -53,9 +54,14 @@ fn forbidden() -> Vec<(&'static str, Value)> {
             "turn_lease",
             "run_request",
             "budgets",
+            "harness_owner",
         ] {
             list.push((id, row(scope)));
         }
+    }
+    for id in ["stream::set", "stream::update", "stream::delete", "stream::send"] {
+        let event = json!({ "stream_name": "agent::events", "group_id": "s1", "item_id": "x", "data": {} });
+        list.push((id, event));
     }
     list.extend(hidden());
     list.extend(internal().map(|id| (id, row("turn_state"))));
