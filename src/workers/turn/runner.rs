@@ -66,7 +66,8 @@ pub(super) async fn run(
         };
         match done {
             Ok(()) => {
-                session.repeats = false;
+                // The step behind the first one is begun before that is stored, so it may have been begun before as well.
+                session.repeats &= from == TurnState::Provisioning;
                 session.cx.state().answers.forget(&session.id);
                 session.cx.state().meters.transition(record.state);
             }

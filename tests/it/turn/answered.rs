@@ -10,10 +10,16 @@ use crate::support::way::Way;
 /// It may be there without its record on an engine that cannot commit at once.
 #[tokio::test]
 async fn c02_weakness_10_an_answer_with_something_behind_it_is_not_asked_for_again() {
-    Way::Connect.go(answered_before()).await;
+    Way::Connect.go(answered_before("assistant_streaming")).await;
 }
 
-async fn answered_before() {
+/// The model is asked while the end of the step before is still on its way to the store.
+#[tokio::test]
+async fn an_answer_that_overtook_the_record_is_not_asked_for_again() {
+    Way::Connect.go(answered_before("provisioning")).await;
+}
+
+async fn answered_before(state: &str) {
     let rig = Rig::allowing(|_, _| says(&["second"])).await;
     let answer = message(json!([{ "type": "text", "text": "first" }]), "end");
     let append =
@@ -28,11 +34,10 @@ async fn answered_before() {
     rig.t
         .set_state("run_request", "s1", json!({ "provider": "stub", "model": "m" }))
         .await;
-    let record =
-        json!({ "session_id": "s1", "state": "assistant_streaming", "turn_count": 0, "run_id": "r" });
+    let record = json!({ "session_id": "s1", "state": state, "turn_count": 0, "run_id": "r" });
     rig.t.set_state("turn_state", "s1", record).await;
     rig.t
-        .ok("turn::assistant_streaming", json!({ "session_id": "s1" }))
+        .ok(&format!("turn::{state}"), json!({ "session_id": "s1" }))
         .await;
     rig.t.ended("s1", 1).await;
     assert_eq!(rig.stub.requests().len(), 0);
