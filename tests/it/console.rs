@@ -1,6 +1,7 @@
 //! Contract 11: the program as the console drives it, with exactly its payloads, over a scripted model server.
 
 mod approvals;
+mod compaction;
 mod kickoff;
 mod killed;
 mod models;
