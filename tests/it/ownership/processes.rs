@@ -156,13 +156,15 @@ async fn frozen_while_the_model_streams() {
     town.eventually(async || (town.asked("gpt-5") == 1).then_some(()))
         .await;
     first.signal("STOP");
-    proxy.cut(End::Rst);
+    proxy.shut(End::Rst);
     let lapsed = timeout(2 * TTL, second.has_said("ready functions="));
     lapsed.await.unwrap();
     one_end(&town.ended().await);
     // The answer that it waited for is there when it wakes up.
     gate.release();
     first.signal("CONT");
+    first.says("does not serve the engine any more").await;
+    proxy.reopen();
     first.says("standing by").await;
     one_end(&town.events().await);
     assert_eq!(town.transcript().await, ["user hello", "assistant Re: hello"]);
