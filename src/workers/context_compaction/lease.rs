@@ -2,7 +2,7 @@
 //!
 //! Within the process a named lock decides. Against others there is a row in state that everybody can read: `{nonce, ts}`
 //! while it is held. On an engine of our own the row alone is enough. On one that others write to, the protocol of
-//! [`claim`](crate::bus::claim) decides, and `nonce` and `ts` stand beside its epochs; a row without `ts` is free.
+//! [`claim`] decides, and `nonce` and `ts` stand beside its epochs; a row without `ts` is free.
 
 use std::sync::Arc;
 use std::time::Duration;
