@@ -224,8 +224,7 @@ async fn follow(core: &Arc<Core>, client: &IIIClient) -> Option<String> {
                 core.link.losses.fetch_add(1, Ordering::AcqRel);
                 "the connection was lost"
             }
-            () = probe::silence(core) => "the engine does not answer",
-            never = probe::keep_looking(core) => match never {},
+            () = probe::watch(core, client) => "the engine does not answer",
         };
         if stop.is_cancelled() {
             return None;

@@ -1,17 +1,18 @@
 //! What the engine has of us, and what it has for us: asked once per connection, and again while something is wanting.
 
 use std::collections::BTreeSet;
-use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use iii_sdk::IIIClient;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::greet::count_of;
-use super::{Core, call};
+use super::{Core, call, register};
 use crate::bus::{CallContext, Invocation, Link};
 use crate::error::{Error, Result};
 
@@ -21,10 +22,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// How long our own functions may take to show up after they were sent.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(3);
 
-/// Pauses between looks while functions are on their way, and while something is wanting.
+/// Pauses between looks while functions are on their way, and at first while something is wanting.
 const SHORT_PAUSE: Duration = Duration::from_millis(50);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Parts that an engine may lack, each with a function it has when the part is there.
 const PARTS: [(&str, &str); 4] = [
@@ -42,12 +42,18 @@ const VITAL: &str = "state";
 
 /// What was found.
 #[derive(Default)]
-pub(super) struct Findings(Mutex<Found>);
+pub(super) struct Findings {
+    now: Mutex<Found>,
+    /// The engine has listed functions of ours. What a guarded one does not show is not lost.
+    shows_ours: AtomicBool,
+}
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Found {
     /// Ids of ours that the engine does not have from us.
     refused: Vec<String>,
+    /// Those of them that it has from nobody.
+    absent: Vec<String>,
     /// Bindings of ours that it does not have.
     unbound: Vec<String>,
     /// Parts that it lacks.
@@ -58,7 +64,7 @@ struct Found {
 
 impl Findings {
     fn lock(&self) -> MutexGuard<'_, Found> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,7 +109,7 @@ impl Core {
 pub(super) async fn take_stock(core: &Arc<Core>) -> Result<()> {
     let until = Instant::now() + CONFIRM_WITHIN;
     loop {
-        let found = look(core).await?;
+        let found = look(core, ANSWER_WITHIN).await?;
         if found.refused.is_empty() || Instant::now() >= until {
             conclude(core, found);
             return Ok(());
@@ -112,27 +118,46 @@ pub(super) async fn take_stock(core: &Arc<Core>) -> Result<()> {
     }
 }
 
-/// Looks again while something is wanting, since it may only be late.
-pub(super) async fn keep_looking(core: &Arc<Core>) -> Infallible {
+/// Looks at each heartbeat, and more often at first while something is wanting, since it may only be late. What the engine
+/// has lost is registered again. Resolves when a question was left unanswered although the connection is there.
+pub(super) async fn watch(core: &Arc<Core>, client: &IIIClient) {
+    let heartbeat = core.options.heartbeat;
     let mut pause = FIRST_PAUSE;
     loop {
-        sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
-        if *core.findings.lock() == Found::default() {
-            pause = LONGEST_PAUSE;
-        } else if let Ok(found) = look(core).await {
-            conclude(core, found);
+        let is_well = *core.findings.lock() == Found::default();
+        if is_well {
+            pause = heartbeat;
+        }
+        sleep(pause.min(heartbeat)).await;
+        pause = if is_well { FIRST_PAUSE } else { pause * 2 };
+        match look(core, heartbeat).await {
+            Ok(found) => {
+                restore(core, client, &found);
+                conclude(core, found);
+            }
+            Err(Error::Timeout { .. }) => return,
+            // The connection is lost: others see to that.
+            Err(_) => {}
         }
     }
 }
 
-/// Resolves when the engine has left a question unanswered although the connection is there.
-pub(super) async fn silence(core: &Arc<Core>) {
-    let limit = core.options.heartbeat;
-    loop {
-        sleep(limit).await;
-        if let Err(Error::Timeout { .. }) = ping(core, limit).await {
-            return;
+/// Registers again what was ours and is nobody's now. Another process of our name may have registered it meanwhile, such as
+/// one that was asleep and did not know yet that it serves no more; the engine forgot it when that one left.
+fn restore(core: &Arc<Core>, client: &IIIClient, found: &Found) {
+    let Ok(bus) = core.bus() else { return };
+    let lost: Vec<&str> = found.absent.iter().map(String::as_str).collect();
+    if lost.is_empty() {
+        return;
+    }
+    tracing::warn!(
+        functions = lost.join(", "),
+        "the engine has lost functions; registered again"
+    );
+    for function in bus.functions() {
+        if lost.contains(&function.id().as_str()) {
+            core.registrations.forget(function.id());
+            register::function(core, client, &function);
         }
     }
 }
@@ -169,18 +194,21 @@ fn conclude(core: &Core, found: Found) {
     *known = found;
 }
 
-async fn look(core: &Arc<Core>) -> Result<Found> {
+async fn look(core: &Arc<Core>, limit: Duration) -> Result<Found> {
     let all = || json!({ "include_internal": true });
+    let registrations = &core.registrations;
+    let asked_for = (registrations.functions(), registrations.triggers());
     let (functions, types, bindings, workers) = tokio::join!(
-        rows::<FunctionRow>(core, "engine::functions::list", "functions", all()),
-        rows::<TypeRow>(core, "engine::triggers::list", "triggers", all()),
+        rows::<FunctionRow>(core, "engine::functions::list", "functions", all(), limit),
+        rows::<TypeRow>(core, "engine::triggers::list", "triggers", all(), limit),
         rows::<BindingRow>(
             core,
             "engine::registered-triggers::list",
             "registered_triggers",
-            all()
+            all(),
+            limit
         ),
-        ask(core, "engine::workers::list", json!({}), ANSWER_WITHIN),
+        ask(core, "engine::workers::list", json!({}), limit),
     );
     let (functions, types, bindings) = (functions?, types?, bindings?);
     let workers = known(workers)?;
@@ -201,12 +229,16 @@ async fn look(core: &Arc<Core>) -> Result<Found> {
             .filter(is_ours)
             .map(|row| row.function_id.as_str())
             .collect();
-        let wanted = core.registrations.functions();
+        let wanted = registrations.functions();
         found.refused = wanted
             .into_iter()
-            .filter(|id| !ours.contains(id.as_str()))
+            .filter(|id| asked_for.0.contains(id) && !ours.contains(id.as_str()))
             .map(|id| id.to_string())
             .collect();
+        let shows_ours = &core.findings.shows_ours;
+        shows_ours.fetch_or(!ours.is_empty(), Ordering::Relaxed);
+        let is_absent = |id: &&String| shows_ours.load(Ordering::Relaxed) && !ids.contains(id.as_str());
+        found.absent = found.refused.iter().filter(is_absent).cloned().collect();
     }
     if let (Some(types), Some(bindings)) = (types, bindings) {
         let types: BTreeSet<&str> = types.iter().map(|row| row.id.as_str()).collect();
@@ -218,12 +250,12 @@ async fn look(core: &Arc<Core>) -> Result<Found> {
             .map(|row| (row.trigger_type.as_str(), row.function_id.as_str()))
             .collect();
         // One of a type that is not there waits in the engine and is listed nowhere.
-        let wanted = core.registrations.triggers();
+        let is_bound =
+            |kind: &str, function: &str| !types.contains(kind) || bound.contains(&(kind, function));
+        let wanted = registrations.triggers();
         found.unbound = wanted
             .into_iter()
-            .filter(|(kind, function)| {
-                types.contains(kind.as_str()) && !bound.contains(&(kind.as_str(), function.as_str()))
-            })
+            .filter(|pair| asked_for.1.contains(pair) && !is_bound(&pair.0, &pair.1))
             .map(|(kind, function)| format!("{kind} for {function}"))
             .collect();
     }
@@ -253,8 +285,9 @@ async fn rows<T: DeserializeOwned>(
     id: &str,
     member: &str,
     payload: Value,
+    limit: Duration,
 ) -> Result<Option<Vec<T>>> {
-    let Some(mut answer) = known(ask(core, id, payload, ANSWER_WITHIN).await)? else {
+    let Some(mut answer) = known(ask(core, id, payload, limit).await)? else {
         return Ok(None);
     };
     let rows = answer.get_mut(member).map(Value::take).unwrap_or_default();

@@ -66,6 +66,20 @@ impl Outcome {
     }
 }
 
+/// The end of a run, between its announcement and the mark in the record.
+pub(super) struct Told {
+    run: String,
+    /// It is in the stream, so that a mark that cannot be written does not have it sent again.
+    is_stored: bool,
+}
+
+impl Told {
+    fn new(run: &str, is_stored: bool) -> Self {
+        let run = run.to_owned();
+        Self { run, is_stored }
+    }
+}
+
 impl Session {
     /// Emits an event in order.
     pub(super) async fn emit(&mut self, record: &mut TurnRecord, event: AgentEvent) {
@@ -136,8 +150,8 @@ impl Session {
         Ok(())
     }
 
-    /// Sends the run's last event and remembers that it was sent: in memory once it is stored, so that a mark that cannot be
-    /// written does not have it sent again.
+    /// Sends the run's last event and marks it as sent. On an engine that cannot do both at once it may be sent again, by a
+    /// later life of the program too: always as the item that the terminal record names.
     pub(super) async fn end_run(&mut self, record: &mut TurnRecord) -> Result<()> {
         let end = AgentEvent::AgentEnd { messages: Vec::new() };
         record.agent_end_emitted = Some(true);
@@ -145,17 +159,22 @@ impl Session {
             return self.commit(record, None, Vec::new(), vec![end]).await;
         }
         let (cx, run) = (self.cx.clone(), record.run());
-        let announced = cx
-            .state()
-            .unmarked
-            .find(&self.id, |of| (*of == run).then_some(()));
-        if announced.is_none() {
-            self.emit(record, end).await;
+        let told = &cx.state().told;
+        let so_far = told.find(&self.id, |end| (end.run == run).then_some(end.is_stored));
+        if so_far != Some(true) {
+            let item = record.end_item.clone();
+            let outbox = self.outbox(record);
+            match item {
+                Some(item) => outbox.emit_as(item, end, so_far.is_some()).await,
+                // A record of an earlier release.
+                None => outbox.emit(end).await,
+            }
+            told.keep(&self.id, Told::new(&run, false));
             self.outbox(record).written().await?;
-            cx.state().unmarked.keep(&self.id, run);
+            told.keep(&self.id, Told::new(&run, true));
         }
         self.commit(record, None, Vec::new(), Vec::new()).await?;
-        cx.state().unmarked.forget(&self.id);
+        told.forget(&self.id);
         Ok(())
     }
 
@@ -212,6 +231,10 @@ impl Session {
         {
             extra.splice(..0, behind.writes.iter().cloned());
             events.splice(..0, behind.events.iter().cloned());
+        }
+        if record.state.is_terminal() && record.agent_end_emitted == Some(false) {
+            let end_item = self.outbox(record).item_after(events.len()).await?;
+            record.end_item = Some(end_item);
         }
         let writes = self.with_record(record, batch.as_ref(), extra)?;
         let stored = self.outbox(record).commit(batch, writes, events).await;

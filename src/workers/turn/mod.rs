@@ -84,7 +84,7 @@ pub struct Turns {
     booting_until: Mutex<Option<Instant>>,
     left_open: Mutex<Vec<SessionId>>,
     /// Runs whose end was announced although it is not marked as such.
-    unmarked: kept::Kept<String>,
+    told: kept::Kept<commit::Told>,
     /// Answers of models that are not stored yet.
     answers: kept::Kept<assistant_streaming::Answer>,
 }

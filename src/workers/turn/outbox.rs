@@ -44,6 +44,15 @@ impl Stored {
 #[derive(Debug)]
 enum Item {
     Event(AgentEvent),
+    /// One whose item id is fixed.
+    Numbered {
+        item: String,
+        event: AgentEvent,
+        /// Subscribers of this process have seen it.
+        is_shown: bool,
+    },
+    /// Asks for the item id that comes so many events after those before it.
+    Number(usize, oneshot::Sender<String>),
     /// Asks when all events before it are written.
     Written(oneshot::Sender<Result<()>>),
     Commit {
@@ -82,6 +91,27 @@ impl Outbox {
         if self.queue.send(Item::Event(event)).await.is_err() {
             tracing::debug!("event dropped: the process is stopping");
         }
+    }
+
+    /// The id of the item that follows all emitted so far and `more` others.
+    ///
+    /// # Errors
+    /// The process is stopping, or the lease is lost.
+    pub(super) async fn item_after(&self, more: usize) -> Result<String> {
+        let (done, item) = oneshot::channel();
+        self.queue.send(Item::Number(more, done)).await.ok();
+        item.await.map_err(|_| Error::Stopped)
+    }
+
+    /// Emits an event under the id of its item. Written again it is still one; it is shown unless it `is_shown` already.
+    pub(super) async fn emit_as(&self, item: String, event: AgentEvent, is_shown: bool) {
+        let numbered = Item::Numbered {
+            item,
+            event,
+            is_shown,
+        };
+        // When nobody takes it, whoever waits until it is written hears of it.
+        self.queue.send(numbered).await.ok();
     }
 
     /// Writes a transition with its events, after everything emitted before; what is returned tells when it is stored and
@@ -138,10 +168,21 @@ impl Numbering {
         }
     }
 
+    /// The item id that so many others come before.
+    fn item(&self, after: u64) -> String {
+        format!("{}-{:08}", self.prefix, self.next + after)
+    }
+
     /// The item of an event and its writes; one step of the counter.
     fn number(&mut self, event: &AgentEvent) -> Result<(StreamItem, Vec<Write>)> {
-        let item = format!("{}-{:08}", self.prefix, self.next);
-        self.next += 1;
+        self.number_as(self.item(0), event)
+    }
+
+    /// The same under a given id, which may be one of an earlier emitter.
+    fn number_as(&mut self, item: String, event: &AgentEvent) -> Result<(StreamItem, Vec<Write>)> {
+        if item == self.item(0) {
+            self.next += 1;
+        }
         let data = Arc::new(to_json(event)?);
         let write = |stream: &str| Write::StreamSet {
             stream: stream.to_owned(),
@@ -227,6 +268,23 @@ impl Task {
                 }
                 self.pending.extend(writes);
             }
+            Item::Numbered {
+                item,
+                event,
+                is_shown,
+            } => match self.numbering.number_as(item, &event) {
+                Ok((item, writes)) => {
+                    if !is_shown {
+                        self.bus.show_to_taps(&item);
+                    }
+                    self.pending.extend(writes);
+                }
+                Err(error) => tracing::error!(%error, "event not emitted"),
+            },
+            Item::Number(more, done) => {
+                let after = u64::try_from(more).unwrap_or_default();
+                done.send(self.numbering.item(after)).ok();
+            }
             Item::Commit {
                 batch,
                 writes,
@@ -263,7 +321,8 @@ impl Task {
             Item::Written(done) => {
                 done.send(lost).ok();
             }
-            Item::Event(_) => {}
+            // Whoever asks for a number learns that there is none.
+            Item::Event(_) | Item::Numbered { .. } | Item::Number(..) => {}
         }
     }
 

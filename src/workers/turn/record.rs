@@ -86,6 +86,13 @@ pub(super) struct TurnRecord {
         deserialize_with = "lenient::optional"
     )]
     pub(super) agent_end_emitted: Option<bool>,
+    /// Item id of that event, on an engine where its writing is not part of the commit.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
+    pub(super) end_item: Option<String>,
     /// Unix milliseconds of the stop that was accepted; such a run ends, also when the process dies before it has.
     #[serde(
         default,
@@ -223,6 +230,7 @@ impl TurnRecord {
             agent_end_emitted: None,
             aborted_at_ms: None,
             emitter: None,
+            end_item: None,
             extra: Map::new(),
         }
     }

@@ -366,12 +366,14 @@ impl Life {
 
     /// Waits until it says something.
     pub(crate) async fn says(&self, what: &str) {
-        within(async {
-            while !self.log().contains(what) {
-                tokio::time::sleep(POLL).await;
-            }
-        })
-        .await;
+        within(self.has_said(what)).await;
+    }
+
+    /// Waits for as long as it takes.
+    pub(crate) async fn has_said(&self, what: &str) {
+        while !self.log().contains(what) {
+            tokio::time::sleep(POLL).await;
+        }
     }
 }
 

@@ -247,8 +247,7 @@ impl Far {
         expected.extend(["user next".to_owned(), "assistant Re: next".to_owned()]);
         assert_eq!(self.transcript().await, expected);
         let events = self.events().await;
-        // An end whose write was cut off is told again.
-        assert!(of_type(&events, "agent_end").len() >= 2, "{events:#?}");
+        assert_eq!(of_type(&events, "agent_end").len(), 2, "{events:#?}");
         assert_eq!(self.model.violations(), Vec::<String>::new());
         transcript
     }

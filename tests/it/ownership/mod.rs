@@ -50,11 +50,16 @@ impl Town {
 
     /// A program of the real binary, with these rules.
     fn begin(&self, rules: &str) -> Life {
+        self.begin_at(self.address, rules)
+    }
+
+    /// One that reaches the engine at another address.
+    fn begin_at(&self, address: SocketAddr, rules: &str) -> Life {
         let number = self.lives.fetch_add(1, Ordering::SeqCst);
         let dir = self.dir.path();
         let config = json!({
             "permissions_path": dir.join(format!("rules-{number}.yaml")),
-            "engine": { "mode": "connect", "url": format!("ws://{}", self.address) },
+            "engine": { "mode": "connect", "url": format!("ws://{address}") },
             "http": { "listen": "127.0.0.1:0" },
             "turn": { "step_backoff_ms": 10 },
             "provider_openai": { "default_api_url": self.server.url() },

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{LocalBoxFuture, select_all};
-use harness::bus::iii::Iii;
-use harness::bus::{Bus, Link};
+use harness::bus::iii::{Iii, IiiOptions};
+use harness::bus::{Bus, FunctionDef, Link, TriggerSpec};
 use pretty_assertions::assert_eq;
 use serde_json::json;
 
@@ -13,6 +13,7 @@ use super::{anywhere, call, eventually, join, joining, problem, serving};
 use crate::support::engine::{ports, served, within};
 use crate::support::fake_engine::{FakeEngine, Script};
 use crate::support::proxy::{End, Mode, Proxy};
+use crate::support::ws::Ws;
 
 const LEASE: Duration = Duration::from_secs(2);
 
@@ -180,9 +181,9 @@ async fn what_was_registered_is_there_again_with_the_next_turn() {
     let (engine, address) = served(anywhere(), None).await;
     let proxy = Proxy::start(address).await;
     let program = within(join(joining(proxy.address(), LEASE))).await;
-    let echo = harness::bus::FunctionDef::ad_hoc("test::echo", |payload, _| async move { Ok(payload) });
+    let echo = FunctionDef::ad_hoc("test::echo", |payload, _| async move { Ok(payload) });
     program.register(echo).unwrap();
-    let spec = harness::bus::TriggerSpec::new("state", "test::echo", json!({ "scope": "s" }));
+    let spec = TriggerSpec::new("state", "test::echo", json!({ "scope": "s" }));
     program.transport().bind(spec).await.unwrap();
     proxy.shut(End::Rst);
     eventually(async || program.transport().ownership().borrow().is_none().then_some(())).await;
@@ -194,4 +195,32 @@ async fn what_was_registered_is_there_again_with_the_next_turn() {
         .await
         .unwrap();
     assert_eq!(bound["registered_triggers"].as_array().unwrap().len(), 1);
+}
+
+/// A process that was asleep registers all it has before it learns that it serves no more, and takes it along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_rival_took_along_is_registered_again() {
+    let (engine, address) = served(anywhere(), None).await;
+    let options = IiiOptions {
+        heartbeat: Duration::from_millis(500),
+        ..joining(address, LEASE)
+    };
+    let program = within(join(options)).await;
+    for id in ["test::echo", "test::other"] {
+        let echo = FunctionDef::ad_hoc(id, |payload, _| async move { Ok(payload) });
+        program.register(echo).unwrap();
+    }
+    eventually(async || call(&engine, "test::other", json!(1)).await.ok()).await;
+    for _ in 0..2 {
+        let mut rival = Ws::join(address).await;
+        rival.host(&["test::echo"]).await;
+        rival.settle().await;
+        rival.leave().await;
+        let gone = call(&engine, "test::echo", json!(1)).await.unwrap_err();
+        assert_eq!(gone.wire_code(), "function_not_found");
+        eventually(async || call(&engine, "test::echo", json!(1)).await.ok()).await;
+        assert_eq!(call(&engine, "test::other", json!(2)).await, Ok(json!(2)));
+    }
+    // Over the same connection: nothing else was disturbed.
+    assert_eq!(*program.link().borrow(), Link::Up(1));
 }
