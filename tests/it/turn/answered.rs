@@ -3,7 +3,7 @@
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
-use super::{Rig, said, user};
+use super::{Rig, of_type, said, user};
 use crate::support::stub::{message, says};
 use crate::support::way::Way;
 
@@ -45,5 +45,35 @@ async fn answered_before(state: &str) {
         rig.transcript("s1").await.iter().map(said).collect::<Vec<_>>(),
         ["user hi", "assistant first", "user by the way"]
     );
+    rig.t.stop().await;
+}
+
+/// It was written, but its life ended, or its link broke, before it could be marked as told.
+#[tokio::test]
+async fn an_end_that_is_told_again_is_the_same_item() {
+    Way::Connect.go(told_before()).await;
+}
+
+async fn told_before() {
+    let rig = Rig::allowing(|_, _| says(&["hello"])).await;
+    let item = json!({
+        "stream_name": "agent::events", "group_id": "s1", "item_id": "s1-earlier-00000009",
+        "data": { "type": "agent_end", "messages": [] },
+    });
+    rig.t.ok("stream::set", item).await;
+    let record = json!({
+        "session_id": "s1", "state": "stopped", "turn_count": 1, "run_id": "r",
+        "agent_end_emitted": false, "end_item": "s1-earlier-00000009",
+    });
+    rig.t.set_state("turn_state", "s1", record).await;
+    rig.start("s1").await;
+    rig.t.ended("s1", 2).await;
+    let events = rig.t.events("s1").await;
+    let kinds: Vec<&Value> = events.iter().map(|event| &event["type"]).collect();
+    assert_eq!(
+        (kinds.first(), kinds.last()),
+        (Some(&&json!("agent_end")), Some(&&json!("agent_end")))
+    );
+    assert_eq!(of_type(&events, "agent_end").len(), 2, "{events:#?}");
     rig.t.stop().await;
 }
