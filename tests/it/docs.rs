@@ -318,6 +318,46 @@ fn links_lead_somewhere() {
     assert_eq!(broken, Vec::<String>::new());
 }
 
+/// All sources under a folder.
+fn sources(folder: &Path, text: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, text);
+        } else if path.extension().is_some_and(|it| it == "rs") {
+            text.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_lesson_is_kept_by_tests_that_exist() {
+    let mut text = String::new();
+    for folder in ["src", "tests/it"] {
+        sources(&root().join(folder), &mut text);
+    }
+    let words: BTreeSet<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let mut wrong = Vec::new();
+    for row in read("docs/lessons.md")
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .map(str::to_owned)
+    {
+        let (rule, tests) = row.trim_matches(['|', ' ']).rsplit_once(" | ").unwrap();
+        let named: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        if named.is_empty() && rule != "rule" && !tests.starts_with("does not apply: ") {
+            wrong.push(format!("{rule}: no test"));
+        }
+        wrong.extend(
+            named
+                .into_iter()
+                .filter(|name| !words.contains(name))
+                .map(|name| format!("{rule}: {name}")),
+        );
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
 /// cargo-deny is not on every machine; this much of `deny.toml` holds on all of them.
 #[test]
 fn no_banned_crate_is_locked() {

@@ -16,6 +16,7 @@ mod lifecycle;
 mod limits;
 mod moments;
 mod panics;
+mod slow;
 mod start;
 mod store;
 mod streaming;
