@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::claim::{self, Claimant, Holder};
@@ -205,10 +205,12 @@ impl Place {
             }
             Kind::Alone(nonce) => {
                 let nonce = nonce.clone();
+                let mut due = Instant::now() + TTL / 3;
                 self.bus.spawn(async move {
                     let renew = async {
                         loop {
-                            sleep(TTL / 3).await;
+                            sleep_until(due).await;
+                            due += TTL / 3;
                             match place.renew(&nonce).await {
                                 Ok(true) => {}
                                 Ok(false) => break,

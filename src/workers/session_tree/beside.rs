@@ -1,11 +1,11 @@
 //! What other workers keep of a session, which goes with it.
 
+use super::sessions::Sessions;
+use super::storage;
 use crate::bus::{Batch, CallOptions, Cx, Write};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::SessionId;
 use crate::model::api::session::{InboxClear, SessionRef};
-
-use super::sessions::Sessions;
 
 /// State scopes with a row per session under its id: permission settings, a wish to stop its run, the last compaction, the
 /// request and the record of its last run. The end of the record tells everybody that the session is gone.
@@ -35,7 +35,7 @@ impl Beside {
         };
         match cx.call_with::<InboxClear>(request, options).await {
             Err(error) if error.is_function_not_found() => {}
-            cleared => drop(cleared?),
+            cleared => drop(cleared.map_err(|cause| Error::store(storage::REMOVE, cause))?),
         }
         Ok(Self(batch))
     }

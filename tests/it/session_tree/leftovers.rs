@@ -50,7 +50,7 @@ impl Rig {
         self.decide(session, "c", "allow", None).await;
         self.t.reaches(session, "stopped").await;
         let mode = json!({ "session_id": session, "mode": "full" });
-        assert_eq!(self.t.ok("approval::set_mode", mode).await["ok"], true);
+        self.t.ok("approval::set_mode", mode).await;
         self.push(session).await;
         let model = json!({ "id": "m", "providerID": "stub", "limit": { "context": 100_000 } });
         let compact = json!({ "session_id": session, "model": model });
@@ -65,9 +65,8 @@ impl Rig {
         }
     }
 
-    /// The rows of a session, but for its decided calls.
+    /// The rows of a session, but for its decided calls. The epochs of a lease that is given back are no part of it.
     async fn kept(&self, session: &str) -> Vec<(String, Value)> {
-        let mut kept = Vec::new();
         let own = [
             "approval_settings",
             "approvals",
@@ -77,26 +76,24 @@ impl Rig {
             "prune_lease",
             "run_request",
             "session_tree_meta",
+            "turn_lease",
             "turn_state",
         ];
         let own = own.map(|scope| (scope.to_owned(), session.to_owned()));
         let names = ["steering", "followup", "notes", "more"];
         let inboxes = names.map(|name| ("inbox".to_owned(), format!("{session}/{name}")));
+        let mut kept = Vec::new();
         for (scope, key) in own.into_iter().chain(inboxes) {
             let row = self.t.state(&scope, &key).await;
-            if !row.is_null() {
+            let is_held = row["nonce"].is_string();
+            if !row.is_null() && (is_held || !scope.ends_with("_lease")) {
                 kept.push((format!("{scope}/{key}"), row));
             }
         }
         let entries = json!({ "scope": format!("session_tree:{session}") });
         let entries = self.t.ok("state::list", entries).await;
-        kept.extend(
-            entries
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|row| ("entry".to_owned(), row.clone())),
-        );
+        let entries = entries.as_array().unwrap().iter();
+        kept.extend(entries.map(|row| ("entry".to_owned(), row.clone())));
         kept
     }
 }
