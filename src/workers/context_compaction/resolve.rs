@@ -169,7 +169,9 @@ mod tests {
         };
         let newest = |pages: &[&[MessageRow]]| {
             let mut newest = Newest::default();
-            pages.iter().for_each(|rows| newest.look_at(rows));
+            for rows in pages {
+                newest.look_at(rows);
+            }
             (
                 newest.provider.unwrap_or_default(),
                 newest.model.unwrap_or_default(),

@@ -34,10 +34,9 @@ impl Beside {
             session_id: session.clone(),
         };
         match cx.call_with::<InboxClear>(request, options).await {
-            Err(error) if error.is_function_not_found() => {}
-            cleared => drop(cleared.map_err(|cause| Error::store(storage::REMOVE, cause))?),
+            Err(error) if !error.is_function_not_found() => Err(Error::store(storage::REMOVE, error)),
+            _ => Ok(Self(batch)),
         }
-        Ok(Self(batch))
     }
 
     /// What removes all of it.
