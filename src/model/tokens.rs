@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_from_before_a_compaction_or_a_pruning_tell_nothing() {
+    fn field_lesson_k2_counts_from_before_a_compaction_or_a_pruning_tell_nothing() {
         let view = |answered: i64| {
             [
                 window::summary_message("S", 10),

@@ -51,8 +51,12 @@ const PENDING: &[&str] = &[
 pub(super) const OWN: &[(&str, &str)] = &[
     ("run::abort", "Stop the current run of a session."),
     (
+        "session-inbox::clear",
+        "Remove all inboxes of a session and what is in them.",
+    ),
+    (
         "session-tree::delete",
-        "Delete a session and all its entries; refused while a run of it is at work.",
+        "Delete a session and all that is kept of it; refused while a run of it is at work.",
     ),
     ("session-tree::rename", "Give a session another display name."),
 ];

@@ -308,7 +308,7 @@ pub(crate) async fn together<T: Send + 'static>(
 }
 
 /// An engine that is started already.
-struct Restarted(Arc<Embedded>);
+pub(crate) struct Restarted(pub(crate) Arc<Embedded>);
 
 impl Transport for Restarted {
     fn start(&self, _: Bus) -> CallFuture<()> {

@@ -7,6 +7,8 @@ mod copies;
 mod delete;
 mod export;
 mod histories;
+mod leftovers;
+mod lessons;
 mod list;
 mod model;
 mod pages;

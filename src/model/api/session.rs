@@ -38,6 +38,9 @@ contract!(
 contract!(
     /// `session-inbox::drain` (06 §5.3).
     InboxDrain = "session-inbox::drain", InboxRef => InboxItems);
+contract!(
+    /// `session-inbox::clear`, one id beyond the contract's.
+    InboxClear = "session-inbox::clear", SessionRef => InboxCleared);
 
 /// Longest session id, in bytes.
 pub const MAX_SESSION_ID_BYTES: usize = 256;
@@ -284,9 +287,6 @@ pub struct Recent {
     /// That compaction; its `messages_before` counts rows of this answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compaction: Option<CompactionRow>,
-    /// Newest user message of the path, whether it is in this answer or older.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_user_id: Option<EntryId>,
 }
 
 /// One message of a path.
@@ -343,6 +343,9 @@ pub struct InboxRef {
     pub session_id: SessionId,
 }
 
+/// The inboxes that a run looks into, in this order.
+pub const RUN_INBOXES: [&str; 2] = ["steering", "followup"];
+
 /// Name that is held while a session's inboxes change, so that the end of a run and a push never pass each other.
 pub fn inbox_hold(session: &str) -> String {
     format!("inbox/{session}")
@@ -375,4 +378,11 @@ pub struct InboxPushed {
     /// Items in the inbox now; absent from older session workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub length: Option<usize>,
+}
+
+/// Response of `session-inbox::clear`: the session has no inbox any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InboxCleared {
+    /// Always true.
+    pub ok: bool,
 }

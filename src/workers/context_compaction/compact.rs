@@ -1,7 +1,7 @@
 //! The compaction itself: prune, summarise, append, tell (contract 10 §6.1, §7).
 //!
-//! Only what the model still sees verbatim is summarised, together with the summary before it: the cost of a compaction does
-//! not grow with the session (weakness 3).
+//! Only what the model still sees verbatim is read, pruned and summarised, together with the summary before it: the cost of a
+//! compaction does not grow with the session (weakness 3).
 
 use serde_json::{Value, json};
 
@@ -54,6 +54,7 @@ struct Part<'a> {
 pub(super) async fn run<S: Send + Sync>(cx: &Cx<S>, lease: &Lease, job: Job<'_>) -> Result<CompactResult> {
     let config = cx.config();
     let transcript = session::read(cx, job.session, job.read_ms).await?;
+    let last = transcript.rows.last().map(|row| &row.entry_id);
     let previous = transcript.compaction.as_ref();
     let visible = window::verbatim(&transcript.rows, previous);
     let part = part(&visible, &job, &config);
@@ -81,7 +82,9 @@ pub(super) async fn run<S: Send + Sync>(cx: &Cx<S>, lease: &Lease, job: Job<'_>)
     let question = Question {
         model: job.model,
         space: prompt::space(window_of(cx, job.model).await, config.compaction.reserved_tokens),
-        previous: previous.map(|row| row.summary.as_str()),
+        previous: previous
+            .map(|row| row.summary.as_str())
+            .filter(|text| !text.is_empty()),
         head: &head,
         output_chars: config.compaction.tool_output_max_chars,
     };
@@ -97,20 +100,17 @@ pub(super) async fn run<S: Send + Sync>(cx: &Cx<S>, lease: &Lease, job: Job<'_>)
         tracing::warn!(session_id = %job.session, "the model answered without a summary; nothing is compacted");
         return Ok(CompactResult::Empty);
     }
-    if lease.is_lost() {
+    if !lease.is_held().await {
         return Err(Error::Transient("the compaction lease is lost".into()));
     }
+    // An append would make a session again that was deleted meanwhile.
+    if let Some(last) = last
+        && !session::has(cx, job.session, last).await?
+    {
+        return Err(Error::invalid("what was summarised was deleted meanwhile"));
+    }
     let details = details(&head, previous.map(|row| &row.details), &job, &summary);
-    let tail = append(
-        cx,
-        &job,
-        &transcript.rows,
-        &part,
-        tokens_before,
-        &summary.text,
-        &details,
-    )
-    .await?;
+    let tail = append(cx, &job, last, &part, tokens_before, &summary.text, &details).await?;
     Ok(CompactResult::Ok {
         tail_start_id: tail,
         tokens_before,
@@ -197,7 +197,7 @@ fn details(head: &[&RawMessage], previous: Option<&Value>, job: &Job<'_>, summar
 async fn append<S: Send + Sync>(
     cx: &Cx<S>,
     job: &Job<'_>,
-    rows: &[MessageRow],
+    last: Option<&EntryId>,
     part: &Part<'_>,
     tokens_before: u64,
     summary: &str,
@@ -209,7 +209,7 @@ async fn append<S: Send + Sync>(
     };
     let mut entry = add(tail.as_ref()).await?;
     if tail.is_none()
-        && let Some(first) = missed(cx, job.session, rows, &entry).await
+        && let Some(first) = missed(cx, job.session, last, &entry).await
     {
         entry = add(Some(&first)).await?;
         tail = Some(first);
@@ -233,23 +233,26 @@ async fn append<S: Send + Sync>(
     Ok(tail)
 }
 
-/// The first message that came while the summary was made. Without a tail what stands before the entry counts as summarised,
-/// and that message stands before it (weakness 8).
+/// The first message behind the last known one that came while the summary was made. Without a tail what stands before the
+/// entry counts as summarised, and that message stands before it (weakness 8).
 async fn missed<S: Send + Sync>(
     cx: &Cx<S>,
     session: &SessionId,
-    known: &[MessageRow],
+    last: Option<&EntryId>,
     entry: &EntryId,
 ) -> Option<EntryId> {
-    let compactions = session::compactions(cx, session).await.ok()?;
-    let row = compactions.into_iter().find(|row| row.id == *entry)?;
-    let before = row.messages_before.filter(|before| *before > known.len())?;
-    let last = &known.last()?.entry_id;
-    let rows = session::messages(cx, session, MESSAGES_MS).await.ok()?;
-    let mut late = rows
-        .into_iter()
-        .take(before)
-        .skip_while(|row| row.entry_id != *last)
-        .skip(1);
-    late.next().map(|row| row.entry_id)
+    let last = last?;
+    let (mut first, mut before) = (None, None);
+    loop {
+        let page = session::page(cx, session, Some(entry), before.as_ref())
+            .await
+            .ok()?;
+        for row in page.rows.into_iter().rev() {
+            if row.entry_id == *last {
+                return first;
+            }
+            first = Some(row.entry_id);
+        }
+        before = Some(page.older?);
+    }
 }

@@ -29,8 +29,7 @@ impl Function for CompactNow {
     type Response = CompactResult;
 
     fn decode(payload: Value) -> Result<CompactNowRequest> {
-        session::named(&payload, Self::ID)?;
-        crate::bus::decode(payload, &[], false)
+        session::request(payload, Self::ID)
     }
 
     async fn call(cx: &Cx<()>, request: CompactNowRequest) -> Result<CompactResult> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::{compact, compact_now, resolve, session};
+use super::{compact_now, resolve, session};
 use crate::bus::{CallContext, Cx, Function};
 use crate::error::{Error, Result};
 use crate::model::api::compaction::{CompactModel, CompactResult};
@@ -40,8 +40,7 @@ impl Function for CompactSession {
     type Response = CompactResult;
 
     fn decode(payload: Value) -> Result<Request> {
-        session::named(&payload, Self::ID)?;
-        crate::bus::decode(payload, &[], false)
+        session::request(payload, Self::ID)
     }
 
     /// The work goes on when the reply is due before its end; `compaction_done` tells of that.
@@ -75,7 +74,6 @@ impl Function for CompactSession {
 
 async fn work(cx: &Cx<()>, request: Request) -> Result<CompactResult> {
     let session = &request.session_id;
-    let rows = session::messages(cx, session, compact::MESSAGES_MS).await?;
-    let model = resolve::of_session(cx, request.model, session, &rows).await;
+    let model = resolve::of_session(cx, request.model, session).await?;
     compact_now::sync(cx, session, &model, "").await
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::claim::{self, Claimant, Holder};
@@ -101,11 +101,11 @@ impl Lease {
         })
     }
 
-    /// Whether somebody else may hold it by now; then nothing may be written any more.
-    pub(super) fn is_lost(&self) -> bool {
+    /// Whether it is still ours, to be asked before anything is written for it. State that does not answer counts as lost.
+    pub(super) async fn is_held(&self) -> bool {
         match &self.kind {
-            Kind::Alone(_) => false,
-            Kind::Shared(lease) => lease.is_lost(),
+            Kind::Alone(nonce) => self.place.is_ours(nonce).await.unwrap_or(false),
+            Kind::Shared(lease) => !lease.is_lost(),
         }
     }
 
@@ -170,11 +170,25 @@ impl Place {
 
     /// Frees a row of our own, if it still is.
     async fn clear(&self, nonce: &str) -> Result<()> {
-        let row = self.rows().get(&self.session).await?;
-        if row.is_some_and(|row| row.get("nonce").is_some_and(|found| found == nonce)) {
-            self.rows().set(&self.session, &Value::Null).await?;
+        if self.is_ours(nonce).await? {
+            self.rows().delete(&self.session).await?;
         }
         Ok(())
+    }
+
+    async fn is_ours(&self, nonce: &str) -> Result<bool> {
+        let row = self.rows().get(&self.session).await?;
+        Ok(row.is_some_and(|row| row.get("nonce").is_some_and(|found| found == nonce)))
+    }
+
+    /// Renews a row of our own; `false` when it is not ours any more.
+    async fn renew(&self, nonce: &str) -> Result<bool> {
+        let is_ours = self.is_ours(nonce).await?;
+        if is_ours {
+            let ops = json!([{ "type": "set", "path": "ts", "value": self.bus.now_ms() }]);
+            self.update(ops).await?;
+        }
+        Ok(is_ours)
     }
 
     /// Renews it until it is released or lost.
@@ -189,18 +203,26 @@ impl Place {
                     }
                 });
             }
-            Kind::Alone(_) => self.bus.spawn(async move {
-                let renew = async {
-                    loop {
-                        sleep(TTL / 3).await;
-                        let ops = json!([{ "type": "set", "path": "ts", "value": place.bus.now_ms() }]);
-                        if let Err(error) = place.update(ops).await {
-                            tracing::debug!(%error, "lease not renewed, to be tried again");
+            Kind::Alone(nonce) => {
+                let nonce = nonce.clone();
+                let mut due = Instant::now() + TTL / 3;
+                self.bus.spawn(async move {
+                    let renew = async {
+                        loop {
+                            sleep_until(due).await;
+                            due += TTL / 3;
+                            match place.renew(&nonce).await {
+                                Ok(true) => {}
+                                Ok(false) => break,
+                                Err(error) => tracing::debug!(%error, "lease not renewed, to be tried again"),
+                            }
                         }
+                    };
+                    if stopped.run_until_cancelled(renew).await.is_some() {
+                        tracing::warn!(session_id = %place.session, scope = place.scope, "lease lost");
                     }
-                };
-                stopped.run_until_cancelled(renew).await;
-            }),
+                });
+            }
         }
     }
 

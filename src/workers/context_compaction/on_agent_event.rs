@@ -118,8 +118,8 @@ impl Turn {
         let name = match (&self.provider, &self.model) {
             (Some(provider), Some(model)) => Some((provider.clone(), model.clone())),
             (provider, model) => {
-                let rows = session::messages(cx, &self.session, compact::MESSAGES_MS).await?;
-                resolve::answered(&rows).map(|(last_provider, last_model)| {
+                let last = resolve::answered(cx, &self.session).await?;
+                last.map(|(last_provider, last_model)| {
                     (
                         provider.clone().unwrap_or(last_provider),
                         model.clone().unwrap_or(last_model),

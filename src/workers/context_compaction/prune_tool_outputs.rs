@@ -40,8 +40,7 @@ impl Function for PruneToolOutputs {
     type Response = PruneResult;
 
     fn decode(payload: Value) -> Result<SessionRef> {
-        session::named(&payload, Self::ID)?;
-        crate::bus::decode(payload, &[], false)
+        session::request(payload, Self::ID)
     }
 
     async fn call(cx: &Cx<()>, request: SessionRef) -> Result<PruneResult> {

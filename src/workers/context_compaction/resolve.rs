@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::session;
 use crate::bus::{CallOptions, Cx};
+use crate::error::Result;
+use crate::model::SessionId;
 use crate::model::api::compaction::{CompactModel, Limits};
 use crate::model::api::session::MessageRow;
 use crate::model::tokens;
@@ -19,13 +22,44 @@ pub(super) const UNKNOWN_WINDOW: Limits = Limits {
 /// Provider and model.
 pub(super) type Name = (String, String);
 
-/// The newest provider and, independently, the newest model that answered in a session.
-pub(super) fn answered(rows: &[MessageRow]) -> Option<Name> {
-    let newest = |key: &str| {
-        let mut answers = rows.iter().rev().filter(|row| row.message.role() == "assistant");
-        answers.find_map(|row| row.message.text_member(key).filter(|name| !name.is_empty()))
-    };
-    Some((newest("provider")?.to_owned(), newest("model")?.to_owned()))
+/// The newest provider and, independently, the newest model that answered in a session. Looked for from its end.
+pub(super) async fn answered<S: Send + Sync>(cx: &Cx<S>, session: &SessionId) -> Result<Option<Name>> {
+    let mut newest = Newest::default();
+    let mut before = None;
+    loop {
+        let page = session::page(cx, session, None, before.as_ref()).await?;
+        newest.look_at(&page.rows);
+        if let Newest {
+            provider: Some(provider),
+            model: Some(model),
+        } = newest
+        {
+            return Ok(Some((provider, model)));
+        }
+        match page.older {
+            Some(older) => before = Some(older),
+            None => return Ok(None),
+        }
+    }
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Newest {
+    provider: Option<String>,
+    model: Option<String>,
+}
+
+impl Newest {
+    /// Takes what is still open from rows that are older than all before, oldest first.
+    fn look_at(&mut self, rows: &[MessageRow]) {
+        let newest = |key: &str| {
+            let mut answers = rows.iter().rev().filter(|row| row.message.role() == "assistant");
+            let name = answers.find_map(|row| row.message.text_member(key).filter(|name| !name.is_empty()));
+            name.map(str::to_owned)
+        };
+        self.provider = self.provider.take().or_else(|| newest("provider"));
+        self.model = self.model.take().or_else(|| newest("model"));
+    }
 }
 
 /// The limits of a model; `None` when nobody knows them.
@@ -39,41 +73,41 @@ pub(super) async fn limits<S: Send + Sync>(cx: &Cx<S>, (provider, model): &Name)
 
 /// The model of a session at rest: the one asked for, else the one that answered last, else the one of the last run. The
 /// first with a known window is taken; without any, the first that is named, with a modest window.
+///
+/// # Errors
+/// The session worker does not answer.
 pub(super) async fn of_session<S: Send + Sync>(
     cx: &Cx<S>,
     wanted: Option<CompactModel>,
-    session: &str,
-    rows: &[MessageRow],
-) -> CompactModel {
+    session: &SessionId,
+) -> Result<CompactModel> {
     let wanted = wanted.filter(|model| !model.id.is_empty() && !model.provider_id.is_empty());
     if let Some(model) = &wanted
         && model.limit.context > 0
     {
-        return with_input(model.clone());
+        return Ok(with_input(model.clone()));
     }
     let asked = wanted.map(|model| (model.provider_id, model.id));
     let mut first = None;
-    for source in [
-        Source::Known(asked),
-        Source::Known(answered(rows)),
-        Source::LastRun,
-    ] {
+    for source in [Source::Asked(asked), Source::Answered, Source::LastRun] {
         let name = match source {
-            Source::Known(name) => name,
+            Source::Asked(name) => name,
+            Source::Answered => answered(cx, session).await?,
             Source::LastRun => of_last_run(cx, session).await,
         };
         let Some(name) = name else { continue };
         if let Some(limit) = limits(cx, &name).await {
-            return named(name, limit);
+            return Ok(named(name, limit));
         }
         first.get_or_insert(name);
     }
     let unknown = || ("unknown".to_owned(), "unknown".to_owned());
-    named(first.unwrap_or_else(unknown), UNKNOWN_WINDOW)
+    Ok(named(first.unwrap_or_else(unknown), UNKNOWN_WINDOW))
 }
 
 enum Source {
-    Known(Option<Name>),
+    Asked(Option<Name>),
+    Answered,
     LastRun,
 }
 
@@ -133,14 +167,29 @@ mod tests {
             .unwrap(),
             metadata: None,
         };
-        assert_eq!(answered(&[]), None);
-        assert_eq!(answered(&[row("assistant", "p", "")]), None);
+        let newest = |pages: &[&[MessageRow]]| {
+            let mut newest = Newest::default();
+            for rows in pages {
+                newest.look_at(rows);
+            }
+            (
+                newest.provider.unwrap_or_default(),
+                newest.model.unwrap_or_default(),
+            )
+        };
+        assert_eq!(newest(&[&[]]), (String::new(), String::new()));
+        assert_eq!(
+            newest(&[&[row("assistant", "p", "")]]),
+            ("p".to_owned(), String::new())
+        );
         let rows = [
             row("assistant", "old", "m"),
             row("assistant", "p", ""),
             row("user", "u", "u"),
             row("assistant", "", ""),
         ];
-        assert_eq!(answered(&rows), Some(("p".to_owned(), "m".to_owned())));
+        let found = ("p".to_owned(), "m".to_owned());
+        assert_eq!(newest(&[&rows]), found);
+        assert_eq!(newest(&[&rows[1..], &rows[..1]]), found);
     }
 }

@@ -1,11 +1,16 @@
 //! The session tree as this worker reads and writes it (contract 06).
 
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::bus::{CallOptions, Cx};
+use crate::bus::{self, CallOptions, Cx};
 use crate::error::{Error, Result};
-use crate::model::api::session::{CompactionRow, MessageRow, check_session_id};
+use crate::model::api::session::{CompactionRow, MessageRow, Recent, check_session_id};
 use crate::model::{EntryId, RawMessage, SessionId, window};
+
+const MESSAGES: &str = "session-tree::messages";
+/// Messages that are asked for at once where nobody knows how many are needed.
+const PAGE: usize = 64;
 
 const READ_MS: u64 = 10_000;
 const WRITE_MS: u64 = 10_000;
@@ -14,14 +19,14 @@ const COMPACT_MS: u64 = 30_000;
 /// Tells the model to go on, or not.
 const CONTINUE: &str = "Continue if you have next steps, or stop and ask for clarification.";
 
-/// The active path of a session and its newest compaction.
+/// What a model still sees of a session: the newest compaction of the active path, and the messages that it leaves.
 #[derive(Debug)]
 pub(super) struct Transcript {
     pub(super) rows: Vec<MessageRow>,
     pub(super) compaction: Option<CompactionRow>,
 }
 
-/// Reads messages and compactions side by side.
+/// Reads what is visible of a session: what was compacted away costs nothing.
 ///
 /// # Errors
 /// The session worker does not answer.
@@ -30,29 +35,67 @@ pub(super) async fn read<S: Send + Sync>(
     session: &SessionId,
     messages_ms: u64,
 ) -> Result<Transcript> {
-    let (rows, compactions) =
-        futures::future::join(messages(cx, session, messages_ms), compactions(cx, session)).await;
-    let (rows, mut compactions) = (rows?, compactions?);
-    compactions.retain(|row| !row.summary.is_empty());
+    let request = json!({ "session_id": session, "after_compaction": true });
+    let mut reply = call(cx, MESSAGES, request, messages_ms).await?;
+    let recent = reply.get_mut("recent").map(Value::take);
+    let compaction = match recent.map(serde_json::from_value::<Recent>) {
+        Some(Ok(recent)) => recent.compaction,
+        Some(Err(why)) => return Err(Error::Unavailable(format!("{MESSAGES}: {why}"))),
+        // Another session worker, which has answered everything.
+        None => window::newest(&compactions(cx, session).await?).cloned(),
+    };
     Ok(Transcript {
-        rows,
-        compaction: window::newest(&compactions).cloned(),
+        rows: rows(reply).collect(),
+        compaction,
     })
 }
 
-/// The messages of the active path. Rows that are none are left out.
+/// All messages of the active path. Rows that are none are left out.
 pub(super) async fn messages<S: Send + Sync>(
     cx: &Cx<S>,
     session: &SessionId,
     limit_ms: u64,
 ) -> Result<Vec<MessageRow>> {
-    let reply = call(
-        cx,
-        "session-tree::messages",
-        json!({ "session_id": session }),
-        limit_ms,
-    )
-    .await?;
+    let reply = call(cx, MESSAGES, json!({ "session_id": session }), limit_ms).await?;
+    Ok(rows(reply).collect())
+}
+
+/// A part of a path.
+#[derive(Debug)]
+pub(super) struct Page {
+    /// Oldest first.
+    pub(super) rows: Vec<MessageRow>,
+    /// There is more before it: ask for that with this.
+    pub(super) older: Option<EntryId>,
+}
+
+/// The last messages of the path to `leaf`, or of the active one; with `before`, the last ones before that entry.
+pub(super) async fn page<S: Send + Sync>(
+    cx: &Cx<S>,
+    session: &SessionId,
+    leaf: Option<&EntryId>,
+    before: Option<&EntryId>,
+) -> Result<Page> {
+    let request = json!({ "session_id": session, "branch_leaf": leaf, "before": before, "limit": PAGE });
+    let reply = call(cx, MESSAGES, request, READ_MS).await?;
+    let older = reply
+        .get("next_before")
+        .and_then(Value::as_str)
+        .map(EntryId::from);
+    Ok(Page {
+        rows: rows(reply).collect(),
+        older,
+    })
+}
+
+/// Whether an entry is still there.
+pub(super) async fn has<S: Send + Sync>(cx: &Cx<S>, session: &SessionId, entry: &EntryId) -> Result<bool> {
+    let request = json!({ "session_id": session, "branch_leaf": entry, "limit": 1 });
+    let reply = call(cx, MESSAGES, request, READ_MS).await?;
+    Ok(rows(reply).next().is_some())
+}
+
+fn rows(reply: Value) -> impl Iterator<Item = MessageRow> {
     let row = |mut row: Value| {
         let entry_id: EntryId = row.get("entry_id")?.as_str()?.into();
         let message = RawMessage::stored(row.get_mut("message")?.take())?;
@@ -63,21 +106,13 @@ pub(super) async fn messages<S: Send + Sync>(
             metadata,
         })
     };
-    Ok(list(reply, "messages").filter_map(row).collect())
+    list(reply, "messages").filter_map(row)
 }
 
 /// All compactions of a session.
-pub(super) async fn compactions<S: Send + Sync>(
-    cx: &Cx<S>,
-    session: &SessionId,
-) -> Result<Vec<CompactionRow>> {
-    let reply = call(
-        cx,
-        "session-tree::compactions",
-        json!({ "session_id": session }),
-        READ_MS,
-    )
-    .await?;
+async fn compactions<S: Send + Sync>(cx: &Cx<S>, session: &SessionId) -> Result<Vec<CompactionRow>> {
+    let request = json!({ "session_id": session });
+    let reply = call(cx, "session-tree::compactions", request, READ_MS).await?;
     let row = |row: Value| serde_json::from_value(row).ok();
     Ok(list(reply, "entries").filter_map(row).collect())
 }
@@ -142,13 +177,14 @@ fn list(mut reply: Value, key: &str) -> std::vec::IntoIter<Value> {
     rows.into_iter()
 }
 
-/// Checks that a request names a session.
+/// Reads a request, which must name a session; members of the wrong type count as absent.
 ///
 /// # Errors
-/// It does not, or none that there could be; the text for a missing one is the contract's.
-pub(super) fn named(payload: &Value, function: &str) -> Result<()> {
+/// It names none, or none that there could be; the text for a missing one is the contract's.
+pub(super) fn request<T: DeserializeOwned + 'static>(payload: Value, function: &str) -> Result<T> {
     let id = payload.get("session_id").and_then(Value::as_str);
     let id = id.filter(|id| !id.is_empty());
     let id = id.ok_or_else(|| Error::Invalid(format!("{function}: session_id is required")))?;
-    check_session_id(id).map_err(Error::Invalid)
+    check_session_id(id).map_err(Error::Invalid)?;
+    bus::decode(payload, &[], false)
 }

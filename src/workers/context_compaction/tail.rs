@@ -282,7 +282,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cut_never_splits_a_pair_and_covers_everything(
+        fn field_lesson_k5_a_cut_never_splits_a_pair_and_covers_everything(
             steps in proptest::collection::vec((0_u8..4, 0_usize..3_000, 1_usize..4), 0..24),
             budget in 0_u64..4_000, turns in 0_usize..4, last_step: bool,
         ) {

@@ -268,6 +268,16 @@ mod tests {
     }
 
     #[test]
+    fn field_lesson_s9_other_line_separators_are_data() {
+        let text = "a\u{2028}b\u{2029}c\u{85}d\u{b}e\u{c}f";
+        let body = format!("data: {text}\n\ndata: end\n\n").into_bytes();
+        for size in [1, 2, 3, body.len()] {
+            let parts = body.chunks(size).map(<[u8]>::to_vec).collect();
+            assert_eq!(run(parts), vec![data(text), data("end")]);
+        }
+    }
+
+    #[test]
     fn a_line_over_the_cap_ends_the_stream_after_what_came_before() {
         let line = [b"data: ".to_vec(), vec![b'x'; 5 * MAX_LINE_BYTES]].concat();
         let mut chunks = vec![b"data: a\n\n".to_vec()];

@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 use crate::bus::{Batch, Cx, Hold, Part, Write};
 use crate::config::StoreBackend;
 use crate::error::{Error, Result};
+use crate::model::api::session::RUN_INBOXES;
+
+/// State scope of the names of a session's queues, but for those that every session may have; key = session.
+const NAMES: &str = "inbox_names";
 
 /// Memory of the worker: the queues themselves with the memory backend.
 #[derive(Debug, Default)]
@@ -28,6 +32,36 @@ impl Inboxes {
     pub(super) async fn open(cx: &Cx<Self>, key: String) -> Inbox<'_> {
         let alone = cx.bus().hold(&format!("inbox_queue/{key}")).await;
         Inbox { cx, key, alone }
+    }
+
+    /// Removes all queues of a session, once the caller's batch is stored if it has one. The caller keeps others from pushing
+    /// to them meanwhile.
+    pub(super) async fn clear(cx: &Cx<Self>, session: &str, alone: Hold) -> Result<()> {
+        if cx.state().in_memory(cx) {
+            let of_session = |key: &str| key.rsplit_once('/').is_some_and(|(id, _)| id == session);
+            cx.state().kept().retain(|key, _| !of_session(key));
+            return Ok(());
+        }
+        let scope = cx.config().session.state_scope.clone();
+        let noted = cx.scope(NAMES).get(session).await;
+        let noted = noted.map_err(|cause| Error::store("state::get inbox_names", cause))?;
+        let noted = noted.as_ref().and_then(Value::as_object).into_iter().flatten();
+        let names = noted.map(|(name, _)| name.as_str()).chain(RUN_INBOXES);
+        let queues = names.map(|name| (scope.clone(), format!("{session}/{name}")));
+        let rows = queues.chain([(NAMES.to_owned(), session.to_owned())]);
+        let writes = rows
+            .map(|(scope, key)| Write::StateDelete { scope, key })
+            .collect();
+        match &cx.context().batch {
+            Some(batch) if cx.bus().transport().is_exclusive() => {
+                batch.add(Box::new(Emptied {
+                    writes,
+                    _alone: alone,
+                }));
+                Ok(())
+            }
+            _ => cx.bus().transport().commit(writes).await,
+        }
     }
 
     fn in_memory(&self, cx: &Cx<Self>) -> bool {
@@ -68,18 +102,18 @@ impl Stored {
     }
 }
 
-/// A queue that is emptied by the commit of somebody's batch.
-struct Drained {
-    writes: [Write; 1],
+/// Queues that are emptied or removed by the commit of somebody's batch.
+struct Emptied {
+    writes: Vec<Write>,
     _alone: Hold,
 }
 
-impl Part for Drained {
+impl Part for Emptied {
     fn writes(&self) -> &[Write] {
         &self.writes
     }
 
-    /// The queue is free again, whatever became of it.
+    /// The queues are free again, whatever became of them.
     fn settle(self: Box<Self>, _stored: bool) {}
 }
 
@@ -94,7 +128,7 @@ impl Inbox<'_> {
     }
 
     /// Adds an item behind the others; answers how many there are now. An error means that it is not stored.
-    pub(super) async fn push(&self, item: Value) -> Result<usize> {
+    pub(super) async fn push(&self, session: &str, name: &str, item: Value) -> Result<usize> {
         let inboxes = self.cx.state();
         if inboxes.in_memory(self.cx) {
             let mut kept = inboxes.kept();
@@ -103,7 +137,11 @@ impl Inbox<'_> {
             return Ok(items.len());
         }
         let append = json!({ "type": "append", "path": "", "value": item });
-        let ops = match self.stored().await? {
+        let stored = self.stored().await?;
+        if stored == Stored::Missing && !RUN_INBOXES.contains(&name) {
+            note(self.cx, session, name).await?;
+        }
+        let ops = match stored {
             Stored::Queue(_) => json!([append]),
             other => json!([{ "type": "set", "path": "", "value": other.into_items() }, append]),
         };
@@ -147,8 +185,8 @@ impl Inbox<'_> {
                 key: self.key,
                 value: Value::Array(Vec::new()).into(),
             };
-            batch.add(Box::new(Drained {
-                writes: [emptied],
+            batch.add(Box::new(Emptied {
+                writes: vec![emptied],
                 _alone: self.alone,
             }));
         }
@@ -173,6 +211,15 @@ impl Inbox<'_> {
             .await
             .map_err(|cause| Error::store("state::update inbox", cause))
     }
+}
+
+/// Notes the name of a queue that is about to come into being.
+async fn note(cx: &Cx<Inboxes>, session: &str, name: &str) -> Result<()> {
+    let ops = json!([{ "type": "merge", "path": "", "value": { name: true } }]);
+    let noted = cx.scope(NAMES).update(session, ops).await;
+    noted
+        .map(drop)
+        .map_err(|cause| Error::store("state::update inbox_names", cause))
 }
 
 #[cfg(test)]

@@ -3,8 +3,11 @@
 //! Stored in state under `<session.state_scope>/<session_id>/<name>` as an array of opaque items.
 //!
 //! Invariants: the stored value is always an array once we wrote it; an item that was answered `ok` is stored; a drain
-//! hands each item out once. Deliberately not here: what the items mean, and deletion of keys.
+//! hands each item out once. State lists values without their keys, so queues that a run does not look into are noted under
+//! `inbox_names/<session_id>` before they come into being: with their session all of them go. Deliberately not here: what the
+//! items mean.
 
+pub mod clear;
 pub mod drain;
 mod inboxes;
 pub mod peek;
@@ -22,6 +25,7 @@ pub fn worker() -> WorkerDef {
         "Keeps small queues of messages per session.",
         Inboxes::default(),
     )
+    .function::<clear::Clear>()
     .function::<drain::Drain>()
     .function::<peek::Peek>()
     .function::<push::Push>()

@@ -32,7 +32,10 @@ impl Function for Push {
         let key = request::key(&request.session_id, &request.name)?;
         request::item(&request.item)?;
         let _no_run_ends_meanwhile = cx.bus().hold(&inbox_hold(&request.session_id)).await;
-        let length = Inboxes::open(cx, key).await.push(request.item).await?;
+        let inbox = Inboxes::open(cx, key).await;
+        let length = inbox
+            .push(&request.session_id, &request.name, request.item)
+            .await?;
         Ok(InboxPushed {
             ok: true,
             length: Some(length),

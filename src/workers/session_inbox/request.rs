@@ -17,7 +17,7 @@ pub(super) fn key(session_id: &str, name: &str) -> Result<String> {
     if name.is_empty() {
         return Err(Error::missing_string("name"));
     }
-    check_session_id(session_id).map_err(Error::Invalid)?;
+    session(session_id)?;
     if name.contains('/') {
         return Err(Error::invalid("invalid name: must not contain \"/\""));
     }
@@ -30,6 +30,11 @@ pub(super) fn key(session_id: &str, name: &str) -> Result<String> {
         return Err(Error::invalid("invalid name: contains a control character"));
     }
     Ok(format!("{session_id}/{name}"))
+}
+
+/// Checks a session id.
+pub(super) fn session(id: &str) -> Result<()> {
+    check_session_id(id).map_err(Error::Invalid)
 }
 
 /// Refuses an item that could be stored but never read again.

@@ -1,9 +1,11 @@
-//! `session-tree::delete`: removes a session and all its entries. One id beyond the 86 (contract 06 weakness 13).
+//! `session-tree::delete`: removes a session and all that the program keeps of it. One id beyond the 86 (contract 06
+//! weakness 13).
 
 use futures::future::join;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::beside::Beside;
 use super::idle;
 use super::index::Index;
 use super::request;
@@ -20,7 +22,7 @@ pub struct Delete;
 /// Response of [`Delete`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Response {
-    /// Whether there was anything.
+    /// Whether there was a session.
     pub deleted: bool,
     /// Entries removed.
     pub entry_count: usize,
@@ -29,7 +31,7 @@ pub struct Response {
 impl Function for Delete {
     const ID: &'static str = "session-tree::delete";
     const DESCRIPTION: &'static str =
-        "Delete a session and all its entries; refused while a run of it is at work.";
+        "Delete a session and all that is kept of it; refused while a run of it is at work.";
     const REQUIRED: &'static [&'static str] = &["session_id"];
     const CLIENT: bool = true;
     type State = Sessions;
@@ -47,9 +49,11 @@ impl Function for Delete {
         loaded?;
         let entry_count = slot.ask(Index::len)?;
         let deleted = entry_count > 0 || !matches!(meta?, Meta::Missing);
-        if deleted {
-            slot.remove(cx, &session).await?;
-        }
+        // Also without a session: an earlier attempt may have come so far.
+        let beside = Beside::of(cx, &session).await?;
+        let removed = slot.remove(cx, &session, beside.writes(&session)).await;
+        beside.settle(removed.is_ok());
+        removed?;
         Ok(Response { deleted, entry_count })
     }
 }

@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_inert_in_a_terminal_too() {
+    fn field_lesson_s7_text_is_inert_in_a_terminal_too() {
         let text = "\nok\r\n\u{1b}[2J\u{7}\u{9b}\u{0}\r\u{7f}\tä\u{2028}";
         assert_eq!(
             message(&json!({"role": "user", "content": [{"type": "text", "text": text}]})),

@@ -6,11 +6,12 @@
 //! ```
 //!
 //! Invariants: one writer per session at a time; entry times strictly rise; an entry and the row of its session are
-//! written as one batch; a copied session is seen whole or not at all; a bad stored record spoils only itself. Deliberately not
-//! here: events, triggers, and what other workers keep of a session.
+//! written as one batch; a copied session is seen whole or not at all; a bad stored record spoils only itself; a deleted session
+//! leaves nothing behind. Deliberately not here: events and triggers.
 
 pub mod append;
 pub mod append_synthetic;
+mod beside;
 pub mod clone;
 pub mod compact;
 pub mod compactions;

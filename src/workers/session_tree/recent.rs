@@ -29,15 +29,7 @@ pub(super) fn recent(index: &Index, leaf: Option<&EntryId>) -> (Vec<MessageRow>,
         .filter_map(|entry| row(entry))
         .collect();
     rows.reverse();
-    let last_user = walk.find(0, |entry| {
-        entry.as_message().is_some_and(|message| message.role() == "user")
-    });
-    let last_user = last_user.and_then(|place| walk.seen.get(place));
-    let recent = Recent {
-        compaction,
-        last_user_id: last_user.map(|entry| entry.id.clone()),
-    };
-    (rows, recent)
+    (rows, Recent { compaction })
 }
 
 /// Place of the newest compaction on the path. The newest of all branches is looked for first: as soon as it is met, no other
@@ -131,22 +123,22 @@ mod tests {
         let (rows, recent) = recent(&index(rows), None);
         let ids: Vec<_> = rows.into_iter().map(|row| row.entry_id).collect();
         let compaction = recent.compaction.map(|row| (row.id, row.messages_before));
-        json!([ids, compaction, recent.last_user_id])
+        json!([ids, compaction])
     }
 
     #[test]
     fn what_a_reader_needs() {
         let before = [("u1", "user"), ("a1", "assistant"), ("u2", "user")];
         let with = |more: &[(&'static str, &'static str)]| of(&[&before[..], more].concat());
-        assert_eq!(of(&[]), json!([[], null, null]));
-        assert_eq!(with(&[]), json!([["u1", "a1", "u2"], null, "u2"]));
+        assert_eq!(of(&[]), json!([[], null]));
+        assert_eq!(with(&[]), json!([["u1", "a1", "u2"], null]));
         assert_eq!(
             with(&[("k", "compaction:a1"), ("a2", "assistant")]),
-            json!([["a1", "u2", "a2"], ["k", 2], "u2"])
+            json!([["a1", "u2", "a2"], ["k", 2]])
         );
         assert_eq!(
             with(&[("k", "compaction:gone"), ("a2", "assistant")]),
-            json!([["u2", "a2"], ["k", 1], "u2"])
+            json!([["u2", "a2"], ["k", 1]])
         );
         assert_eq!(
             with(&[
@@ -154,7 +146,7 @@ mod tests {
                 ("r2", "function_result"),
                 ("k", "compaction")
             ]),
-            json!([["a2", "r2"], ["k", 2], "u2"])
+            json!([["a2", "r2"], ["k", 2]])
         );
         assert_eq!(
             with(&[
@@ -163,15 +155,15 @@ mod tests {
                 ("l", "compaction:a2"),
                 ("a3", "assistant")
             ]),
-            json!([["a2", "a3"], ["l", 1], "u2"])
+            json!([["a2", "a3"], ["l", 1]])
         );
         assert_eq!(
             of(&[("k", "compaction"), ("u", "user")]),
-            json!([["u"], ["k", 0], "u"])
+            json!([["u"], ["k", 0]])
         );
         assert_eq!(
             of(&[("k", "compaction:u"), ("a", "assistant"), ("u", "user")]),
-            json!([["u"], ["k", 0], "u"])
+            json!([["u"], ["k", 0]])
         );
     }
 

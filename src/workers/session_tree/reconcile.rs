@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::append::check;
 use super::entry::{Body, SessionEntry};
+use super::idle;
 use super::index::{Index, summary_line};
 use super::meta::SessionMeta;
 use super::request;
@@ -18,6 +19,9 @@ use super::slot::{Meta, Slot};
 use crate::bus::{Cx, Function, decode};
 use crate::error::{Error, Result};
 use crate::model::{EntryId, RawMessage, SessionId};
+
+/// Why nothing is added while a run is at work.
+const BUSY: &str = "its messages come from the run";
 
 /// `session-tree::reconcile`.
 #[derive(Debug)]
@@ -91,6 +95,8 @@ impl Function for Reconcile {
         }
         let repaired = missing.len();
         if repaired > 0 {
+            // What a page shows of a run may be half a message, and a call's result must come behind it.
+            idle::check(cx, &session_id, BUSY).await?;
             add(cx, &session_id, &slot, meta, missing).await?;
         }
         Ok(Response {

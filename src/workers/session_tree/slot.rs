@@ -9,7 +9,7 @@ use super::index::Index;
 use super::meta::SessionMeta;
 use super::sessions::Sessions;
 use super::storage;
-use crate::bus::Cx;
+use crate::bus::{Cx, Write};
 use crate::error::{Error, Result};
 use crate::model::SessionId;
 
@@ -208,12 +208,8 @@ impl Slot {
         entries: Vec<SessionEntry>,
         meta: Option<SessionMeta>,
     ) -> Result<()> {
-        if !cx.state().in_memory(cx)
-            && let Err(error) = storage::write_chain(cx, session, &entries, meta.as_ref()).await
-        {
-            self.lost();
-            return Err(error);
-        }
+        self.write_to_store(cx, storage::write_chain(cx, session, &entries, meta.as_ref()))
+            .await?;
         self.stored(cx, entries, meta);
         Ok(())
     }
@@ -227,12 +223,8 @@ impl Slot {
         entries: Vec<SessionEntry>,
         meta: Option<SessionMeta>,
     ) -> Result<()> {
-        if !cx.state().in_memory(cx)
-            && let Err(error) = storage::rewrite(cx, session, &entries, meta.as_ref()).await
-        {
-            self.lost();
-            return Err(error);
-        }
+        self.write_to_store(cx, storage::rewrite(cx, session, &entries, meta.as_ref()))
+            .await?;
         if let Some(index) = self.held().index.as_mut() {
             for entry in entries {
                 index.replace(Arc::new(entry));
@@ -242,20 +234,22 @@ impl Slot {
         Ok(())
     }
 
-    /// Removes a session. The caller holds the lock and has loaded it.
-    pub(super) async fn remove(&self, cx: &Cx<Sessions>, session: &SessionId) -> Result<()> {
+    /// Removes the entries and the row of a session. The caller holds the lock and has loaded it; `beside` goes with them.
+    pub(super) async fn remove(
+        &self,
+        cx: &Cx<Sessions>,
+        session: &SessionId,
+        beside: Vec<Write>,
+    ) -> Result<()> {
         let ids = self.ask(|index| {
-            index
-                .entries()
-                .iter()
-                .map(|entry| entry.id.clone())
-                .collect::<Vec<_>>()
+            let entries = index.entries().iter();
+            entries.map(|entry| entry.id.clone()).collect::<Vec<_>>()
         })?;
-        if !cx.state().in_memory(cx)
-            && let Err(error) = storage::remove(cx, session, &ids).await
-        {
-            self.lost();
-            return Err(error);
+        if cx.state().in_memory(cx) {
+            storage::commit(cx, storage::REMOVE, beside).await?;
+        } else {
+            let removed = storage::remove(cx, session, &ids, beside).await;
+            removed.inspect_err(|_| self.lost())?;
         }
         {
             let mut held = self.held();
@@ -264,6 +258,14 @@ impl Slot {
         }
         cx.state().settle(cx, self);
         Ok(())
+    }
+
+    /// Waits for a write, unless the session lives in memory only. After a failure nobody knows what the store holds.
+    async fn write_to_store(&self, cx: &Cx<Sessions>, write: impl Future<Output = Result<()>>) -> Result<()> {
+        if cx.state().in_memory(cx) {
+            return Ok(());
+        }
+        write.await.inspect_err(|_| self.lost())
     }
 
     /// Readers wait until the lock is free again; `false` when it is about to be.

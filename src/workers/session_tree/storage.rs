@@ -17,6 +17,9 @@ use crate::model::EntryId;
 const META_SCOPE: &str = "session_tree_meta";
 const ENTRIES_PREFIX: &str = "session_tree:";
 
+/// Names the removal of a session in an error.
+pub(super) const REMOVE: &str = "state::delete session";
+
 /// Writes under way at the same time, where a commit is written in parts.
 const CHUNK: usize = 64;
 
@@ -141,17 +144,21 @@ pub(super) async fn write_session(
     let outcome = written.await;
     if outcome.is_err() {
         let ids: Vec<EntryId> = entries.iter().map(|entry| entry.id.clone()).collect();
-        if let Err(error) = remove(cx, session, &ids).await {
+        if let Err(error) = remove(cx, session, &ids, Vec::new()).await {
             tracing::warn!(%session, %error, "a session that could not be written whole is not taken away");
         }
     }
     outcome
 }
 
-/// Removes the row of a session and these entries: as one batch where the store takes all of it or nothing, else the row
-/// first, which makes the session invisible.
-pub(super) async fn remove(cx: &Cx<Sessions>, session: &str, entries: &[EntryId]) -> Result<()> {
-    const OPERATION: &str = "state::delete session";
+/// Removes the row of a session, these entries, and what goes with them: as one batch where the store takes all of it or
+/// nothing. Elsewhere the row comes before the entries, which makes the session invisible.
+pub(super) async fn remove(
+    cx: &Cx<Sessions>,
+    session: &str,
+    entries: &[EntryId],
+    beside: Vec<Write>,
+) -> Result<()> {
     let row = Write::StateDelete {
         scope: META_SCOPE.to_owned(),
         key: session.to_owned(),
@@ -160,19 +167,23 @@ pub(super) async fn remove(cx: &Cx<Sessions>, session: &str, entries: &[EntryId]
         scope: entry_scope(session),
         key: id.to_string(),
     });
+    let mut first = beside;
+    first.push(row);
     if cx.bus().transport().is_exclusive() {
-        return commit(cx, OPERATION, std::iter::once(row).chain(entries).collect()).await;
+        first.extend(entries);
+        return commit(cx, REMOVE, first).await;
     }
-    let mut outcome = commit(cx, OPERATION, vec![row]).await;
+    let mut outcome = commit(cx, REMOVE, first).await;
     let entries: Vec<Write> = entries.collect();
     // What can be removed is removed, whatever became of the rest.
     for chunk in entries.chunks(CHUNK) {
-        outcome = outcome.and(commit(cx, OPERATION, chunk.to_vec()).await);
+        outcome = outcome.and(commit(cx, REMOVE, chunk.to_vec()).await);
     }
     outcome
 }
 
-async fn commit(cx: &Cx<Sessions>, operation: &str, writes: Vec<Write>) -> Result<()> {
+/// Stores writes; `operation` names them in the error.
+pub(super) async fn commit(cx: &Cx<Sessions>, operation: &str, writes: Vec<Write>) -> Result<()> {
     let limit_ms = cx.config().engine.call_timeout_ms;
     let written = cx.bus().transport().commit(writes);
     match tokio::time::timeout(Duration::from_millis(limit_ms), written).await {

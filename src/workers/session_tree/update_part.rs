@@ -2,15 +2,14 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::pruned;
 use super::request;
 use super::sessions::Sessions;
 use crate::bus::{Cx, Function};
 use crate::error::Result;
+use crate::model::SessionId;
 use crate::model::api::session::PartUpdate;
-use crate::model::{EntryId, SessionId, lenient};
 
 /// `session-tree::update_part`.
 #[derive(Debug)]
@@ -21,22 +20,9 @@ pub struct UpdatePart;
 pub struct Request {
     /// The session.
     pub session_id: SessionId,
-    /// Entry of the function result.
-    pub entry_id: EntryId,
-    /// Its new text; `[output pruned]` when absent, `null` or not a string.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::optional"
-    )]
-    pub output: Option<String>,
-    /// Goes into its `details`, `null` included.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::present"
-    )]
-    pub compacted_at: Option<Value>,
+    /// The function result and what becomes of it.
+    #[serde(flatten)]
+    pub update: PartUpdate,
 }
 
 /// Response of [`UpdatePart`].
@@ -59,13 +45,8 @@ impl Function for UpdatePart {
 
     async fn call(cx: &Cx<Sessions>, request: Request) -> Result<Response> {
         request::session(&request.session_id)?;
-        request::text("entry_id", &request.entry_id)?;
-        let update = PartUpdate {
-            entry_id: request.entry_id,
-            output: request.output,
-            compacted_at: request.compacted_at,
-        };
-        let updated = pruned::apply(cx, &request.session_id, &[update]).await?;
+        request::text("entry_id", &request.update.entry_id)?;
+        let updated = pruned::apply(cx, &request.session_id, &[request.update]).await?;
         Ok(Response { ok: true, updated })
     }
 }

@@ -13,11 +13,8 @@ use super::step::{self, StepReply, StepRequest};
 use super::transcript::{INBOX_MS, NewEntry};
 use crate::bus::{Cx, Function, Hold};
 use crate::error::{Error, Result};
-use crate::model::api::session::{InboxPeek, InboxRef, inbox_hold};
+use crate::model::api::session::{InboxPeek, InboxRef, RUN_INBOXES, inbox_hold};
 use crate::model::{AgentEvent, AgentMessage, AssistantMessage, RawMessage, StopReason, TurnState};
-
-/// In the order in which they are looked at.
-const INBOXES: [&str; 2] = ["steering", "followup"];
 
 /// `turn::steering_check`.
 #[derive(Debug)]
@@ -104,7 +101,7 @@ pub(super) async fn end_at_once(session: &mut Session, record: &mut TurnRecord, 
 
 /// The inboxes that hold something. One that cannot be read counts as empty; its items stay where they are.
 async fn filled(session: &Session) -> Vec<(&'static str, Vec<Value>)> {
-    let looks = INBOXES.map(async |name| (name, peek(session, name).await));
+    let looks = RUN_INBOXES.map(async |name| (name, peek(session, name).await));
     let inboxes = join_all(looks).await.into_iter();
     let readable = inboxes.filter_map(|(name, items)| match items {
         Ok(items) => Some((name, items)),
@@ -165,7 +162,7 @@ pub(super) async fn finish_taking(session: &Session, record: &TurnRecord) -> Res
     if taken.is_empty() {
         return Ok(false);
     }
-    for name in INBOXES {
+    for name in RUN_INBOXES {
         let items = peek(session, name).await?;
         if begins_with(&items, &taken) {
             take(session, record, name, items).await?;

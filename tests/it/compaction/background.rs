@@ -14,17 +14,17 @@ three_ways! {
     c10_case_35_the_trigger_is_bound_once,
 }
 
-async fn knowing(rig: &Rig) {
+pub(super) async fn knowing(rig: &Rig) {
     let model = json!({ "id": "m", "provider": "p", "context_window": 200_000, "max_output_tokens": 4096 });
     rig.ok("models::register", model).await;
 }
 
-fn frame(message: Value) -> Value {
+pub(super) fn frame(message: Value) -> Value {
     json!({ "type": "stream", "streamName": "agent::turn_end", "groupId": "s", "id": "x",
         "event": { "type": "create", "data": { "type": "turn_end", "message": message, "function_results": [] } } })
 }
 
-fn full() -> Value {
+pub(super) fn full() -> Value {
     json!({ "usage": { "input": 185_000 }, "provider": "p", "model": "m" })
 }
 
@@ -135,7 +135,7 @@ async fn c10_case_36_d_a_small_window_is_not_compacted_for_its_prompt() {
 }
 
 #[tokio::test]
-async fn auto_off_is_off() {
+async fn field_lesson_k7_auto_off_is_off() {
     let mut options = TestOptions::default();
     options.config.compaction.auto = false;
     let rig = Rig::with(options, |_, _| says(&["SUM"])).await;

@@ -1,13 +1,20 @@
 //! One compaction at a time, and a reply in time.
 
-use harness::bus::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use harness::bus::{CallContext, CallOptions, Write};
+use harness::clock::ManualClock;
+use harness::error::Error;
+use harness::workers::context_compaction;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::{NOW, PRUNE, Rig, SESSION, m200, talk};
+use crate::session_rig::{Restarted, T0};
 use crate::support::spy::{Op, Spy};
 use crate::support::stub::{Door, Out, says};
-use crate::support::{TestOptions, three_ways};
+use crate::support::{TestBus, TestOptions, three_ways};
 
 three_ways! {
     c10_case_17_a_held_lease_is_busy_and_left_alone,
@@ -191,4 +198,133 @@ async fn a_compaction_waits_for_the_one_before() {
     );
     assert_eq!(rig.compactions().await.len(), 2);
     rig.stop().await;
+}
+
+/// Lets timers see that a little more than a third of the life of a lease has passed. No part of a compaction has a shorter limit.
+async fn until_renewal() {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(101)).await;
+    tokio::time::resume();
+}
+
+/// A program whose summariser waits for the door, with a clock of its own.
+async fn slow(spy: &Spy, clock: &Arc<ManualClock>, door: &Door) -> Rig {
+    let mut options = TestOptions {
+        wrap: spy.wrap(),
+        clock: Arc::clone(clock) as _,
+        ..TestOptions::default()
+    };
+    options.config.compaction.busy_timeout_ms = 1;
+    let rig = held(options, door).await;
+    rig.fill(talk()).await;
+    rig
+}
+
+/// Compacts without a limit, however far time jumps.
+async fn patiently(t: &TestBus) -> Result<Value, Error> {
+    let request = json!({ "session_id": "s", "model": m200() });
+    let options = CallOptions::timeout_ms(3_600_000);
+    t.bus()
+        .invoke(&CallContext::default(), NOW, request, options)
+        .await
+}
+
+/// Another process on the engine of this one.
+async fn beside(rig: &Rig, spy: &Spy, clock: &Arc<ManualClock>) -> TestBus {
+    let (engine, wrap) = (rig.engine(), spy.wrap());
+    let mut options = TestOptions {
+        wrap: Box::new(move |_| wrap(Arc::new(Restarted(engine)))),
+        clock: Arc::clone(clock) as _,
+        workers: vec![context_compaction::worker()],
+        ..TestOptions::default()
+    };
+    options.config.compaction.busy_timeout_ms = 1;
+    TestBus::with(options).await
+}
+
+#[tokio::test]
+async fn the_lease_of_a_long_summary_is_renewed() {
+    for spy in [Spy::default(), Spy::sharing()] {
+        let (clock, door) = (Arc::new(ManualClock::at(T0)), Door::closed());
+        let rig = slow(&spy, &clock, &door).await;
+        let rival = beside(&rig, &spy, &clock).await;
+        let longer = async {
+            rig.stub.asked(&rig, 1).await;
+            assert_eq!(rig.lease().await["ts"], T0);
+            clock.advance(200_000);
+            until_renewal().await;
+            rig.eventually(async || (rig.lease().await["ts"] == T0 + 200_000).then_some(()))
+                .await;
+            // Longer than a lease lasts.
+            clock.advance(200_000);
+            let second = patiently(&rival).await.unwrap();
+            assert_eq!(second, json!({ "status": "busy" }));
+            assert_eq!(patiently(&rig).await.unwrap(), json!({ "status": "busy" }));
+            door.open();
+        };
+        let (result, ()) = futures::future::join(patiently(&rig), longer).await;
+        assert_eq!(result.unwrap()["status"], "ok");
+        assert_eq!(rig.compactions().await.len(), 1);
+        assert!(rig.lease().await["ts"].is_null());
+        rival.stop().await;
+        rig.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_compaction_whose_lease_is_lost_appends_nothing() {
+    let others = [
+        (Spy::default(), json!({ "nonce": "x", "ts": T0 })),
+        (
+            Spy::sharing(),
+            json!({ "7": { "claims": [{ "nonce": "x", "ts": T0 }] } }),
+        ),
+    ];
+    for (spy, foreign) in others {
+        let (clock, door) = (Arc::new(ManualClock::at(T0)), Door::closed());
+        let rig = slow(&spy, &clock, &door).await;
+        let taken = async {
+            rig.stub.asked(&rig, 1).await;
+            rig.set_state("compaction_lease", "s", foreign.clone()).await;
+            until_renewal().await;
+            // The renewal leaves a whole row alone; beside epochs it adds to its own.
+            rig.eventually(async || {
+                let row = rig.lease().await;
+                (row["nonce"] == "x" || row["1"]["renewed"].is_i64()).then_some(())
+            })
+            .await;
+            door.open();
+        };
+        let (result, ()) = futures::future::join(patiently(&rig), taken).await;
+        assert_eq!(result.unwrap_err().to_string(), "the compaction lease is lost");
+        assert_eq!(rig.lease().await["nonce"], foreign["nonce"]);
+        assert_eq!(
+            (rig.compactions().await, rig.announced().await),
+            (Vec::new(), Vec::new())
+        );
+        assert_eq!(rig.rows().await.len(), 4);
+        rig.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_deleted_meanwhile_does_not_come_back() {
+    for spy in [Spy::default(), Spy::sharing()] {
+        let (clock, door) = (Arc::new(ManualClock::at(T0)), Door::closed());
+        let rig = slow(&spy, &clock, &door).await;
+        let deleted = async {
+            rig.stub.asked(&rig, 1).await;
+            let reply = rig.ok("session-tree::delete", json!({ "session_id": "s" })).await;
+            assert_eq!(reply["deleted"], true);
+            door.open();
+        };
+        let (result, ()) = futures::future::join(patiently(&rig), deleted).await;
+        assert_eq!(
+            result.unwrap_err().to_string(),
+            "what was summarised was deleted meanwhile"
+        );
+        let listed = rig.ok("session-tree::list", json!({})).await;
+        assert_eq!(listed["total"], 0);
+        rig.stop().await;
+    }
 }

@@ -3,6 +3,7 @@
 mod background;
 mod cases;
 mod leases;
+mod lessons;
 mod preflight;
 mod prune;
 

@@ -10,10 +10,21 @@ use crate::turn::{Rig, of_type, run, user};
 const SUMMARY: &str = "<conversation-summary>\nSUM\n</conversation-summary>";
 
 /// A run whose model answers this way and has this window; summaries come from the same provider.
-async fn rig(window: u64, answer: impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static) -> Rig {
+pub(super) async fn rig(
+    window: u64,
+    answer: impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static,
+) -> Rig {
+    rig_with(TestOptions::default(), window, answer).await
+}
+
+pub(super) async fn rig_with(
+    options: TestOptions,
+    window: u64,
+    answer: impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static,
+) -> Rig {
     let options = TestOptions {
         rules: Some("rules: ['*']"),
-        ..TestOptions::default()
+        ..options
     };
     let rig = Rig::new(options, answer).await;
     let model = json!({ "id": "m", "provider": "stub", "context_window": window, "max_output_tokens": 1024 });
@@ -21,14 +32,14 @@ async fn rig(window: u64, answer: impl Fn(usize, &Value) -> Vec<Out> + Send + Sy
     rig
 }
 
-fn is_summary(request: &Value) -> bool {
+pub(super) fn is_summary(request: &Value) -> bool {
     request["messages"][0]["content"][0]["text"]
         .as_str()
         .is_some_and(|text| text.starts_with("Summarise"))
 }
 
 /// What the model saw, without summaries.
-fn turns(stub: &Stub) -> Vec<Value> {
+pub(super) fn turns(stub: &Stub) -> Vec<Value> {
     stub.requests()
         .into_iter()
         .filter(|request| !is_summary(request))
@@ -48,7 +59,7 @@ fn first_text(request: &Value) -> &str {
 }
 
 /// A long history, then a question.
-async fn history(rig: &Rig, length: usize) {
+pub(super) async fn history(rig: &Rig, length: usize) {
     for turn in 0..4 {
         let mut answer = message(json!([{ "type": "text", "text": "y".repeat(length) }]), "end");
         answer["usage"] = Value::Null;
@@ -86,7 +97,7 @@ async fn c10_case_36_a_the_next_window_is_shorter_and_has_the_question() {
 
 /// One user message and many calls: checked before each request, what is old goes, calls keep their results (K3, K5).
 #[tokio::test]
-async fn a_long_run_of_calls_stays_within_the_window() {
+async fn field_lesson_k3_and_k5_a_long_run_of_calls_stays_within_the_window() {
     const CALLS: u64 = 30;
     let rig = rig(30_000, |_, request| {
         if is_summary(request) {
@@ -173,7 +184,7 @@ async fn what_the_provider_counted_is_believed() {
 
 /// Nothing can be cut from one message that is too long: the run says so instead of asking again and again (K1).
 #[tokio::test]
-async fn what_cannot_be_made_to_fit_is_said_at_once() {
+async fn field_lesson_k1_what_cannot_be_made_to_fit_is_said_at_once() {
     let rig = rig(20_000, |_, request| {
         if is_summary(request) {
             says(&["SUM"])

@@ -264,7 +264,7 @@ async fn a_parent_that_does_not_exist_is_refused() {
 }
 
 #[tokio::test]
-async fn s6_an_append_costs_the_same_at_any_length() {
+async fn field_lesson_s6_an_append_costs_the_same_at_any_length() {
     let rig = Rig::start().await;
     let session = rig.session().await;
     let mut cost = HashMap::new();

@@ -111,7 +111,7 @@ fn watched(page: &str) -> String {
 }
 
 #[tokio::test]
-async fn no_text_of_a_session_does_anything_in_a_browser() {
+async fn field_lesson_s7_no_text_of_a_session_does_anything_in_a_browser() {
     if !is_installed(
         Path::new(BROWSER),
         "HARNESS_TEST_BROWSER",

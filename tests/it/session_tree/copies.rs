@@ -16,11 +16,11 @@ three_ways! {
     c06_case_13_a_fork_of_a_long_path,
     c06_case_14_clone,
     c06_case_15_a_copied_compaction_names_the_copied_tail,
-    s2_forks_of_forks_hold_the_full_path,
-    s3_nothing_of_a_clone_names_the_source,
-    s5_forks_begin_and_end_anywhere,
+    field_lesson_s2_forks_of_forks_hold_the_full_path,
+    field_lesson_s3_nothing_of_a_clone_names_the_source,
+    field_lesson_s5_forks_begin_and_end_anywhere,
     entries_of_one_time_keep_their_order,
-    s8_bad_records_are_copied_and_spoil_only_themselves,
+    field_lesson_s8_bad_records_are_copied_and_spoil_only_themselves,
 }
 
 async fn fork(rig: &Rig, session: &str, entry: &str) -> String {
@@ -207,7 +207,7 @@ async fn c06_case_15_a_copied_compaction_names_the_copied_tail() {
     }
 }
 
-async fn s2_forks_of_forks_hold_the_full_path() {
+async fn field_lesson_s2_forks_of_forks_hold_the_full_path() {
     let rig = Rig::start().await;
     let mut session = rig.session().await;
     let source = session.clone();
@@ -230,7 +230,7 @@ async fn s2_forks_of_forks_hold_the_full_path() {
     assert_eq!(rig.reborn().await.texts(&session).await, texts);
 }
 
-async fn s3_nothing_of_a_clone_names_the_source() {
+async fn field_lesson_s3_nothing_of_a_clone_names_the_source() {
     let rig = Rig::start().await;
     let session = rig.session().await;
     let root = rig.append(&session, u("root"), None).await;
@@ -255,7 +255,7 @@ async fn s3_nothing_of_a_clone_names_the_source() {
     assert!(row_ids(&stored(&rig, &session).await).contains(right.as_str()));
 }
 
-async fn s5_forks_begin_and_end_anywhere() {
+async fn field_lesson_s5_forks_begin_and_end_anywhere() {
     let rig = Rig::start().await;
     let session = rig.session().await;
     let question = rig.append(&session, u("q"), None).await;
@@ -290,7 +290,7 @@ async fn entries_of_one_time_keep_their_order() {
     assert_eq!(rig.texts(&copy).await, ["root", "e7"]);
 }
 
-async fn s8_bad_records_are_copied_and_spoil_only_themselves() {
+async fn field_lesson_s8_bad_records_are_copied_and_spoil_only_themselves() {
     let rig = Rig::start().await;
     let session = rig.session().await;
     for row in [
@@ -311,7 +311,7 @@ async fn s8_bad_records_are_copied_and_spoil_only_themselves() {
 }
 
 #[tokio::test]
-async fn s4_where_a_commit_is_whole_a_copy_is_one() {
+async fn field_lesson_s4_where_a_commit_is_whole_a_copy_is_one() {
     let rig = Rig::start().await;
     let mut last = String::new();
     for n in 0..100 {
@@ -342,7 +342,7 @@ fn begun(rig: &Rig) -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn s4_on_a_shared_engine_the_row_comes_last_and_a_part_is_taken_away() {
+async fn field_lesson_s4_on_a_shared_engine_the_row_comes_last_and_a_part_is_taken_away() {
     let rig = Rig::on_shared_engine().await;
     for n in 0..100 {
         rig.append("s", u(&n.to_string()), None).await;

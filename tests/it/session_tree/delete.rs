@@ -189,6 +189,6 @@ async fn sessions_in_memory_are_renamed_and_deleted() {
     rig.append("s", u("again"), None).await;
     assert_eq!(rig.texts("s").await, ["again"]);
     assert_eq!(list(&rig, json!({})).await["total"], json!(2));
-    let asked = [("turn::get_state".to_owned(), 1)];
+    let asked = [("turn::get_state".to_owned(), 1), ("commit".to_owned(), 1)];
     assert_eq!(rig.counts(), HashMap::from(asked));
 }

@@ -1,5 +1,7 @@
 //! A flat transcript against the tree.
 
+use std::sync::{Arc, Mutex};
+
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
@@ -13,6 +15,7 @@ three_ways! {
     where_they_part_is_told,
     a_compaction_at_the_end_stays_on_the_path,
     a_message_that_is_none_adds_nothing,
+    c06_4_15_nothing_is_added_while_a_run_is_at_work,
 }
 
 async fn reconcile(rig: &Rig, session: &str, snapshot: Value) -> Value {
@@ -156,4 +159,29 @@ async fn they_go_into_one_commit_or_in_order() {
     assert_eq!(rig.texts("s").await, ["1", "2", "3"]);
     assert_eq!(rig.reborn().await.texts("s").await, ["1", "2", "3"]);
     assert_eq!(rig.meta("s").await["entry_count"], json!(3));
+}
+
+/// A page that shows half of a run must not become the transcript of that run.
+async fn c06_4_15_nothing_is_added_while_a_run_is_at_work() {
+    let rig = Rig::start().await;
+    rig.append("s", u("1"), None).await;
+    let state = Arc::new(Mutex::new("assistant_streaming"));
+    let told = Arc::clone(&state);
+    rig.turn_state(
+        move |session| json!({"session_id": session, "state": *told.lock().unwrap(), "turn_count": 1}),
+    );
+    let request = json!({"session_id": "s", "state_snapshot": [u("1"), a("half a")]});
+    assert_eq!(
+        rig.refusal("session-tree::reconcile", request.clone()).await,
+        "session s is at work: its messages come from the run"
+    );
+    assert_eq!(rig.texts("s").await, ["1"]);
+    // What adds nothing is answered all the same.
+    assert_eq!(reconcile(&rig, "s", json!([u("1")])).await, counts(1, 1, 0));
+    *state.lock().unwrap() = "stopped";
+    assert_eq!(
+        reconcile(&rig, "s", request["state_snapshot"].clone()).await,
+        counts(2, 1, 1)
+    );
+    assert_eq!(rig.texts("s").await, ["1", "half a"]);
 }

@@ -9,11 +9,11 @@ use crate::session_rig::{LATE, Rig, T0, u};
 use crate::support::three_ways;
 
 three_ways! {
-    s8_a_bad_record_spoils_only_itself,
+    field_lesson_s8_a_bad_record_spoils_only_itself,
     a_row_that_cannot_be_read_is_left_alone,
 }
 
-async fn s8_a_bad_record_spoils_only_itself() {
+async fn field_lesson_s8_a_bad_record_spoils_only_itself() {
     let rig = Rig::start().await;
     for row in [
         entry("a", None, 10),

@@ -15,7 +15,7 @@ three_ways! {
     c06_case_10_a_long_session_is_answered on 2 threads,
     the_longest_chain_that_a_frame_holds_is_whole,
     other_roots_are_named,
-    s8_a_bad_record_keeps_its_place_in_the_tree,
+    field_lesson_s8_a_bad_record_keeps_its_place_in_the_tree,
 }
 
 async fn tree(rig: &Rig, session: &str) -> Value {
@@ -135,7 +135,7 @@ async fn other_roots_are_named() {
     assert_eq!(answer["other_roots"], json!(["b", "d"]));
 }
 
-async fn s8_a_bad_record_keeps_its_place_in_the_tree() {
+async fn field_lesson_s8_a_bad_record_keeps_its_place_in_the_tree() {
     let rig = Rig::start().await;
     let broken = json!({"type": "message", "id": "b", "parent_id": "a", "timestamp": 2, "message": "hi"});
     for row in [entry("a", None, 1), broken.clone(), entry("c", Some("b"), 3)] {
