@@ -12,6 +12,7 @@ use crate::bus::{self, Cx, Function};
 use crate::error::{Error, Result};
 use crate::model::api::compaction::{CompactModel, CompactResult};
 use crate::model::event::CompactionMode;
+use crate::model::frame::StreamFrame;
 use crate::model::{SessionId, tokens};
 
 /// Every window takes so many tokens: nothing has to be looked up.
@@ -70,14 +71,14 @@ impl Turn {
             let text = value.get(key).and_then(Value::as_str);
             text.filter(|text| !text.is_empty()).map(str::to_owned)
         };
-        let session = text(frame, "groupId").or_else(|| text(frame, "group_id"))?;
-        let event = frame.pointer("/event/data").or_else(|| frame.get("data"))?;
+        let frame = StreamFrame::read(frame)?;
+        let event = frame.data?;
         if !matches!(text(event, "type")?.as_str(), "turn_end" | "TurnEnd") {
             return None;
         }
         let message = event.get("message")?;
         Some(Self {
-            session: session.into(),
+            session: frame.group.into(),
             usage: message.get("usage").filter(|usage| usage.is_object())?.clone(),
             provider: text(message, "provider"),
             model: text(message, "model"),

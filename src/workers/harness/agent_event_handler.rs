@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::Harness;
 use crate::bus::{self, Cx, Function};
 use crate::error::Result;
+use crate::model::frame::StreamFrame;
 
 /// `harness::fanout::agent_event_handler`.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ impl Function for AgentEventHandler {
     }
 
     async fn call(cx: &Cx<Harness>, frame: Value) -> Result<()> {
-        if let Some((session, event)) = read(frame, cx.bus().epoch()) {
+        if let Some((session, event)) = read(&frame, cx.bus().epoch()) {
             cx.state()
                 .bridge
                 .event(cx.bus(), &Arc::from(session), Arc::new(event));
@@ -37,32 +38,12 @@ impl Function for AgentEventHandler {
 }
 
 /// Session and event of a frame from elsewhere; `None` for our own and for what is no frame.
-fn read(frame: Value, epoch: &str) -> Option<(String, Value)> {
-    let Value::Object(mut frame) = frame else {
-        return None;
-    };
-    let session = text(&mut frame, "groupId").or_else(|| text(&mut frame, "group_id"))?;
-    let ours = frame
-        .get("id")
-        .and_then(Value::as_str)
-        .is_some_and(|id| is_ours(id, &session, epoch));
-    if ours {
+fn read(frame: &Value, epoch: &str) -> Option<(String, Value)> {
+    let frame = StreamFrame::read(frame)?;
+    if frame.item.is_some_and(|id| is_ours(id, frame.group, epoch)) {
         return None;
     }
-    let event = match frame.remove("event") {
-        Some(Value::Object(mut event)) if event.contains_key("data") => {
-            event.remove("data").unwrap_or_default()
-        }
-        _ => frame.remove("data").unwrap_or_default(),
-    };
-    Some((session, event))
-}
-
-fn text(frame: &mut Map<String, Value>, key: &str) -> Option<String> {
-    match frame.remove(key) {
-        Some(Value::String(text)) if !text.is_empty() => Some(text),
-        _ => None,
-    }
+    Some((frame.group.to_owned(), frame.data.cloned().unwrap_or_default()))
 }
 
 /// Item ids of this process are `<session>-<epoch>-<seq>`, or `<session>-<epoch>.<wake>-<seq>` (contract 01 §7).
@@ -88,7 +69,7 @@ mod tests {
             json!([1, 2]),
             json!({"groupId": "", "group_id": 3, "data": {"type": "y"}}),
         ] {
-            assert_eq!(read(frame, "e"), None);
+            assert_eq!(read(&frame, "e"), None);
         }
         let expected = Some(("s1".to_owned(), json!({"type": "y"})));
         for frame in [
@@ -97,10 +78,10 @@ mod tests {
             json!({"groupId": "s1", "id": null, "event": {"type": "delete", "data": {"type": "y"}}, "data": 1}),
             json!({"groupId": 1, "group_id": "s1", "event": {"type": "event"}, "data": {"type": "y"}}),
         ] {
-            assert_eq!(read(frame, "e"), expected);
+            assert_eq!(read(&frame, "e"), expected);
         }
         assert_eq!(
-            read(json!({"groupId": "s1", "event": "text"}), "e"),
+            read(&json!({"groupId": "s1", "event": "text"}), "e"),
             Some(("s1".to_owned(), Value::Null))
         );
     }

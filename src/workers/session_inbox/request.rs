@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::model::api::session::{MAX_STORED_DEPTH, check_session_id};
+use crate::model::measure::measure;
 
 /// Longest name, in bytes.
 const MAX_NAME_BYTES: usize = 256;
@@ -39,18 +40,10 @@ pub(super) fn session(id: &str) -> Result<()> {
 
 /// Refuses an item that could be stored but never read again.
 pub(super) fn item(item: &Value) -> Result<()> {
-    let mut open = vec![(item, 1)];
-    while let Some((value, depth)) = open.pop() {
-        if depth > MAX_STORED_DEPTH {
-            return Err(Error::invalid(format!(
-                "invalid item: nested deeper than {MAX_STORED_DEPTH} levels"
-            )));
-        }
-        match value {
-            Value::Array(items) => open.extend(items.iter().map(|item| (item, depth + 1))),
-            Value::Object(members) => open.extend(members.values().map(|member| (member, depth + 1))),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-        }
+    if measure(item).depth > MAX_STORED_DEPTH {
+        return Err(Error::invalid(format!(
+            "invalid item: nested deeper than {MAX_STORED_DEPTH} levels"
+        )));
     }
     Ok(())
 }

@@ -7,7 +7,6 @@ use serde_json::Value;
 use super::entry::{Body, SessionEntry};
 use super::idle;
 use super::index::{Index, summary_line};
-use super::measure::measure_object;
 use super::meta::SessionMeta;
 use super::request;
 use super::sessions::Sessions;
@@ -16,6 +15,7 @@ use super::staged::{Staged, batch};
 use crate::bus::{Cx, Function, MAX_PAYLOAD_BYTES, decode};
 use crate::error::{Error, Result};
 use crate::model::api::session::{AppendRequest, EntryRef, MAX_STORED_DEPTH};
+use crate::model::measure::measure_object;
 use crate::model::{EntryId, RawMessage, SessionId};
 
 /// Longest entry id that a caller may choose, in characters.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use super::measure::{measure, measure_object};
+use crate::model::measure::{measure, measure_object};
 use crate::model::{EntryId, RawMessage};
 
 /// One node of a session tree.

@@ -26,7 +26,6 @@ mod html;
 mod idle;
 mod index;
 pub mod list;
-mod measure;
 pub mod messages;
 mod meta;
 mod nested;

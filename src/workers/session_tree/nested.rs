@@ -6,9 +6,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::entry::SessionEntry;
-use super::measure::measure;
 use super::tree::{Response, TreeNode};
 use crate::model::EntryId;
+use crate::model::measure::measure;
 
 /// Levels of JSON that an engine's frame can hold, less its own.
 const MAX_LEVELS: usize = 126;

@@ -3,11 +3,11 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Number, Value};
 
-use super::measure::measure;
 use crate::bus::{decode, dismantle};
 use crate::error::{Error, Result};
 use crate::model::SessionId;
 use crate::model::api::session::{MAX_STORED_DEPTH, check_session_id};
+use crate::model::measure::measure;
 
 /// Longest part of a foreign id that an error text repeats, in characters.
 const SHOWN_CHARS: usize = 256;
