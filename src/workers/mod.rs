@@ -3,6 +3,7 @@
 pub mod approval;
 pub mod context_compaction;
 pub mod harness;
+pub mod hook_fanout;
 pub mod models;
 pub mod providers;
 pub mod session_inbox;
@@ -19,6 +20,7 @@ pub fn all() -> Vec<WorkerDef> {
         approval::worker(),
         session_tree::worker(),
         session_inbox::worker(),
+        hook_fanout::worker(),
         context_compaction::worker(),
         models::worker(),
         providers::openai::worker(),

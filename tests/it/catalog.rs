@@ -27,9 +27,6 @@ const PENDING: &[&str] = &[
     "budget::reset",
     "budget::update",
     "budget::usage",
-    "harness::fs::read_inline",
-    "hook-fanout::publish_collect",
-    "hook-fanout::reply_handler",
     "provider::anthropic::complete",
     "provider::anthropic::refresh_models",
     "provider::anthropic::stream",
@@ -72,7 +69,7 @@ pub(super) fn fixture() -> BTreeMap<String, String> {
 }
 
 /// What this program registers.
-pub(super) fn registered() -> Vec<FunctionInfo> {
+pub(crate) fn registered() -> Vec<FunctionInfo> {
     cli::catalog(&workers::all())
 }
 

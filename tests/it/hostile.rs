@@ -45,11 +45,12 @@ const RUST_WORDS: [&str; 18] = [
 /// Functions that never refuse, with the answer they give to bad input.
 fn steady_answer(id: &str) -> Option<fn(&Value) -> bool> {
     match id {
-        // Handlers of triggers: an engine would only log a refusal (03 §2.8, 04 §3.1, §3.2, 02 §6.3, 10 §6.3).
+        // Handlers of triggers: an engine would only log a refusal (03 §2.8, 04 §3.1, §3.2, §5.1, 02 §6.3, 10 §6.3).
         "approval::on_harness_config"
         | "context-compaction::on_agent_event"
         | "harness::fanout::agent_event_handler"
         | "harness::fanout::session_created"
+        | "hook-fanout::reply_handler"
         | "turn::on_approval" => Some(Value::is_null),
         // They look at no request (09 B3, 08 §10).
         "harness::provider::list" => Some(|answer| answer["providers"].is_array()),
@@ -89,8 +90,9 @@ fn cannot_succeed(id: &str) -> bool {
         "session-tree::rename",
         "session-tree::tree",
     ];
-    // No session is in that state; no credential and no channel are there.
-    (id.starts_with("turn::") && id != "turn::get_state" && id != "turn::on_approval")
+    // No session is in that state; no credential, no channel and no shell worker are there.
+    id == "harness::fs::read_inline"
+        || (id.starts_with("turn::") && id != "turn::get_state" && id != "turn::on_approval")
         || OF_A_SESSION.contains(&id)
         || id.ends_with("::complete")
         || id.ends_with("::stream")

@@ -51,6 +51,8 @@ mod faults;
 #[cfg(test)]
 mod harness;
 #[cfg(test)]
+mod hook_fanout;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod interleave;
@@ -74,6 +76,8 @@ mod policy;
 mod policy_cli;
 #[cfg(test)]
 mod provider_openai;
+#[cfg(test)]
+mod read_inline;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]

@@ -1,10 +1,11 @@
-//! The browser bridge and the provider registry (contracts 04 and 09 part B).
+//! The browser bridge, the provider registry and files as text (contracts 04 and 09 part B).
 //!
 //! ```text
 //!  agent::events ── written here ──── tap ──┐
 //!                └─ written elsewhere ─ trigger ─► bridge ─► one queue per (browser, session) ─► ui::session::event::<browser>
 //!  turn_state ───── first write / removal ──┘                                                └─► ui::sessions::changed::<browser>
 //!  iii-permissions.yaml ─► policy::check_permissions
+//!  read_inline ─► shell::fs::read ─► channel ─► text
 //!  provider::register ─► registry ─► schema of the configuration entry `harness` ◄─ provider::resolve
 //! ```
 
@@ -23,6 +24,7 @@ mod list;
 mod policy_file;
 mod push;
 mod queue;
+mod read_inline;
 mod register;
 mod registry;
 #[cfg(test)]
@@ -56,12 +58,13 @@ pub(super) struct Harness {
 pub fn worker() -> WorkerDef {
     Worker::new(
         "harness",
-        "Starts turns for browsers, pushes the events of sessions to them, keeps the registry of model providers and answers what the permission rules say.",
+        "Starts turns for browsers, pushes the events of sessions to them, keeps the registry of model providers, answers what the permission rules say and shows files of the host.",
         Harness::default(),
     )
     .function::<agent_event_handler::AgentEventHandler>()
     .function::<check_permissions::CheckPermissions>()
     .function::<list::List>()
+    .function::<read_inline::ReadInline>()
     .function::<register::Register>()
     .function::<resolve::Resolve>()
     .function::<session_created::SessionCreated>()

@@ -12,6 +12,9 @@ use super::asks_each_run;
 use crate::support::{TestOptions, stub};
 use crate::turn::{Rig, of_type};
 
+/// What a change of settings has a session do.
+const LOOK: &str = "turn::function_awaiting_approval";
+
 /// Every function that is for people only, and every entry of the floor.
 fn forbidden() -> Vec<(&'static str, Value)> {
     let session = || json!({ "session_id": "s1", "function_id": "ask", "mode": "full" });
@@ -108,6 +111,7 @@ fn internal() -> impl Iterator<Item = &'static str> {
     [
         "harness::fanout::agent_event_handler",
         "harness::fanout::session_created",
+        "hook-fanout::reply_handler",
         "turn::assistant_streaming",
         "turn::function_awaiting_approval",
         "turn::function_execute",
@@ -160,11 +164,15 @@ async fn what_is_for_people_is_denied_in_every_mode() {
         };
         let rig = Rig::allowing(answer).await;
         let ids: BTreeSet<&str> = list.iter().map(|(_, id, _)| *id).collect();
-        for id in ids {
+        for (clicks, id) in (0..).step_by(2).zip(ids) {
             for click in ["approval::approve_always", "approval::add_always_allow"] {
                 let request = json!({ "session_id": "s1", "function_id": id });
                 rig.t.ok(click, request).await;
             }
+            // Each click has the session look at its calls; people are not quicker than that.
+            rig.t
+                .eventually(async || (rig.t.calls_of(LOOK) > clicks).then_some(()))
+                .await;
         }
         let request = json!({ "session_id": "s1", "mode": mode });
         let settings = rig.t.ok("approval::set_mode", request).await;

@@ -22,6 +22,8 @@ impl World {
         // Nobody listens there.
         options.config.provider_openai.default_api_url = "http://127.0.0.1:9/v1/chat/completions".into();
         options.config.provider.max_retries = 0;
+        // Nobody answers hooks.
+        options.config.hook_fanout.default_timeout_ms = 1;
         let t = TestBus::with(options).await;
         Self { t }
     }

@@ -259,7 +259,7 @@ impl TestBus {
         let seen = calls.clone();
         self.serve(id, move |payload| {
             let outcome = answer(&payload);
-            seen.0.lock().unwrap().push(payload);
+            seen.add(payload);
             std::future::ready(outcome)
         });
         calls
@@ -405,6 +405,10 @@ async fn listen(embedded: &Embedded) -> SocketAddr {
 pub(crate) struct Recorded(Arc<Mutex<Vec<Value>>>);
 
 impl Recorded {
+    pub(crate) fn add(&self, payload: Value) {
+        self.0.lock().unwrap().push(payload);
+    }
+
     pub(crate) fn all(&self) -> Vec<Value> {
         self.0.lock().unwrap().clone()
     }

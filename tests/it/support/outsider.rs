@@ -136,6 +136,15 @@ impl Writer {
         }
     }
 
+    /// # Errors
+    /// Nobody reads any more.
+    pub(crate) async fn send_bytes(&self, bytes: Vec<u8>) -> Result<()> {
+        match self {
+            Self::Inside(writer) => writer.send(Frame::Binary(bytes.into())).await,
+            Self::Outside(writer) => writer.write(&bytes).await.map_err(theirs),
+        }
+    }
+
     pub(crate) async fn close(self) {
         if let Self::Outside(writer) = self {
             writer.close().await.ok();

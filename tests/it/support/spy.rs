@@ -17,7 +17,7 @@ pub(crate) enum Op<'a> {
     Commit(&'a [Write]),
 }
 
-type Judge = Box<dyn FnMut(&Op<'_>) -> bool + Send>;
+type Judge = Box<dyn FnMut(&Op<'_>) -> Option<Error> + Send>;
 
 /// Handle for the test.
 #[derive(Clone, Default)]
@@ -44,6 +44,12 @@ impl Spy {
 
     /// Fails, as if the store were away, whatever the judge says yes to.
     pub(crate) fn fail_when(&self, judge: impl FnMut(&Op<'_>) -> bool + Send + 'static) {
+        self.fail_with(Error::store("test", "the store is away"), judge);
+    }
+
+    /// Fails with an error.
+    pub(crate) fn fail_with(&self, error: Error, mut judge: impl FnMut(&Op<'_>) -> bool + Send + 'static) {
+        let judge = move |op: &Op<'_>| judge(op).then(|| error.clone());
         *self.fails.lock().unwrap() = Some(Box::new(judge));
     }
 
@@ -63,8 +69,8 @@ impl Spy {
 
     fn judge(&self, op: &Op<'_>) -> Result<()> {
         let mut judge = self.fails.lock().unwrap();
-        if judge.as_mut().is_some_and(|judge| judge(op)) {
-            return Err(Error::store("test", "the store is away"));
+        if let Some(error) = judge.as_mut().and_then(|judge| judge(op)) {
+            return Err(error);
         }
         match op {
             Op::Call(invocation) => self.calls.lock().unwrap().push((
