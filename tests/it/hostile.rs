@@ -6,6 +6,7 @@
 //! answer that the tables below list with its reason.
 
 mod payloads;
+mod wire;
 mod world;
 
 use harness::bus::FunctionInfo;

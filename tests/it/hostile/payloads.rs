@@ -101,7 +101,7 @@ fn members(root: &Value, schema: &Value, depth: usize) -> Map<String, Value> {
 }
 
 /// One value of each JSON type.
-fn one_of_each() -> [Value; 7] {
+pub(super) fn one_of_each() -> [Value; 7] {
     [
         Value::Null,
         json!(true),
@@ -267,7 +267,7 @@ fn paths(value: &Value) -> Vec<Vec<String>> {
 }
 
 /// The payload with another value at a path.
-fn with(payload: &Value, path: &[String], value: Value) -> Value {
+pub(super) fn with(payload: &Value, path: &[String], value: Value) -> Value {
     let mut payload = payload.clone();
     let mut at = &mut payload;
     for name in path {

@@ -1,5 +1,6 @@
 //! The whole program, and everything it has written.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use harness::error::Result;
@@ -82,6 +83,17 @@ impl World {
                 .await,
             json!({ "messages": [{ "entry_id": entry, "message": message }] })
         );
+    }
+
+    /// Lets others in over a socket.
+    pub(super) async fn listen(&self) -> SocketAddr {
+        self.t.listen().await
+    }
+
+    /// Waits until no call from outside is at work.
+    pub(super) async fn is_idle(&self) {
+        let at_work = async || (self.t.bus().served_now() == 0).then_some(());
+        self.t.eventually(at_work).await;
     }
 
     pub(super) async fn stop(self) {

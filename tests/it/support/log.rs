@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::panic;
 use std::sync::{Mutex, Once};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tracing_subscriber::registry::LookupSpan;
 use super::engine::within;
 
 static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 static SPANS: Mutex<Vec<Span>> = Mutex::new(Vec::new());
 
 /// Functions whose spans are remembered, with those of what they call.
@@ -87,6 +89,15 @@ pub(crate) fn listen() {
             .with(lines.with_filter(of_the_rules))
             .with(Tracer.with_filter(of_calls));
         tracing::subscriber::set_global_default(listener).unwrap();
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            let place = panic.location().map(ToString::to_string).unwrap_or_default();
+            // What a test asked for, or found out, is not the program's.
+            if !place.starts_with("tests/") {
+                PANICS.lock().unwrap().push(panic.to_string());
+            }
+            usual(panic);
+        }));
     });
 }
 
@@ -95,6 +106,11 @@ pub(crate) fn spans(function: &str) -> Vec<Span> {
     let seen = SPANS.lock().unwrap();
     let is_wanted = |span: &&Span| span.function == function || span.under.as_deref() == Some(function);
     seen.iter().filter(is_wanted).cloned().collect()
+}
+
+/// Panics of the program, since somebody listens.
+pub(crate) fn panics() -> Vec<String> {
+    PANICS.lock().unwrap().clone()
 }
 
 /// How many lines have all of these in them.
