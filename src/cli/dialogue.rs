@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::conversation::{Conversation, News};
 use super::ears::Woken;
+use super::lines;
 use super::screen::Screen;
-use super::view::{self, Outcome, Tone, View};
+use super::view::{Outcome, Tone, View};
 use crate::model::{AwaitingCall, TurnStateView};
 
 /// Who decides about calls that wait for a person.
@@ -251,22 +252,23 @@ impl Dialogue {
             if self.asking.is_some() || self.decided.contains(&call) {
                 continue;
             }
-            let asked = view::call(&call.function_id, &call.args);
+            let (asked, why) = (lines::call(&call.function_id, &call.args), lines::why(&call));
             match self.approve {
                 Approve::All => {
-                    self.screen.note(Tone::Ask, format!("? {asked}: approved"))?;
+                    self.screen.note(Tone::Ask, format!("? {asked}: approved{why}"))?;
                     self.decide(call, "allow", None).await?;
                 }
                 Approve::None => {
                     self.screen.note(
                         Tone::Ask,
-                        format!("? {asked}: denied, nobody is asked (--approve)"),
+                        format!("? {asked}: denied, nobody is asked (--approve){why}"),
                     )?;
                     self.refuse(call).await?;
                 }
                 Approve::Ask => {
-                    let asked = view::whole_call(&call.function_id, &call.args);
-                    self.screen.note(Tone::Ask, format!("? {asked}\n  {CHOICES}"))?;
+                    let asked = lines::whole_call(&call.function_id, &call.args);
+                    self.screen
+                        .note(Tone::Ask, format!("? {asked}{why}\n  {CHOICES}"))?;
                     self.asking = Some(call);
                 }
             }

@@ -13,6 +13,7 @@ mod dialogue;
 mod ears;
 mod feed;
 mod functions;
+mod lines;
 mod policy;
 mod run;
 mod screen;

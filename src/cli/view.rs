@@ -3,14 +3,11 @@
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::lines::{call, line};
 use super::visible::visible;
-use crate::model::text::clip;
 use crate::model::{
     AgentEvent, AssistantEvent, AwaitingCall, ContentBlock, RawMessage, StopReason, TurnState, TurnStateView,
 };
-
-/// Longest argument or result text in a line about a call, in characters.
-const MAX_DETAIL: usize = 120;
 
 /// Something to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,39 +204,13 @@ fn note(tone: Tone, text: String) -> Piece {
     Piece::Note(tone, text)
 }
 
-/// A call in one line.
-pub(super) fn call(function: &str, args: &Value) -> String {
-    format!(
-        "{} {}",
-        visible(function),
-        clip(&visible(&args.to_string()), MAX_DETAIL)
-    )
-}
-
-/// The whole of a call that somebody decides about: in one line if it fits, else its arguments over several.
-pub(super) fn whole_call(function: &str, args: &Value) -> String {
-    let (function, short) = (visible(function), args.to_string());
-    if short.chars().count() <= MAX_DETAIL {
-        return format!("{function} {}", visible(&short));
-    }
-    // What the arguments themselves break lines with is escaped in JSON already.
-    let lines = format!("{args:#}");
-    let lines: Vec<_> = lines.lines().map(visible).collect();
-    format!("{function}\n  {}", lines.join("\n  "))
-}
-
-/// A text in one line.
-pub(super) fn line(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    clip(&words.join(" "), MAX_DETAIL).into_owned()
-}
-
 #[cfg(test)]
 #[expect(clippy::needless_pass_by_value, reason = "helpers take what json! gives")]
 mod tests {
     use pretty_assertions::assert_eq;
     use serde_json::json;
 
+    use super::super::lines::MAX_DETAIL;
     use super::*;
 
     /// What the events show: text as it is, the end of it as `|`, lines in brackets.
@@ -320,32 +291,6 @@ mod tests {
         ] {
             assert_eq!(shown(&mut View::default(), &[event]), expected);
         }
-    }
-
-    #[test]
-    fn all_of_a_call_is_shown_to_who_decides() {
-        let long = "x".repeat(200);
-        assert_eq!(whole_call("a::b", &json!({"n": 1})), r#"a::b {"n":1}"#);
-        assert_eq!(
-            whole_call("a::b", &json!({"harmless": long, "force": [true]})),
-            format!("a::b\n  {{\n    \"harmless\": \"{long}\",\n    \"force\": [\n      true\n    ]\n  }}")
-        );
-    }
-
-    #[test]
-    fn a_call_cannot_pretend_to_be_more_than_one_line() {
-        let (function, args) = (
-            "a::b\n? c::d",
-            json!({"x": "1\n2\u{2028}\u{202e}3\u{200b}\u{e000}"}),
-        );
-        let expected = r#"a::b\u{a}? c::d {"x":"1\n2\u{2028}\u{202e}3\u{200b}\u{e000}"}"#;
-        assert_eq!(call(function, &args), expected);
-        assert_eq!(whole_call(function, &args), expected);
-        let long = json!("\u{202e}".repeat(121));
-        assert_eq!(
-            whole_call("a::b", &long),
-            format!("a::b\n  \"{}\"", r"\u{202e}".repeat(121))
-        );
     }
 
     #[test]

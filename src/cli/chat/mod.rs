@@ -9,8 +9,9 @@ use super::Exit;
 use super::conversation::{Conversation, Settings};
 use super::dialogue::{Approve, Dialogue};
 use super::ears::{Ears, Woken};
+use super::lines;
 use super::screen::Screen;
-use super::view::{self, Tone};
+use super::view::Tone;
 use crate::config::Loaded;
 use command::{Command, HELP};
 
@@ -182,7 +183,7 @@ impl Chat {
 
 fn session_line(row: &Value) -> String {
     let text = |name: &str| row[name].as_str().unwrap_or_default();
-    let summary = view::line(text("last_message_summary"));
+    let summary = lines::line(text("last_message_summary"));
     format!(
         "{}  {} entries  {summary}",
         text("session_id"),
@@ -199,5 +200,5 @@ fn message_line(message: &Value) -> Option<String> {
         "assistant" => "<",
         _ => return None,
     };
-    (!text.is_empty()).then(|| format!("{mark} {}", view::line(&text.join(" "))))
+    (!text.is_empty()).then(|| format!("{mark} {}", lines::line(&text.join(" "))))
 }

@@ -55,6 +55,20 @@ async fn calls_are_approved_denied_and_remembered() {
     assert_eq!(shown.matches("? test::mail").count(), 2, "{shown}");
 }
 
+/// Without rules everything needs a person, and that is why.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_decides_is_told_why() {
+    let stage = Stage::ruled_by("rules: [{}]", Script::answer(answers)).await;
+    let why = "\n  why: no rules are in force, ";
+    let shown = chat(&stage, "mail 1\nd\n").await;
+    let asked = format!("? test::mail {{\"to\":\"ada\"}}{why}");
+    let (_, rest) = shown.split_once(&asked).unwrap();
+    assert!(rest.lines().nth(1).unwrap().starts_with("  [a]pprove"), "{shown}");
+    let ran = stage.run(&["run", "--approve", "all", "mail 2"]).await;
+    let approved = format!("? test::mail {{\"to\":\"ada\"}}: approved{why}");
+    assert!(ran.err.contains(&approved), "{}", ran.err);
+}
+
 /// What is long is not cut, and what cannot be seen is spelt out.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_decides_sees_the_whole_call() {

@@ -24,6 +24,7 @@ const RULES: &str = "rules: ['!test::wipe', 'test::weather']";
 
 pub(super) struct Stage {
     home: Home,
+    rules: &'static str,
     pub(super) model: Server,
     serve: Option<Running>,
     address: String,
@@ -69,8 +70,14 @@ impl Stage {
     }
 
     pub(super) async fn with(script: Script) -> Self {
+        Self::ruled_by(RULES, script).await
+    }
+
+    /// With another rule file.
+    pub(super) async fn ruled_by(rules: &'static str, script: Script) -> Self {
         let mut stage = Self {
             home: Home::new(),
+            rules,
             model: Server::start(script).unwrap(),
             serve: None,
             address: "127.0.0.1:0".into(),
@@ -90,7 +97,7 @@ impl Stage {
 
     /// Starts the program, at the same address as before if there was one.
     pub(super) fn serve(&mut self) {
-        std::fs::write(self.home.path().join("rules.yaml"), RULES).unwrap();
+        std::fs::write(self.home.path().join("rules.yaml"), self.rules).unwrap();
         // JSON is YAML.
         self.home.write(
             &json!({
