@@ -10,6 +10,7 @@
 //! run in commit order. `rusqlite` is named in this folder and in the row files of queues and configuration only.
 //! Not here: what the rows mean, events, access rules.
 
+mod address;
 mod doc;
 mod lock;
 mod queue;
@@ -33,8 +34,9 @@ use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
 
+pub use address::{Address, Place};
 pub use doc::Doc;
-pub use rows::{Address, Change, Place, Write, Written};
+pub use rows::{Change, Write, Written};
 
 use queue::Queue;
 use task::{Batch, Custom, Task};

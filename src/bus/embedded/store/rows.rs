@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
 
+use super::address::{Address, Place, STREAM};
 use super::doc::{self, Doc};
 use crate::bus::embedded::ops::{self, Op};
 use crate::error::{Error, Result};
@@ -16,79 +17,6 @@ const PLACES: i64 = 1 << PLACE_BITS;
 const MAX_COLLECTION: i64 = 1 << (63 - PLACE_BITS);
 /// Collections whose figures are kept in memory; beyond it they are read again.
 const MAX_KNOWN: usize = 4096;
-
-const STATE: i64 = 0;
-const STREAM: i64 = 1;
-
-/// A collection: a state scope, or a group of a stream.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Place {
-    kind: i64,
-    name: String,
-    group: String,
-}
-
-impl Place {
-    /// A state scope.
-    pub fn state(scope: impl Into<String>) -> Self {
-        Self {
-            kind: STATE,
-            name: scope.into(),
-            group: String::new(),
-        }
-    }
-
-    /// A group of a stream.
-    pub fn stream(stream: impl Into<String>, group: impl Into<String>) -> Self {
-        Self {
-            kind: STREAM,
-            name: stream.into(),
-            group: group.into(),
-        }
-    }
-
-    /// The scope or the stream.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The group of a stream; empty for a scope.
-    pub fn group(&self) -> &str {
-        &self.group
-    }
-
-    /// Whether this is a group of a stream.
-    pub fn is_stream(&self) -> bool {
-        self.kind == STREAM
-    }
-}
-
-/// One value's place.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Address {
-    /// The collection.
-    pub place: Place,
-    /// The state key, or the item id.
-    pub key: String,
-}
-
-impl Address {
-    /// A key of a state scope.
-    pub fn state(scope: impl Into<String>, key: impl Into<String>) -> Self {
-        Self {
-            place: Place::state(scope),
-            key: key.into(),
-        }
-    }
-
-    /// An item of a stream.
-    pub fn stream(stream: impl Into<String>, group: impl Into<String>, item: impl Into<String>) -> Self {
-        Self {
-            place: Place::stream(stream, group),
-            key: item.into(),
-        }
-    }
-}
 
 /// What happens at an address.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 //! by the first push that succeeds, or at the end if its handlers are there again, else forgotten.
 
 mod browser;
+mod lane;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,39 +16,13 @@ use self::browser::{Browser, Suspension};
 use super::queue::{Event, Waiting};
 use crate::config::Config;
 
+pub(super) use self::lane::{Lane, Member};
+
 /// Browsers that are remembered; beyond that the one not heard of for longest is dropped.
 const MOST_BROWSERS: usize = 4_096;
 
 /// A browser or session id.
 pub(super) type Id = Arc<str>;
-
-/// What a browser can subscribe to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Member {
-    /// Every session, and the news of sessions that come and go.
-    All,
-    /// One session.
-    Session(Id),
-}
-
-/// A sequence of pushes to one browser that must stay in order.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Lane {
-    /// Events of one session.
-    Session(Id),
-    /// Sessions that come and go.
-    Changes,
-}
-
-impl Lane {
-    /// Lanes that share a handler of the browser have the same number.
-    fn kind(&self) -> usize {
-        match self {
-            Self::Session(_) => 0,
-            Self::Changes => 1,
-        }
-    }
-}
 
 /// Settings of the pushes.
 #[derive(Debug, Clone, Copy)]
