@@ -39,6 +39,39 @@ impl Door {
     }
 }
 
+/// A function that does not answer until the test lets it.
+pub(crate) struct Held {
+    begun: Door,
+    door: Door,
+}
+
+impl Held {
+    /// Registers it, with what it answers in the end.
+    pub(crate) fn serve(t: &TestBus, id: &str, answer: Value) -> Self {
+        let (begun, door) = (Door::closed(), Door::closed());
+        let (entered, held) = (begun.clone(), door.clone());
+        t.serve(id, move |_| {
+            let (entered, held, answer) = (entered.clone(), held.clone(), answer.clone());
+            async move {
+                entered.open();
+                held.pass().await;
+                Ok(answer)
+            }
+        });
+        Self { begun, door }
+    }
+
+    /// Waits for one call.
+    pub(crate) async fn called(&self) {
+        self.begun.pass().await;
+    }
+
+    /// Lets one call go on.
+    pub(crate) fn answers(&self) {
+        self.door.open();
+    }
+}
+
 /// Requests the stub has seen.
 #[derive(Clone, Default)]
 pub(crate) struct Stub(Arc<Mutex<Vec<Value>>>);

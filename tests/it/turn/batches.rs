@@ -12,7 +12,7 @@ use tokio::sync::Barrier;
 use super::{Rig, of_type, said};
 use crate::support::TestOptions;
 use crate::support::spy::Spy;
-use crate::support::stub::{Door, calls_then_ends};
+use crate::support::stub::{Held, calls_then_ends};
 
 const IDS: [&str; 8] = ["A", "B", "C", "D", "E", "F", "G", "H"];
 
@@ -66,22 +66,13 @@ async fn results_that_come_together_are_stored_together() {
         ..TestOptions::default()
     };
     let rig = Rig::new(options, calls_then_ends(batch("held"))).await;
-    let (begun, door) = (Door::closed(), Door::closed());
-    let (entered, held) = (begun.clone(), door.clone());
-    rig.t.serve("held", move |_| {
-        let (entered, held) = (entered.clone(), held.clone());
-        async move {
-            entered.open();
-            held.pass().await;
-            Ok(json!({}))
-        }
-    });
+    let held = Held::serve(&rig.t, "held", json!({}));
     rig.start("s1").await;
     for _ in IDS {
-        begun.pass().await;
+        held.called().await;
     }
     for _ in IDS {
-        door.open();
+        held.answers();
     }
     rig.t.ended("s1", 1).await;
     let mut stored: Vec<usize> = spy

@@ -4,7 +4,7 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::{Rig, said, user};
-use crate::support::stub::{Door, calls_then_ends};
+use crate::support::stub::{Held, calls_then_ends};
 use crate::support::three_ways;
 
 three_ways! {
@@ -30,18 +30,9 @@ const AT_WORK: &str =
 
 async fn no_branch_begins_under_a_run() {
     let rig = Rig::allowing(calls_then_ends(vec![("A", "slow", json!({}))])).await;
-    let (begun, door) = (Door::closed(), Door::closed());
-    let (entered, held) = (begun.clone(), door.clone());
-    rig.t.serve("slow", move |_| {
-        let (entered, held) = (entered.clone(), held.clone());
-        async move {
-            entered.open();
-            held.pass().await;
-            Ok(json!({}))
-        }
-    });
+    let held = Held::serve(&rig.t, "slow", json!({}));
     rig.start("s1").await;
-    begun.pass().await;
+    held.called().await;
     let before = entries(&rig).await;
     let refused = rig
         .t
@@ -52,7 +43,7 @@ async fn no_branch_begins_under_a_run() {
     rig.t
         .ok("session-tree::append", append("by the way", &before[1]))
         .await;
-    door.open();
+    held.answers();
     rig.t.ended("s1", 1).await;
     assert_eq!(
         rig.transcript("s1").await.iter().map(said).collect::<Vec<_>>(),
