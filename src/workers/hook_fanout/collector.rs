@@ -256,8 +256,11 @@ mod tests {
                 reply(Some("a"), Happened::Updated, yes.clone()),
             ]
         };
-        assert_eq!(replies_of(MergeRule::FirstBlockWins, replies()).0, [no.clone()]);
-        assert_eq!(replies_of(MergeRule::FieldMerge, replies()).0, [yes.clone()]);
+        assert_eq!(
+            replies_of(MergeRule::FirstBlockWins, replies()).0,
+            vec![no.clone()]
+        );
+        assert_eq!(replies_of(MergeRule::FieldMerge, replies()).0, vec![yes.clone()]);
     }
 
     #[test]

@@ -30,7 +30,9 @@ impl Limits {
         quiescence_ms: Option<f64>,
         config: &HookFanout,
     ) -> Self {
-        let or = |wanted: Option<f64>, default| wanted.map_or(Duration::from_millis(default), milliseconds);
+        let or = |wanted: Option<f64>, default| {
+            wanted.map_or_else(|| Duration::from_millis(default), milliseconds)
+        };
         let quiescence = or(quiescence_ms, config.quiescence_ms);
         Self {
             timeout: or(timeout_ms, config.default_timeout_ms)
@@ -100,8 +102,6 @@ fn whole(number: f64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use pretty_assertions::assert_eq;
     use proptest::prelude::*;
     use serde_json::json;
@@ -163,22 +163,24 @@ mod tests {
 
     /// Replies at these times, in milliseconds from the start; answers the exit and when it came.
     async fn play(rule: MergeRule, limits: Limits, replies: &[(u32, serde_json::Value)]) -> (Exit, u128) {
-        let collector = Arc::new(Collector::new(rule, limits.expected));
+        let collector = Collector::new(rule, limits.expected);
         let begun = Instant::now();
-        let (inner, replies) = (Arc::clone(&collector), replies.to_vec());
-        let speaker = tokio::spawn(async move {
+        let speaking = async {
             for (at, body) in replies {
-                sleep_until(begun + at * MS).await;
+                sleep_until(begun + *at * MS).await;
                 let reply = Reply {
                     item: None,
                     happened: Happened::Created,
-                    body,
+                    body: body.clone(),
                 };
-                inner.take(reply, Instant::now());
+                collector.take(reply, Instant::now());
             }
-        });
-        let exit = gather(&collector, &limits, begun + limits.timeout).await.unwrap();
-        speaker.abort();
+            std::future::pending::<()>().await;
+        };
+        let exit = tokio::select! {
+            exit = gather(&collector, &limits, begun + limits.timeout) => exit.unwrap(),
+            () = speaking => unreachable!(),
+        };
         (exit, begun.elapsed().as_millis())
     }
 

@@ -110,7 +110,10 @@ mod tests {
     #[test]
     fn c04_case_25_a_blocker_is_copied_whole() {
         let reply = json!({"block": true, "reason": "no", "denial": {"status": "denied"}, "status": 3});
-        assert_eq!(FirstBlockWins.merge(&json!({}), &[reply.clone()]), reply);
+        assert_eq!(
+            FirstBlockWins.merge(&json!({}), std::slice::from_ref(&reply)),
+            reply
+        );
         assert_eq!(
             FirstBlockWins.merge(&json!({}), &[json!({"block": true})]),
             json!({"block": true, "reason": null})
