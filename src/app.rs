@@ -86,6 +86,9 @@ impl App {
             metrics: metrics.clone(),
         };
         let bus = Bus::new(ports, transport);
+        for address in admin.into_iter().chain(engine.address()) {
+            bus.note_listener(address);
+        }
         bus.spawn(show_link(bus.clone(), metrics.clone()));
         bus.spawn(metrics.clone().keep_up(bus.shutdown_token().clone()));
         let problems = bus.host(workers).await?;

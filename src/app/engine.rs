@@ -1,12 +1,13 @@
 //! The engine that the program runs on: which one, and how it is opened.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tokio::net::TcpListener;
+use url::Url;
 
 use crate::admin::{EngineInfo, Readiness};
 use crate::bus::Transport;
@@ -58,6 +59,15 @@ pub(crate) fn engine_token(env: &dyn Env) -> Option<Secret> {
     (!token.is_empty()).then(|| Secret::from(token.to_owned()))
 }
 
+/// The address of an engine on this machine.
+fn near(url: &str) -> Option<SocketAddr> {
+    let url = Url::parse(url).ok().filter(crate::http::is_loopback)?;
+    Some(SocketAddr::new(
+        Ipv4Addr::LOCALHOST.into(),
+        url.port_or_known_default()?,
+    ))
+}
+
 /// The engine behind the bus.
 pub(super) enum Engine {
     /// In this process, with the socket for outside workers.
@@ -67,7 +77,11 @@ pub(super) enum Engine {
         options: ListenOptions,
     },
     /// Elsewhere.
-    Connected(Arc<Iii>),
+    Connected {
+        engine: Arc<Iii>,
+        /// Where it listens, when that is this machine.
+        near: Option<SocketAddr>,
+    },
 }
 
 impl Engine {
@@ -95,6 +109,7 @@ impl Engine {
                 (engine, "embedded", reason, Some(listen))
             }
             EngineChoice::Connect { url, reason } => {
+                let near = near(&url);
                 let options = IiiOptions {
                     url,
                     worker_name: config.engine.worker_name.clone(),
@@ -102,7 +117,8 @@ impl Engine {
                     token: engine_token(env),
                     ..IiiOptions::default()
                 };
-                (Self::Connected(Iii::new(options)), "connect", reason, None)
+                let engine = Iii::new(options);
+                (Self::Connected { engine, near }, "connect", reason, None)
             }
             EngineChoice::Probe => bail!("the engine was not chosen"),
         };
@@ -119,7 +135,15 @@ impl Engine {
     pub(super) fn transport(&self) -> Arc<dyn Transport> {
         match self {
             Self::Embedded { engine, .. } => Arc::clone(engine) as _,
-            Self::Connected(iii) => Arc::clone(iii) as _,
+            Self::Connected { engine, .. } => Arc::clone(engine) as _,
+        }
+    }
+
+    /// Where it can be reached on this machine.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Embedded { socket, .. } => socket.local_addr().ok(),
+            Self::Connected { near, .. } => *near,
         }
     }
 

@@ -22,6 +22,7 @@ mod function;
 mod hold;
 pub mod iii;
 pub mod lease;
+mod listens;
 mod ports;
 pub mod provider;
 mod registry;
@@ -78,6 +79,7 @@ struct Inner {
     taps: stream::Taps,
     state_taps: state_tap::StateTaps,
     holds: hold::Holds,
+    listens: listens::Listens,
     tasks: TaskTracker,
     shutdown: CancellationToken,
     runtime: Handle,
@@ -94,6 +96,7 @@ impl Bus {
             taps: stream::Taps::default(),
             state_taps: state_tap::StateTaps::default(),
             holds: hold::Holds::default(),
+            listens: listens::Listens::default(),
             tasks: TaskTracker::new(),
             shutdown: CancellationToken::new(),
             runtime: Handle::current(),

@@ -23,6 +23,8 @@ pub mod name {
     pub const PROVIDER_ERRORS_TOTAL: &str = "harness_provider_errors_total";
     /// Counter: round trips to an engine elsewhere that something waited for; writes that go out together count as one.
     pub const ENGINE_ROUND_TRIPS_TOTAL: &str = "harness_engine_round_trips_total";
+    /// Counter: pages fetched for agents, by `outcome`: the class of the status, or the code of the failure.
+    pub const WEB_FETCHES_TOTAL: &str = "harness_web_fetches_total";
     /// Gauge: 1 while the engine is reachable, else 0.
     pub const BUS_CONNECTED: &str = "harness_bus_connected";
 }

@@ -9,6 +9,7 @@ pub mod providers;
 pub mod session_inbox;
 pub mod session_tree;
 pub mod turn;
+pub mod web;
 
 use crate::bus::WorkerDef;
 
@@ -23,6 +24,7 @@ pub fn all() -> Vec<WorkerDef> {
         hook_fanout::worker(),
         context_compaction::worker(),
         models::worker(),
+        web::worker(),
         providers::openai::worker(),
     ]
 }

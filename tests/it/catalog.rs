@@ -41,7 +41,6 @@ const PENDING: &[&str] = &[
     "provider::lmstudio::refresh_models",
     "provider::lmstudio::stream",
     "provider::lmstudio::unload_model",
-    "web::fetch",
 ];
 
 /// What this program offers beyond the fixture: id and description.

@@ -48,15 +48,20 @@ const ANY_WORKER: &str = "workers::*";
 /// Crates and modules with few places that may name them. `std::env::consts` is no environment.
 const DOORS: &[(&str, &[&str])] = &[
     ("anyhow", &["app.rs", "app/", "cli/", "demo/"]),
+    ("async_compression", &["workers/web/body.rs"]),
     ("axum", &["admin.rs", "scripted/"]),
+    ("base64", &["workers/web/fetch.rs"]),
     ("clap", &["cli/"]),
     ("croner", &["bus/embedded/cron/"]),
+    ("encoding_rs", &["workers/web/text.rs"]),
     ("eventsource_stream", &["workers/providers/sse.rs"]),
     ("fancy_regex", &["rules/pattern.rs"]),
+    ("htmd", &["workers/web/markdown.rs"]),
+    ("hyper", &["workers/web/fetch.rs"]),
     ("iii_helpers", &["bus/iii/"]),
     ("iii_sdk", &["bus/iii/"]),
     ("notify", &["watch.rs"]),
-    ("reqwest", &["http.rs", "workers/providers/"]),
+    ("reqwest", &["http.rs", "workers/providers/", "workers/web/"]),
     ("ring", &["workers/turn/parked.rs"]),
     (
         "rusqlite",

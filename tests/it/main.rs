@@ -100,3 +100,5 @@ mod types;
 mod ui;
 #[cfg(test)]
 mod ui_replay;
+#[cfg(test)]
+mod web;
