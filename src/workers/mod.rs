@@ -22,5 +22,8 @@ pub fn all() -> Vec<WorkerDef> {
         context_compaction::worker(),
         models::worker(),
         providers::openai::worker(),
+        providers::kimi::worker(),
+        providers::lmstudio::worker(),
+        providers::llamacpp::worker(),
     ]
 }

@@ -12,13 +12,15 @@ use url::Url;
 use super::Host;
 use super::access::{Access, Secret, resolve};
 use super::failure::presentable;
+use super::protocol::Provider;
 use crate::bus::{CallOptions, Cx};
 use crate::http;
 use crate::model::ErrorKind;
 use crate::model::api::models::Register;
 
-/// Limit of the upstream listing.
+/// Limit of the upstream listing: of a hosted service, of a server of one's own.
 const LISTING_TIME: Duration = Duration::from_secs(8);
+const LOCAL_LISTING_TIME: Duration = Duration::from_secs(5);
 const MAX_LISTING_BYTES: usize = 8 * 1024 * 1024;
 /// Limit of one catalog call.
 const CATALOG_MS: u64 = 5_000;
@@ -63,39 +65,71 @@ async fn list(cx: &Cx<Host>) -> Listing {
 }
 
 async fn ask(cx: &Cx<Host>, access: &Access) -> Listing {
-    let provider = &cx.state().provider;
-    let get = async {
-        let connect = Duration::from_millis(cx.config().provider.connect_timeout_ms);
-        let client = cx
-            .state()
-            .clients
-            .for_url(&access.url, connect)
-            .map_err(|error| error.to_string())?;
-        let headers = provider.headers(access).map_err(|failure| failure.message)?;
-        let request = client.get(provider.models_url(&access.url)).headers(headers);
-        let response = request.send().await.map_err(http::explain)?;
-        let status = response.status();
-        let body = http::body_up_to(response, MAX_LISTING_BYTES, LISTING_TIME).await;
-        Ok::<_, String>((status, body))
+    let provider = cx.state().provider.as_ref();
+    let connect = Duration::from_millis(cx.config().provider.connect_timeout_ms);
+    let asked = async {
+        let client = cx.state().clients.for_url(&access.url, connect);
+        let client = client.map_err(|error| error.to_string())?;
+        let url = provider.models_url(&access.url);
+        let (status, body) = get(provider, access, &client, url).await?;
+        Ok::<_, String>((client, status, body))
     };
-    let problem = match tokio::time::timeout(LISTING_TIME, get).await {
-        Ok(Ok((status, body))) if status.is_success() => {
+    let problem = match asked.await {
+        Ok((client, status, body)) if status.is_success() => {
             let listing = serde_json::from_slice(&body)
                 .ok()
                 .and_then(|json| provider.models(&json));
             match listing {
-                Some(records) => return Listing::Models(records),
+                Some(records) => return Listing::Models(provider.refine(records, access, &client).await),
                 None => "the answer is no list of models".to_owned(),
             }
         }
-        Ok(Ok((StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _))) => return Listing::Refused,
-        Ok(Ok((status, _))) => format!("http {}", status.as_u16()),
-        Ok(Err(text)) => text,
-        Err(_) => "timed out".to_owned(),
+        Ok((_, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _)) => return Listing::Refused,
+        Ok((_, status, _)) => format!("http {}", status.as_u16()),
+        Err(text) => text,
     };
     let problem = presentable(&problem, access.secret.as_ref().map(Secret::text));
     tracing::info!(provider = provider.spec().id, %problem, "models not listed");
     Listing::Unknown
+}
+
+/// Asks a provider's server for something small: status and body, or what went wrong.
+async fn get(
+    provider: &dyn Provider,
+    access: &Access,
+    client: &reqwest::Client,
+    url: Url,
+) -> Result<(StatusCode, Vec<u8>), String> {
+    let limit = if provider.is_local() {
+        LOCAL_LISTING_TIME
+    } else {
+        LISTING_TIME
+    };
+    let headers = provider.headers(access).map_err(|failure| failure.message)?;
+    let exchange = async {
+        let response = client.get(url).headers(headers).send().await;
+        let response = response.map_err(http::explain)?;
+        let status = response.status();
+        Ok((status, http::body_up_to(response, MAX_LISTING_BYTES, limit).await))
+    };
+    match tokio::time::timeout(limit, exchange).await {
+        Ok(answer) => answer,
+        Err(_) => Err("timed out".to_owned()),
+    }
+}
+
+/// The same for an answer that is JSON and a success.
+pub(super) async fn get_json(
+    provider: &dyn Provider,
+    access: &Access,
+    client: &reqwest::Client,
+    url: Url,
+) -> Result<Value, String> {
+    let (status, body) = get(provider, access, client, url).await?;
+    if !status.is_success() {
+        return Err(format!("http {}", status.as_u16()));
+    }
+    serde_json::from_slice(&body).map_err(|error| error.to_string())
 }
 
 async fn store(cx: &Cx<Host>, records: Vec<Value>) -> Vec<String> {

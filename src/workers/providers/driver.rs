@@ -13,15 +13,15 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use reqwest::header::CONTENT_TYPE;
 use tokio::time::Instant;
 
 use super::access::{Access, Secret, resolve};
 use super::assembly::Assembly;
-use super::failure::{Failure, Retry, message_of_body, presentable};
+use super::failure::{Failure, Retry, excerpt, message_of_body, presentable};
 use super::outbox::Outbox;
-use super::protocol::{Call, Encoded, ModelFacts, Step};
+use super::protocol::{Call, Decode, Encoded, Step};
 use super::sse::{Broken, frames};
 use super::{Host, limits, metrics, overflow};
 use crate::bus::{ChannelWriter, Cx};
@@ -37,6 +37,8 @@ const LAST_ATTEMPT: Duration = Duration::from_mins(2);
 /// An error body is read this far, this long.
 const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
 const ERROR_BODY_TIME: Duration = Duration::from_secs(10);
+/// A whole answer that was not streamed.
+const MAX_WHOLE_BODY_BYTES: usize = 8 * 1024 * 1024;
 /// After the model said it is done: wait for counters and the end marker.
 const FINISH_GRACE: Duration = Duration::from_secs(5);
 /// The terminal event of a stopped turn waits no longer for a reader that does not read.
@@ -127,7 +129,8 @@ async fn finish(
     assembly.close();
     let (stop_reason, failure) = match outcome {
         Ok(reason) => (reason, None),
-        Err(Stop::Failed(mut failure)) => {
+        Err(Stop::Failed(failure)) => {
+            let mut failure = cx.state().provider.explain(failure);
             failure.message = presentable(&failure.message, secret.map(Secret::text));
             tracing::warn!(provider = id, kind = ?failure.kind, error = %failure.message, "provider turn failed");
             (StopReason::Error, Some(failure))
@@ -197,14 +200,17 @@ impl<'a> Turn<'a> {
         let encoded = provider.encode(self.call, &model).map_err(Stop::Failed)?;
         let began = Instant::now();
         let mut pauses = self.pauses();
-        let mut may_repair = true;
+        let mut repaired = false;
         loop {
             let failure = match self.attempt(&encoded, assembly, outbox).await {
                 Err(Stop::Failed(failure)) if !assembly.has_content() => failure,
                 outcome => return outcome,
             };
-            if let Some(repair) = self.repair(&failure, &model, &mut may_repair).await {
-                repair.map_err(Stop::Failed)?;
+            if let Some(repair) = provider.repair(&failure, &model, &self.access, &self.client) {
+                if std::mem::replace(&mut repaired, true) {
+                    return Err(Stop::Failed(failure));
+                }
+                repair.await.map_err(Stop::Failed)?;
                 assembly.reset();
                 continue;
             }
@@ -219,19 +225,6 @@ impl<'a> Turn<'a> {
             tokio::time::sleep(pause).await;
             assembly.reset();
         }
-    }
-
-    async fn repair(
-        &self,
-        failure: &Failure,
-        model: &ModelFacts,
-        may_repair: &mut bool,
-    ) -> Option<Result<(), Failure>> {
-        if !std::mem::take(may_repair) {
-            return None;
-        }
-        let provider = &self.cx.state().provider;
-        Some(provider.repair(failure, model, &self.access, &self.client)?.await)
     }
 
     fn pauses(&self) -> impl Iterator<Item = Duration> + Send {
@@ -260,16 +253,22 @@ impl<'a> Turn<'a> {
         outbox.start(assembly).await.map_err(unheard)?;
         let content_type = header_text(&response);
         let settings = self.cx.state().provider.settings(&self.cx.config());
-        let body = response
-            .bytes_stream()
-            .map(|chunk| chunk.map_err(|error| Broken::Read(http::explain(error))));
+        let idle = settings.idle_timeout;
+        let body = if content_type.starts_with("application/json") {
+            let whole = http::body_up_to(response, MAX_WHOLE_BODY_BYTES, idle).await;
+            stream::iter([Ok(as_event(whole))]).boxed()
+        } else {
+            let chunks = response.bytes_stream();
+            chunks
+                .map(|chunk| chunk.map_err(|error| Broken::Read(http::explain(error))))
+                .boxed()
+        };
         let mut reading = Reading {
             decoder: (encoded.decoder)(),
             assembly,
             outbox,
         };
-        let body: std::pin::Pin<Box<dyn Stream<Item = Result<Bytes, Broken>> + Send>> = Box::pin(body);
-        let outcome = reading.read(body, settings.idle_timeout).await;
+        let outcome = reading.read(body, idle).await;
         outcome.map_err(|stop| match stop {
             Stop::Failed(failure) if failure.message == "non-SSE body" => {
                 Stop::Failed(Failure::transient(format!("non-SSE body ({content_type})")))
@@ -312,8 +311,12 @@ impl<'a> Turn<'a> {
         let body = http::body_up_to(response, MAX_ERROR_BODY_BYTES, ERROR_BODY_TIME).await;
         let body = String::from_utf8(body)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
-        let message = message_of_body(&body);
-        let id = self.cx.state().provider.spec().id;
+        let provider = &self.cx.state().provider;
+        let id = provider.spec().id;
+        let mut message = message_of_body(&body);
+        if provider.is_local() {
+            message = excerpt(&message, self.access.secret.as_ref().map(Secret::text));
+        }
         let mut failure = Failure::new(
             overflow::kind_of_answer(status, &body),
             if message.trim().is_empty() {
@@ -331,7 +334,7 @@ impl<'a> Turn<'a> {
 
 /// One answer being read.
 struct Reading<'r, 'o> {
-    decoder: Box<dyn super::protocol::Decode>,
+    decoder: Box<dyn Decode>,
     assembly: &'r mut Assembly,
     outbox: &'r mut Outbox<'o>,
 }
@@ -424,6 +427,15 @@ fn with_note(failure: &Failure, note: &str) -> Failure {
     Failure {
         message: format!("{}{note}", failure.message),
         ..failure.clone()
+    }
+}
+
+/// A body that is one JSON text, as the one event it is: an error that came with a success, or the whole answer of a server
+/// that does not stream. Other bodies stay what they are.
+fn as_event(body: Vec<u8>) -> Bytes {
+    match serde_json::from_slice::<serde_json::Value>(&body) {
+        Ok(json) => format!("data: {json}\n\n").into(),
+        Err(_) => body.into(),
     }
 }
 

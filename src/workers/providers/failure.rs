@@ -10,6 +10,8 @@ use crate::model::ErrorKind;
 
 /// Longest `error_message`, in characters (contract 08 §9).
 const MAX_MESSAGE_CHARS: usize = 1024;
+/// The same for the body of a server of one's own.
+const MAX_LOCAL_BODY_CHARS: usize = 256;
 
 /// A failed attempt or turn. The message is as the outside gave it until [`presentable`] has seen it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +87,11 @@ fn member_text(object: &Value) -> Option<&str> {
         .into_iter()
         .filter_map(|key| object.get(key)?.as_str())
         .find(|text| !text.is_empty())
+}
+
+/// The beginning of what a server of one's own answered: such bodies can be whole pages (contract 08 §7).
+pub(super) fn excerpt(body: &str, secret: Option<&SecretString>) -> String {
+    presentable(body, secret).chars().take(MAX_LOCAL_BODY_CHARS).collect()
 }
 
 /// Makes outside text fit for a message or a log: no control characters but tab and line ends, no credential, not long.

@@ -8,12 +8,12 @@
 //!
 //! `driver` does all I/O of a turn: timeouts, retries, cancellation, the one terminal event. A [`Provider`] is facts and
 //! pure functions; `chat_completions` is the protocol engine that several of them share. To add one: a file like
-//! [`openai`] and its `worker()` in [`super::all`]. Deliberately not here: credentials and endpoints (the registry answers those
+//! [`kimi`] and its `worker()` in [`super::all`]. Deliberately not here: credentials and endpoints (the registry answers those
 //! per turn), the catalog, routing by model name.
 
 mod access;
 mod assembly;
-mod chat_completions;
+pub mod chat_completions;
 mod conversation;
 mod declaration;
 mod discovery;
@@ -21,19 +21,24 @@ mod driver;
 mod failure;
 mod functions;
 mod json;
+pub mod kimi;
 mod limits;
+pub mod llamacpp;
+pub mod lmstudio;
+mod local;
 mod metrics;
 mod names;
 pub mod openai;
 mod outbox;
 mod overflow;
-mod protocol;
+pub mod protocol;
+pub mod records;
 mod sse;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::bus::{Worker, WorkerDef};
+use crate::bus::Worker;
 use crate::http::Clients;
 use functions::{Complete, RefreshModels, Stream};
 use protocol::Provider;
@@ -55,8 +60,8 @@ impl Host {
     }
 }
 
-/// The worker of a provider: three functions, its declaration, and one discovery at the start.
-fn worker(name: &'static str, about: &'static str, provider: Arc<dyn Provider>) -> WorkerDef {
+/// The worker of a provider, to be built: three functions, its declaration, and one discovery at the start.
+fn worker(name: &'static str, about: &'static str, provider: Arc<dyn Provider>) -> Worker<Host> {
     let spec = provider.spec();
     let [stream, complete, refresh] = spec.descriptions;
     let id = |function: &str| format!("provider::{}::{function}", spec.id);
@@ -75,5 +80,4 @@ fn worker(name: &'static str, about: &'static str, provider: Arc<dyn Provider>) 
             discovery::refresh(&cx).await;
             Ok(())
         })
-        .build()
 }

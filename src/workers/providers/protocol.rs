@@ -17,34 +17,58 @@ use crate::model::{AgentFunction, RawMessage, StopReason, ThinkingLevel};
 
 /// Facts of a provider that never change.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Spec {
+pub struct Spec {
     /// Id, as in `provider::<id>::stream`.
-    pub(super) id: &'static str,
+    pub id: &'static str,
     /// Name for people.
-    pub(super) display_name: &'static str,
+    pub display_name: &'static str,
     /// Environment variable with the fallback credential.
-    pub(super) credential_env_var: &'static str,
+    pub credential_env_var: &'static str,
     /// Whether a turn without a credential fails at once.
-    pub(super) needs_credential: bool,
+    pub needs_credential: bool,
     /// Descriptions of `stream`, `complete` and `refresh_models`, in this order.
-    pub(super) descriptions: [&'static str; 3],
+    pub descriptions: [&'static str; 3],
 }
 
 /// Settings of a provider now in force.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub struct Settings {
     /// Endpoint when the registry names none.
-    pub(super) api_url: String,
+    pub api_url: String,
     /// Whether that endpoint is declared as default to the registry; local servers declare none.
-    pub(super) declares_api_url: bool,
+    pub declares_api_url: bool,
     /// Output limit of models the catalog does not know, tokens.
-    pub(super) max_tokens: u64,
+    pub max_tokens: u64,
     /// Limit until response headers.
-    pub(super) headers_timeout: Duration,
+    pub headers_timeout: Duration,
     /// Longest silence between body chunks.
-    pub(super) idle_timeout: Duration,
+    pub idle_timeout: Duration,
     /// Effort for runs that name no level.
-    pub(super) default_effort: Option<String>,
+    pub default_effort: Option<String>,
+}
+
+impl Settings {
+    /// Those of a hosted service.
+    pub fn cloud(config: &Config, api_url: &str, max_tokens: u64) -> Self {
+        Self {
+            api_url: api_url.to_owned(),
+            declares_api_url: true,
+            max_tokens,
+            headers_timeout: Duration::from_millis(config.provider.headers_timeout_ms),
+            idle_timeout: Duration::from_millis(config.provider.idle_timeout_ms),
+            default_effort: None,
+        }
+    }
+
+    /// Those of a server of one's own, which may take long to read a prompt.
+    pub fn local(config: &Config, api_url: &str, max_tokens: u64, headers_timeout: Duration) -> Self {
+        Self {
+            declares_api_url: false,
+            headers_timeout,
+            idle_timeout: Duration::from_millis(config.provider.local_idle_timeout_ms),
+            ..Self::cloud(config, api_url, max_tokens)
+        }
+    }
 }
 
 /// A turn as it was asked for.
@@ -175,10 +199,21 @@ pub(super) trait Provider: Send + Sync + 'static {
         Box::pin(futures::future::ready(call.model.clone()))
     }
 
-    /// Tries to undo a failure of the first attempt, such as a model that is not loaded; `None`: not of that kind.
+    /// Whether it is a server of one's own: another form of addresses, shorter listings, shorter error texts (contract 08 §4,
+    /// §7, §11).
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    /// Adds to a failure what helps people; called once, for the one that is told.
+    fn explain(&self, failure: Failure) -> Failure {
+        failure
+    }
+
+    /// Tries to undo a failure, such as a model that is not loaded, once per turn; `None`: not of that kind.
     fn repair<'a>(
         &'a self,
-        _: &'a Failure,
+        _: &Failure,
         _: &'a ModelFacts,
         _: &'a Access,
         _: &'a reqwest::Client,
@@ -193,4 +228,14 @@ pub(super) trait Provider: Send + Sync + 'static {
 
     /// The catalog records of a listing; `None` when it is no listing.
     fn models(&self, listing: &Value) -> Option<Vec<Value>>;
+
+    /// Fills in what the server tells elsewhere than in its listing.
+    fn refine<'a>(
+        &'a self,
+        records: Vec<Value>,
+        _: &'a Access,
+        _: &'a reqwest::Client,
+    ) -> BoxFuture<'a, Vec<Value>> {
+        Box::pin(futures::future::ready(records))
+    }
 }

@@ -41,7 +41,10 @@ impl Decoder {
         if let Some(reason) = choice.get("finish_reason").and_then(Value::as_str) {
             self.finish = stop_reason(reason).or(self.finish);
         }
-        let Some(delta) = choice.get("delta") else { return };
+        // A server that does not stream answers with the whole message at once.
+        let Some(delta) = choice.get("delta").or_else(|| choice.get("message")) else {
+            return;
+        };
         if let Some(text) = first_text(delta, &["reasoning_content", "reasoning"]) {
             out.thinking(THINKING, text);
         }

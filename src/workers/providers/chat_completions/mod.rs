@@ -5,6 +5,7 @@
 mod decode;
 mod request;
 mod slots;
+mod vendor;
 
 #[cfg(test)]
 mod tests;
@@ -14,25 +15,29 @@ use std::sync::Arc;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use secrecy::ExposeSecret;
 
+pub use vendor::{Local, Vendor};
+
 use super::access::Access;
 use super::failure::Failure;
 use super::protocol::{Call, Encoded, ModelFacts};
 use crate::model::{ErrorKind, ThinkingLevel};
 
 /// Effort parameter for a model: id, what the catalog knows of its thinking, the level of the run, the default word.
-type Effort = fn(&str, Option<bool>, Option<ThinkingLevel>, Option<&str>) -> Option<&'static str>;
+pub type Effort = fn(&str, Option<bool>, Option<ThinkingLevel>, Option<&str>) -> Option<&'static str>;
 
 /// How a vendor's form of the protocol differs (contract 08 §6, §7).
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Quirks {
-    /// Assistant rows carry `reasoning_content`; Kimi refuses calls without it. OpenAI never gets it.
-    pub(super) sends_reasoning: bool,
+pub struct Quirks {
+    /// Assistant rows carry `reasoning_content`. OpenAI never gets it.
+    pub sends_reasoning: bool,
+    /// Rows with calls must carry it when the model thinks: Kimi refuses them without, whoever made the calls.
+    pub calls_need_reasoning: bool,
     /// Tool rows carry `is_error`; OpenAI refuses unknown members.
-    pub(super) sends_is_error: bool,
+    pub sends_is_error: bool,
     /// Some chat templates need a user row: `(continue)` is added at the end when there is none.
-    pub(super) needs_user_row: bool,
+    pub needs_user_row: bool,
     /// Whether and how `reasoning_effort` is sent.
-    pub(super) effort: Option<Effort>,
+    pub effort: Option<Effort>,
 }
 
 impl Quirks {

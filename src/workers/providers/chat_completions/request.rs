@@ -16,6 +16,8 @@ use crate::workers::providers::protocol::{Call, ModelFacts};
 const NO_OUTPUT: &str = "(no output)";
 /// Instead of an image the model cannot take: an omission the user can see.
 const NO_IMAGE: &str = "[image left out: this model is not known to take images]";
+/// Where reasoning must be sent and there was none; an empty text would count as missing.
+const NO_REASONING: &str = " ";
 
 /// Members in a fixed order: prompt caches compare text.
 #[derive(Serialize)]
@@ -167,7 +169,7 @@ fn rows<'a>(
     for entry in entries {
         match entry {
             Entry::User(parts) => rows.extend(user(parts, sees)),
-            Entry::Assistant(parts) => rows.extend(assistant(quirks, parts, names)),
+            Entry::Assistant(parts) => rows.extend(assistant(quirks, model, parts, names)),
             Entry::Answer(answer) => rows.push(tool(quirks, answer)),
         }
     }
@@ -218,7 +220,12 @@ fn user<'a>(parts: &[Part<'a>], sees: bool) -> Option<Row<'a>> {
 }
 
 /// A row with neither text nor calls is dropped: upstream refuses it, and would for ever.
-fn assistant<'a>(quirks: Quirks, parts: &[Part<'a>], names: &'a Names) -> Option<Row<'a>> {
+fn assistant<'a>(
+    quirks: Quirks,
+    model: &ModelFacts,
+    parts: &[Part<'a>],
+    names: &'a Names,
+) -> Option<Row<'a>> {
     let text = joined(parts);
     let tool_calls: Vec<_> = parts
         .iter()
@@ -241,7 +248,11 @@ fn assistant<'a>(quirks: Quirks, parts: &[Part<'a>], names: &'a Names) -> Option
         Part::Thinking { text, .. } => Some(*text),
         Part::Text(_) | Part::Image { .. } | Part::Call { .. } => None,
     });
-    let thoughts: String = thoughts.collect();
+    let mut thoughts: String = thoughts.collect();
+    let thinks = model.supports_thinking == Some(true);
+    if thoughts.is_empty() && quirks.calls_need_reasoning && thinks && !tool_calls.is_empty() {
+        NO_REASONING.clone_into(&mut thoughts);
+    }
     Some(Row::Assistant {
         content: (!text.is_empty()).then_some(text),
         reasoning_content: (quirks.sends_reasoning && !thoughts.is_empty()).then_some(thoughts),
