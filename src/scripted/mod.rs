@@ -24,6 +24,7 @@ use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -34,6 +35,7 @@ pub use request::Request;
 pub struct Script {
     answer: Box<dyn Fn(&Request) -> Reply + Send + Sync>,
     models: Mutex<Reply>,
+    others: Box<dyn Fn(&str, &Value) -> Option<Reply> + Send + Sync>,
 }
 
 impl Script {
@@ -42,6 +44,7 @@ impl Script {
         Self {
             answer: Box::new(answer),
             models: Mutex::new(Reply::models(["gpt-5"])),
+            others: Box::new(|_, _| None),
         }
     }
 
@@ -58,6 +61,16 @@ impl Script {
     #[must_use]
     pub fn with_models(self, reply: Reply) -> Self {
         *lock(&self.models) = reply;
+        self
+    }
+
+    /// What other paths answer, given path and JSON body; 404 where nothing is said.
+    #[must_use]
+    pub fn with_others(
+        mut self,
+        answer: impl Fn(&str, &Value) -> Option<Reply> + Send + Sync + 'static,
+    ) -> Self {
+        self.others = Box::new(answer);
         self
     }
 }
@@ -81,6 +94,7 @@ struct Shared {
 struct Seen {
     requests: Vec<Request>,
     listings: usize,
+    others: Vec<(String, Value)>,
     violations: Vec<String>,
 }
 
@@ -128,6 +142,11 @@ impl Server {
     /// How often the models were listed.
     pub fn listings(&self) -> usize {
         lock(&self.shared.seen).listings
+    }
+
+    /// Requests to other paths than those of chat and models, so far: path and JSON body.
+    pub fn others(&self) -> Vec<(String, Value)> {
+        lock(&self.shared.seen).others.clone()
     }
 
     /// What was wrong with the requests so far, in order; empty for a correct client.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
@@ -25,6 +25,7 @@ pub(super) async fn serve(listener: tokio::net::TcpListener, shared: Arc<Shared>
     let routes = Router::new()
         .route("/v1/chat/completions", post(chat))
         .route("/v1/models", get(models))
+        .fallback(other)
         .layer(axum::extract::DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .with_state(shared);
     // Each piece of an answer leaves at once, as from any model server; else the kernel waits for more of them.
@@ -61,6 +62,14 @@ async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
 async fn models(State(shared): State<Arc<Shared>>) -> Response {
     lock(&shared.seen).listings += 1;
     let reply = lock(&shared.script.models).clone();
+    respond(&shared, &reply, "", 0).await
+}
+
+async fn other(State(shared): State<Arc<Shared>>, uri: Uri, body: Bytes) -> Response {
+    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let reply = (shared.script.others)(uri.path(), &body);
+    lock(&shared.seen).others.push((uri.path().to_owned(), body));
+    let reply = reply.unwrap_or_else(|| Reply::fails(404, ""));
     respond(&shared, &reply, "", 0).await
 }
 

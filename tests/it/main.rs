@@ -75,6 +75,8 @@ mod policy_cli;
 #[cfg(test)]
 mod provider_openai;
 #[cfg(test)]
+mod providers;
+#[cfg(test)]
 mod registry;
 #[cfg(test)]
 mod rig;

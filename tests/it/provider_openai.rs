@@ -82,10 +82,10 @@ impl Default for World {
 
 /// How a turn went.
 #[derive(Debug, PartialEq)]
-struct Turn {
+pub(crate) struct Turn {
     /// Frames in order.
-    events: Vec<Value>,
-    answer: Value,
+    pub(crate) events: Vec<Value>,
+    pub(crate) answer: Value,
 }
 
 impl Rig {
@@ -199,7 +199,7 @@ impl Rig {
 }
 
 impl Turn {
-    fn kinds(&self) -> Vec<&str> {
+    pub(crate) fn kinds(&self) -> Vec<&str> {
         self.events
             .iter()
             .map(|event| event["type"].as_str().unwrap())
@@ -207,7 +207,7 @@ impl Turn {
     }
 
     /// The final message; there is exactly one terminal event, and it is the last.
-    fn message(&self) -> &Value {
+    pub(crate) fn message(&self) -> &Value {
         let terminal = |event: &&Value| event["type"] == "done" || event["type"] == "error";
         assert_eq!(
             self.events.iter().filter(terminal).count(),
@@ -227,7 +227,7 @@ impl Turn {
     }
 
     /// `stop_reason`, `error_kind` and `error_message` of a failed turn.
-    fn failure(&self) -> (&str, &str, &str) {
+    pub(crate) fn failure(&self) -> (&str, &str, &str) {
         let message = self.message();
         let text = |key: &str| message[key].as_str().unwrap();
         assert_eq!(self.kinds().last(), Some(&"error"));
@@ -235,7 +235,7 @@ impl Turn {
     }
 }
 
-fn user(text: &str) -> Value {
+pub(crate) fn user(text: &str) -> Value {
     json!({"role": "user", "content": [{"type": "text", "text": text}], "timestamp": 1})
 }
 
@@ -243,7 +243,7 @@ fn queue<const N: usize>(replies: [Reply; N]) -> Script {
     Script::queue(replies)
 }
 
-fn stream_request(writer: &Value, mut request: Value) -> Value {
+pub(crate) fn stream_request(writer: &Value, mut request: Value) -> Value {
     let members = request.as_object_mut().unwrap();
     for (key, value) in [
         ("writer_ref", writer.clone()),
@@ -257,7 +257,7 @@ fn stream_request(writer: &Value, mut request: Value) -> Value {
 }
 
 /// One chunk of text, as a frame.
-fn chunk(text: &str) -> String {
+pub(crate) fn chunk(text: &str) -> String {
     let chunk = json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]});
     format!("data: {chunk}\n\n")
 }

@@ -38,6 +38,7 @@ enum Listing {
 
 /// Asks, writes, prunes. Answers the ids now stored, in upstream order; any problem makes the list shorter, never fails.
 pub(super) async fn refresh(cx: &Cx<Host>) -> Vec<String> {
+    let _discovering = cx.state().discovering.lock().await;
     match list(cx).await {
         Listing::Models(records) => {
             let offered: HashSet<String> = records.iter().filter_map(id_of).collect();

@@ -13,7 +13,7 @@
 
 mod access;
 mod assembly;
-pub mod chat_completions;
+mod chat_completions;
 mod conversation;
 mod declaration;
 mod discovery;
@@ -31,8 +31,8 @@ mod names;
 pub mod openai;
 mod outbox;
 mod overflow;
-pub mod protocol;
-pub mod records;
+mod protocol;
+mod records;
 mod sse;
 
 use std::sync::Arc;
@@ -40,14 +40,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::bus::Worker;
 use crate::http::Clients;
+pub use chat_completions::{Effort, Local, Quirks, Vendor};
 use functions::{Complete, RefreshModels, Stream};
 use protocol::Provider;
+pub use protocol::{Settings, Spec};
+pub use records::{Family, Known, Price, family};
 
 /// Memory of a provider's worker.
 struct Host {
     provider: Arc<dyn Provider>,
     clients: Clients,
     declared: AtomicBool,
+    /// Held during a discovery: one after the other, so that the newest listing is the last one written.
+    discovering: tokio::sync::Mutex<()>,
 }
 
 impl Host {
@@ -69,6 +74,7 @@ fn worker(name: &'static str, about: &'static str, provider: Arc<dyn Provider>) 
         provider,
         clients: Clients::default(),
         declared: AtomicBool::new(false),
+        discovering: tokio::sync::Mutex::default(),
     };
     Worker::new(name, about, host)
         .function_as::<Stream>(id("stream"), stream)

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::memory;
-use crate::bus::{Cx, Function};
+use crate::bus::{self, Cx, Function};
 use crate::error::Result;
 use crate::workers::providers::{Host, access};
 
@@ -69,6 +69,10 @@ impl Function for LoadModel {
     type Request = Request;
     type Response = Response;
 
+    fn decode(payload: Value) -> Result<Request> {
+        any_object(payload).map(Request)
+    }
+
     async fn call(cx: &Cx<Host>, request: Request) -> Result<Response> {
         let load = async {
             let body = body(&request.0)?;
@@ -77,6 +81,15 @@ impl Function for LoadModel {
         };
         Ok(Response::of(load.await))
     }
+}
+
+/// An object as it is, anything else as null: what is wrong with it is part of the answer.
+pub(super) fn any_object(payload: Value) -> Result<Value> {
+    if payload.is_object() {
+        return bus::decode(payload, &[], false);
+    }
+    bus::dismantle(payload);
+    Ok(Value::Null)
 }
 
 fn body(payload: &Value) -> Result<Value, String> {

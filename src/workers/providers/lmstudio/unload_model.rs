@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::load_model::{Response, text};
+use super::load_model::{Response, any_object, text};
 use super::memory;
 use crate::bus::{Cx, Function};
 use crate::error::Result;
@@ -33,6 +33,10 @@ impl Function for UnloadModel {
     type State = Host;
     type Request = Request;
     type Response = Response;
+
+    fn decode(payload: Value) -> Result<Request> {
+        any_object(payload).map(Request)
+    }
 
     async fn call(cx: &Cx<Host>, request: Request) -> Result<Response> {
         let unload = async {
