@@ -21,6 +21,7 @@ pub fn all() -> Vec<WorkerDef> {
         session_inbox::worker(),
         context_compaction::worker(),
         models::worker(),
+        providers::anthropic::worker(),
         providers::openai::worker(),
         providers::kimi::worker(),
         providers::lmstudio::worker(),

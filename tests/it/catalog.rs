@@ -30,9 +30,6 @@ const PENDING: &[&str] = &[
     "harness::fs::read_inline",
     "hook-fanout::publish_collect",
     "hook-fanout::reply_handler",
-    "provider::anthropic::complete",
-    "provider::anthropic::refresh_models",
-    "provider::anthropic::stream",
     "web::fetch",
 ];
 

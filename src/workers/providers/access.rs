@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -42,6 +42,33 @@ impl Secret {
             Self::ApiKey(text) | Self::Oauth(text) => text,
         }
     }
+
+    /// The value of a header that is the bare credential.
+    ///
+    /// # Errors
+    /// It holds characters that no header can.
+    pub(super) fn bare(&self) -> Result<HeaderValue, Failure> {
+        header_value(self.text().expose_secret())
+    }
+
+    /// The value of an `authorization` header.
+    ///
+    /// # Errors
+    /// The credential holds characters that no header can.
+    pub(super) fn bearer(&self) -> Result<HeaderValue, Failure> {
+        header_value(&format!("Bearer {}", self.text().expose_secret()))
+    }
+}
+
+fn header_value(text: &str) -> Result<HeaderValue, Failure> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        Failure::new(
+            ErrorKind::AuthExpired,
+            "the api key holds characters that cannot be sent in a header",
+        )
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 impl From<Credential> for Secret {

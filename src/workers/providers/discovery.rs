@@ -18,10 +18,11 @@ use crate::http;
 use crate::model::ErrorKind;
 use crate::model::api::models::Register;
 
-/// Limit of the upstream listing: of a hosted service, of a server of one's own.
+/// Limit of a page of the upstream listing: of a hosted service, of a server of one's own.
 const LISTING_TIME: Duration = Duration::from_secs(8);
 const LOCAL_LISTING_TIME: Duration = Duration::from_secs(5);
 const MAX_LISTING_BYTES: usize = 8 * 1024 * 1024;
+const MAX_PAGES: usize = 20;
 /// Limit of one catalog call.
 const CATALOG_MS: u64 = 5_000;
 const PARALLEL_WRITES: usize = 16;
@@ -68,28 +69,38 @@ async fn list(cx: &Cx<Host>) -> Listing {
 async fn ask(cx: &Cx<Host>, access: &Access) -> Listing {
     let provider = cx.state().provider.as_ref();
     let connect = Duration::from_millis(cx.config().provider.connect_timeout_ms);
-    let asked = async {
-        let client = cx.state().clients.for_url(&access.url, connect);
-        let client = client.map_err(|error| error.to_string())?;
-        let url = provider.models_url(&access.url);
-        let (status, body) = get(provider, access, &client, url).await?;
-        Ok::<_, String>((client, status, body))
+    let client = match cx.state().clients.for_url(&access.url, connect) {
+        Ok(client) => client,
+        Err(error) => return unknown(provider, access, &error.to_string()),
     };
-    let problem = match asked.await {
-        Ok((client, status, body)) if status.is_success() => {
-            let listing = serde_json::from_slice(&body)
-                .ok()
-                .and_then(|json| provider.models(&json));
-            match listing {
-                Some(records) => return Listing::Models(provider.refine(records, access, &client).await),
-                None => "the answer is no list of models".to_owned(),
-            }
+    let mut records = Vec::new();
+    let mut url = provider.models_url(&access.url);
+    for _ in 0..MAX_PAGES {
+        let (status, body) = match get(provider, access, &client, url.clone()).await {
+            Ok(answer) => answer,
+            Err(problem) => return unknown(provider, access, &problem),
+        };
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Listing::Refused,
+            status if status.is_success() => {}
+            status => return unknown(provider, access, &format!("http {}", status.as_u16())),
         }
-        Ok((_, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _)) => return Listing::Refused,
-        Ok((_, status, _)) => format!("http {}", status.as_u16()),
-        Err(text) => text,
-    };
-    let problem = presentable(&problem, access.secret.as_ref().map(Secret::text));
+        let listing: Option<Value> = serde_json::from_slice(&body).ok();
+        let page = listing.and_then(|json| Some((provider.models(&json)?, provider.next_page(&url, &json))));
+        let Some((models, next)) = page else {
+            return unknown(provider, access, "the answer is no list of models");
+        };
+        records.extend(models);
+        match next {
+            Some(next) => url = next,
+            None => return Listing::Models(provider.refine(records, access, &client).await),
+        }
+    }
+    unknown(provider, access, "the list has no end")
+}
+
+fn unknown(provider: &dyn Provider, access: &Access, problem: &str) -> Listing {
+    let problem = presentable(problem, access.secret.as_ref().map(Secret::text));
     tracing::info!(provider = provider.spec().id, %problem, "models not listed");
     Listing::Unknown
 }

@@ -7,11 +7,12 @@
 //! ```
 //!
 //! `driver` does all I/O of a turn: timeouts, retries, cancellation, the one terminal event. A [`Provider`] is facts and
-//! pure functions; `chat_completions` is the protocol engine that several of them share. To add one: a file like
+//! pure functions; `chat_completions` and `messages` are the protocol engines they speak with. To add one: a file like
 //! [`kimi`] and its `worker()` in [`super::all`]. Deliberately not here: credentials and endpoints (the registry answers those
 //! per turn), the catalog, routing by model name.
 
 mod access;
+pub mod anthropic;
 mod assembly;
 mod chat_completions;
 mod conversation;
@@ -26,11 +27,13 @@ mod limits;
 pub mod llamacpp;
 pub mod lmstudio;
 mod local;
+mod messages;
 mod metrics;
 mod names;
 pub mod openai;
 mod outbox;
 mod overflow;
+mod price;
 mod protocol;
 mod records;
 mod sse;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
@@ -10,6 +11,7 @@ use url::Url;
 use super::access::Access;
 use super::assembly::Assembly;
 use super::failure::Failure;
+use super::price::Price;
 use super::sse::Frame;
 use crate::config::Config;
 use crate::model::api::provider::{CompleteRequest, StreamRequest};
@@ -117,7 +119,7 @@ impl From<CompleteRequest> for Call {
 }
 
 /// What is known of the model of a turn, and the limits that follow.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct ModelFacts {
     /// Upstream id that is sent.
     pub(super) id: String,
@@ -127,14 +129,28 @@ pub(super) struct ModelFacts {
     pub(super) supports_thinking: Option<bool>,
     /// From the catalog; absent = unknown.
     pub(super) supports_vision: Option<bool>,
+    /// From the catalog; absent = unknown.
+    pub(super) supports_xhigh: Option<bool>,
+    /// The most this model can put out, tokens, from the catalog; absent = unknown.
+    pub(super) ceiling: Option<u64>,
+    /// Thinking tokens of the levels minimal, low, medium and high, from the catalog.
+    pub(super) thinking_budgets: [Option<u64>; 4],
+    /// Whether it refuses a budget for its reasoning, from the catalog; absent = unknown.
+    pub(super) takes_no_budget: Option<bool>,
+    /// Whether cache markers are sent.
+    pub(super) marks_cache: bool,
+    /// What its tokens cost, from the catalog.
+    pub(super) price: Option<Price>,
     /// Effort for runs that name no level.
     pub(super) default_effort: Option<String>,
 }
 
 /// A request ready to be sent, and how its answer is read.
 pub(super) struct Encoded {
+    /// Headers that only this request needs.
+    pub(super) headers: HeaderMap,
     /// JSON body.
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
     /// A reader of one answer; each attempt needs its own.
     pub(super) decoder: Box<dyn Fn() -> Box<dyn Decode> + Send + Sync>,
 }
@@ -189,6 +205,16 @@ pub(super) trait Provider: Send + Sync + 'static {
     /// It cannot be written as JSON.
     fn encode(&self, call: &Call, model: &ModelFacts) -> Result<Encoded, Failure>;
 
+    /// Whether `usage.input` holds the cached tokens too, as in Chat Completions.
+    fn counts_cached_as_input(&self) -> bool {
+        true
+    }
+
+    /// Whether requests mark what upstream should cache.
+    fn marks_cache(&self, _: &Config) -> bool {
+        false
+    }
+
     /// The model that is really asked for; LM Studio replaces its placeholder.
     fn model_id<'a>(
         &'a self,
@@ -226,7 +252,12 @@ pub(super) trait Provider: Send + Sync + 'static {
         super::discovery::models_url(endpoint)
     }
 
-    /// The catalog records of a listing; `None` when it is no listing.
+    /// Where the listing goes on; `None` after its last page.
+    fn next_page(&self, _: &Url, _: &Value) -> Option<Url> {
+        None
+    }
+
+    /// The catalog records of a page of the listing; `None` when it is no listing.
     fn models(&self, listing: &Value) -> Option<Vec<Value>>;
 
     /// Fills in what the server tells elsewhere than in its listing.

@@ -124,12 +124,7 @@ impl Decode for Decoder {
         match self.finish {
             Some(reason) => Ok(reason),
             None if self.marked_done => Ok(StopReason::End),
-            None if self.chunks == 0 => Err(Failure::transient("non-SSE body")),
-            None => {
-                let tokens = out.usage().output.filter(|tokens| *tokens > 0);
-                let tokens = tokens.map_or_else(String::new, |n| format!(" after {n} output tokens"));
-                Err(Failure::transient(format!("stream closed mid-response{tokens}")))
-            }
+            None => Err(Failure::unfinished(self.chunks, out.usage().output)),
         }
     }
 }

@@ -12,15 +12,14 @@ mod tests;
 
 use std::sync::Arc;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use secrecy::ExposeSecret;
+use reqwest::header::{AUTHORIZATION, HeaderMap};
 
 pub use vendor::{Local, Vendor};
 
 use super::access::Access;
 use super::failure::Failure;
 use super::protocol::{Call, Encoded, ModelFacts};
-use crate::model::{ErrorKind, ThinkingLevel};
+use crate::model::ThinkingLevel;
 
 /// Effort parameter for a model: id, what the catalog knows of its thinking, the level of the run, the default word.
 pub type Effort = fn(&str, Option<bool>, Option<ThinkingLevel>, Option<&str>) -> Option<&'static str>;
@@ -46,7 +45,8 @@ impl Quirks {
         let (body, names) = request::body(self, call, model)?;
         let names = Arc::new(names);
         Ok(Encoded {
-            body,
+            headers: HeaderMap::new(),
+            body: body.into(),
             decoder: Box::new(move || Box::new(decode::Decoder::new(Arc::clone(&names)))),
         })
     }
@@ -56,15 +56,7 @@ impl Quirks {
 pub(super) fn bearer(access: &Access) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
     if let Some(secret) = &access.secret {
-        let text = format!("Bearer {}", secret.text().expose_secret());
-        let mut value = HeaderValue::from_str(&text).map_err(|_| {
-            Failure::new(
-                ErrorKind::AuthExpired,
-                "the api key holds characters that cannot be sent in a header",
-            )
-        })?;
-        value.set_sensitive(true);
-        headers.insert(AUTHORIZATION, value);
+        headers.insert(AUTHORIZATION, secret.bearer()?);
     }
     Ok(headers)
 }

@@ -7,15 +7,13 @@ use serde_json::Value;
 
 use super::Quirks;
 use crate::model::ErrorKind;
-use crate::workers::providers::conversation::{Answer, Entry, Part, entries, joined};
+use crate::workers::providers::conversation::{
+    Answer, CONTINUE, Entry, NO_IMAGE, NO_OUTPUT, Part, entries, joined,
+};
 use crate::workers::providers::failure::Failure;
 use crate::workers::providers::names::Names;
 use crate::workers::providers::protocol::{Call, ModelFacts};
 
-/// Some servers refuse an empty tool row.
-const NO_OUTPUT: &str = "(no output)";
-/// Instead of an image the model cannot take: an omission the user can see.
-const NO_IMAGE: &str = "[image left out: this model is not known to take images]";
 /// Where reasoning must be sent and there was none; an empty text would count as missing.
 const NO_REASONING: &str = " ";
 
@@ -113,16 +111,7 @@ struct CalledFunction<'a> {
 /// The body as JSON text, and the names it uses.
 pub(super) fn body(quirks: Quirks, call: &Call, model: &ModelFacts) -> Result<(Vec<u8>, Names), Failure> {
     let entries = entries(&call.messages);
-    let called = entries.iter().flat_map(|entry| match entry {
-        Entry::Assistant(parts) => parts.as_slice(),
-        Entry::User(_) | Entry::Answer(_) => &[],
-    });
-    let called = called.filter_map(|part| match part {
-        Part::Call { name, .. } => Some(*name),
-        Part::Text(_) | Part::Image { .. } | Part::Thinking { .. } => None,
-    });
-    let offered = call.tools.iter().map(|tool| tool.name.as_str());
-    let names = Names::of(offered.chain(called));
+    let names = Names::of_turn(call, &entries);
     let body = Body {
         model: &model.id,
         max_completion_tokens: model.max_tokens,
@@ -175,7 +164,7 @@ fn rows<'a>(
     }
     let has_user = rows.iter().any(|row| matches!(row, Row::User { .. }));
     if quirks.needs_user_row && !has_user {
-        let content = Content::Text(Cow::Borrowed("(continue)"));
+        let content = Content::Text(Cow::Borrowed(CONTINUE));
         rows.push(Row::User { content });
     }
     rows
