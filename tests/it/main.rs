@@ -73,7 +73,11 @@ mod policy;
 #[cfg(test)]
 mod policy_cli;
 #[cfg(test)]
+mod provider_anthropic;
+#[cfg(test)]
 mod provider_openai;
+#[cfg(test)]
+mod provider_rig;
 #[cfg(test)]
 mod providers;
 #[cfg(test)]

@@ -10,7 +10,8 @@ mod sixth;
 use harness::scripted::{Reply, Script, Server};
 use serde_json::{Value, json};
 
-use super::provider_openai::{Turn, chunk, stream_request, user};
+use super::provider_openai::chunk;
+use super::provider_rig::{Turn, stream_request, user};
 use super::support::engine::within;
 use super::support::{TestBus, TestOptions, three_ways};
 

@@ -24,7 +24,7 @@ const SPEC: Spec = Spec {
     needs_credential: true,
     descriptions: [
         "Stream a single assistant turn from Anthropic into the caller-supplied channel. Each AssistantMessageEvent is \
-         sent as a JSON text message.",
+         sent as a JSON text message; the terminal event is Done or Error followed by close.",
         "Legacy: drain a streamed Anthropic completion and return the final AssistantMessage.",
         "Re-pull the Anthropic model list (GET /v1/models) and register each into the iii models catalog. Idempotent.",
     ],
