@@ -24,7 +24,9 @@ pub(super) fn steps(parts: &[Part], [prompt, completion, cached]: [u64; 3], mode
     let mut block = |start: Value, deltas: Vec<Value>| {
         events.push(json!({"type": "content_block_start", "index": index, "content_block": start}));
         let deltas = deltas.into_iter();
-        events.extend(deltas.map(|delta| json!({"type": "content_block_delta", "index": index, "delta": delta})));
+        events.extend(
+            deltas.map(|delta| json!({"type": "content_block_delta", "index": index, "delta": delta})),
+        );
         events.push(json!({"type": "content_block_stop", "index": index}));
         index += 1;
     };
@@ -47,7 +49,8 @@ pub(super) fn steps(parts: &[Part], [prompt, completion, cached]: [u64; 3], mode
                 stop = "tool_use";
                 for [id, name, arguments] in calls {
                     let deltas = pieces(arguments, 2).into_iter();
-                    let deltas = deltas.map(|piece| json!({"type": "input_json_delta", "partial_json": piece}));
+                    let deltas =
+                        deltas.map(|piece| json!({"type": "input_json_delta", "partial_json": piece}));
                     let start = json!({"type": "tool_use", "id": id, "name": name, "input": {}});
                     block(start, deltas.collect());
                 }
@@ -132,7 +135,10 @@ fn rows_violations(rows: &[Value]) -> Vec<String> {
         if role(row) != expected {
             complain(format!("role {expected} expected"));
         }
-        let blocks = row.get("content").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let blocks = row
+            .get("content")
+            .and_then(Value::as_array)
+            .map_or(&[][..], Vec::as_slice);
         if blocks.is_empty() {
             complain("an empty row".into());
         }
@@ -143,7 +149,9 @@ fn rows_violations(rows: &[Value]) -> Vec<String> {
             match text("type") {
                 "text" if text("text").trim().is_empty() => complain("text must not be blank".into()),
                 "thinking" if text("signature").is_empty() => complain("thinking without a signature".into()),
-                "redacted_thinking" if text("data").is_empty() => complain("hidden thinking without data".into()),
+                "redacted_thinking" if text("data").is_empty() => {
+                    complain("hidden thinking without data".into())
+                }
                 "thinking" | "redacted_thinking" if block.get("cache_control").is_some() => {
                     complain("thinking cannot be a cache mark".into());
                 }
@@ -167,7 +175,9 @@ fn rows_violations(rows: &[Value]) -> Vec<String> {
             ids.sort_unstable();
             complain(format!("calls without a result: {}", ids.join(", ")));
         }
-        let calls = blocks.iter().filter(|block| block.get("type").is_some_and(|kind| kind == "tool_use"));
+        let calls = blocks
+            .iter()
+            .filter(|block| block.get("type").is_some_and(|kind| kind == "tool_use"));
         waiting.extend(calls.filter_map(|call| call.get("id")?.as_str()));
     }
     found

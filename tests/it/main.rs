@@ -79,6 +79,8 @@ mod provider_openai;
 #[cfg(test)]
 mod provider_rig;
 #[cfg(test)]
+mod provider_streams;
+#[cfg(test)]
 mod providers;
 #[cfg(test)]
 mod registry;

@@ -193,14 +193,23 @@ async fn c08_case_04_names_come_back_as_they_were() {
     let tools = json!([tool("my__tool::run"), tool("a__b")]);
     let turn = rig.turn(json!({"messages": [user("go")], "tools": tools})).await;
     let content = turn.message()["content"].as_array().unwrap();
-    let names: Vec<_> = content.iter().map(|block| block["function_id"].as_str().unwrap()).collect();
+    let names: Vec<_> = content
+        .iter()
+        .map(|block| block["function_id"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["my__tool::run", "of::nobody", "a__b"]);
     assert_eq!(content[2]["arguments"], json!({}));
 }
 
 async fn c08_case_05_results_in_a_row_are_one_message() {
     let calls = assistant(json!([call("a"), call("b"), call("c")]));
-    let messages = json!([user("q"), calls, result("a", "1"), result("b", ""), result("c", "3")]);
+    let messages = json!([
+        user("q"),
+        calls,
+        result("a", "1"),
+        result("b", ""),
+        result("c", "3")
+    ]);
     let rows = rows(messages).await;
     assert_eq!(
         rows[2],
@@ -258,7 +267,8 @@ async fn c08_case_10_a_long_system_prompt_is_marked() {
         world.config.provider_anthropic.prompt_cache = on;
         let rig = Rig::with(queue([Reply::says("x", 1)]), world).await;
         let tools = json!([{"name": "long", "description": prompt, "parameters": {}}]);
-        rig.turn(json!({"messages": [user("hi")], "system_prompt": prompt, "tools": tools})).await;
+        rig.turn(json!({"messages": [user("hi")], "system_prompt": prompt, "tools": tools}))
+            .await;
         let body = rig.server.requests()[0].body.clone();
         (body["system"].clone(), body["tools"][0]["cache_control"].clone())
     };
@@ -275,19 +285,30 @@ async fn c08_case_10_a_long_system_prompt_is_marked() {
 async fn c08_case_11_the_newest_settled_answer_is_marked() {
     let marked = |rows: &Value| {
         let rows = rows.as_array().unwrap();
-        let blocks = rows
-            .iter()
-            .enumerate()
-            .flat_map(|(row, content)| content["content"].as_array().unwrap().iter().map(move |block| (row, block)));
+        let blocks = rows.iter().enumerate().flat_map(|(row, content)| {
+            content["content"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(move |block| (row, block))
+        });
         let marked = blocks.filter(|(_, block)| block["cache_control"] == json!({"type": "ephemeral"}));
-        marked.map(|(row, block)| (row, block["text"].as_str().unwrap_or("call").to_owned())).collect::<Vec<_>>()
+        marked
+            .map(|(row, block)| (row, block["text"].as_str().unwrap_or("call").to_owned()))
+            .collect::<Vec<_>>()
     };
     let settled = assistant(json!([text("a1"), {"type": "thinking", "text": "hm", "signature": "s"}]));
     let waiting = assistant(json!([text("a2"), call("x")]));
     let rows_of = async |messages: Value| marked(&rows(messages).await);
-    assert_eq!(rows_of(json!([user("q"), settled, user("r")])).await, [(1, "a1".to_owned())]);
+    assert_eq!(
+        rows_of(json!([user("q"), settled, user("r")])).await,
+        [(1, "a1".to_owned())]
+    );
     assert_eq!(rows_of(json!([user("q"), waiting])).await, []);
-    assert_eq!(rows_of(json!([user("q"), settled, user("r"), waiting])).await, [(1, "a1".to_owned())]);
+    assert_eq!(
+        rows_of(json!([user("q"), settled, user("r"), waiting])).await,
+        [(1, "a1".to_owned())]
+    );
     let done = json!([user("q"), settled, user("r"), waiting, result("x", "y")]);
     assert_eq!(rows_of(done).await, [(3, "call".to_owned())]);
 }
@@ -304,7 +325,10 @@ async fn c08_case_12_kinds_of_refusals() {
         (400, bad_field, "permanent", "bad field"),
         (413, "large", "context_overflow", "large"),
     ];
-    let rig = start(Script::queue(cases.map(|(status, body, ..)| Reply::fails(status, body)))).await;
+    let rig = start(Script::queue(
+        cases.map(|(status, body, ..)| Reply::fails(status, body)),
+    ))
+    .await;
     for (status, _, kind, text) in cases {
         let turn = rig.say("hi").await;
         assert_eq!(turn.kinds(), ["error"], "{status}");
@@ -319,7 +343,10 @@ async fn c08_case_13_overflow_by_its_text() {
         Reply::fails(400, error.to_string())
     };
     let cases = [
-        ("prompt is too long: 210000 tokens > 200000 maximum", "context_overflow"),
+        (
+            "prompt is too long: 210000 tokens > 200000 maximum",
+            "context_overflow",
+        ),
         ("unknown context_management field", "permanent"),
     ];
     let rig = start(Script::queue(cases.map(|(text, _)| refusal(text)))).await;
@@ -337,7 +364,11 @@ async fn c08_case_14_v6_an_error_in_the_stream_keeps_the_text() {
         ("authentication_error", "bad key", "auth_expired"),
         ("permission_error", "not yours", "auth_expired"),
         ("request_too_large", "large", "context_overflow"),
-        ("invalid_request_error", "prompt is too long: 9 > 8", "context_overflow"),
+        (
+            "invalid_request_error",
+            "prompt is too long: 9 > 8",
+            "context_overflow",
+        ),
         ("invalid_request_error", "bad field", "permanent"),
         ("new_error", "what", "transient"),
     ];
@@ -390,14 +421,20 @@ async fn c08_case_16_no_credential() {
         text.contains("ANTHROPIC_API_KEY") && text.contains("providers.anthropic.api_key"),
         "{text}"
     );
-    let error = rig.test.error(&rig.id("complete"), json!({"model": "claude"})).await;
+    let error = rig
+        .test
+        .error(&rig.id("complete"), json!({"model": "claude"}))
+        .await;
     assert_eq!(error, text);
     assert_eq!(rig.server.requests().len(), 0);
 }
 
 async fn c08_case_38_discovery_reads_all_pages_and_keeps_on_failure() {
     let page = |ids: &[&str], next: Option<&str>| {
-        let data: Vec<_> = ids.iter().map(|id| json!({"type": "model", "id": id, "display_name": "A model"})).collect();
+        let data: Vec<_> = ids
+            .iter()
+            .map(|id| json!({"type": "model", "id": id, "display_name": "A model"}))
+            .collect();
         let listing = json!({"data": data, "has_more": next.is_some(), "first_id": ids[0], "last_id": next});
         Reply::fails(200, listing.to_string())
     };
@@ -410,7 +447,8 @@ async fn c08_case_38_discovery_reads_all_pages_and_keeps_on_failure() {
     let nothing = json!({"registered": []});
     assert_eq!(refresh().await, nothing);
     // A page that fails makes the whole listing fail; so does one without an end.
-    rig.server.set_model_pages([page(&["claude-opus-5"], Some("1")), Reply::fails(500, "")]);
+    rig.server
+        .set_model_pages([page(&["claude-opus-5"], Some("1")), Reply::fails(500, "")]);
     assert_eq!(refresh().await, nothing);
     rig.server.set_model_pages([page(&["claude-opus-5"], Some("0"))]);
     assert_eq!(refresh().await, nothing);
@@ -424,8 +462,14 @@ async fn c08_case_38_discovery_reads_all_pages_and_keeps_on_failure() {
     assert_eq!(refresh().await, json!({ "registered": all }));
     let written = rig.calls("models::register");
     assert_eq!(written.len(), 4);
-    assert_eq!(written[3], json!({"provider": "anthropic", "id": "gone", "removed": true}));
-    let next = written.iter().find(|record| record["id"] == "claude-next").unwrap();
+    assert_eq!(
+        written[3],
+        json!({"provider": "anthropic", "id": "gone", "removed": true})
+    );
+    let next = written
+        .iter()
+        .find(|record| record["id"] == "claude-next")
+        .unwrap();
     assert_eq!(
         *next,
         json!({"id": "claude-next", "provider": "anthropic", "api": "anthropic-messages", "display_name": "A model",
@@ -433,7 +477,10 @@ async fn c08_case_38_discovery_reads_all_pages_and_keeps_on_failure() {
     );
     let headers = rig.server.listing_headers();
     let last = headers.last().unwrap();
-    assert_eq!((&last["x-api-key"], &last["anthropic-version"]), (&KEY.parse().unwrap(), &"2023-06-01".parse().unwrap()));
+    assert_eq!(
+        (&last["x-api-key"], &last["anthropic-version"]),
+        (&KEY.parse().unwrap(), &"2023-06-01".parse().unwrap())
+    );
 }
 
 async fn c08_case_42_a_reader_that_goes_ends_the_request() {
@@ -466,7 +513,9 @@ async fn the_cost_follows_from_the_catalog() {
 }
 
 async fn a_cut_stream_is_paid_for_as_far_as_it_was_counted() {
-    let begun = event(&json!({"type": "message_start", "message": {"usage": {"input_tokens": 1000, "output_tokens": 1}}}));
+    let begun = event(
+        &json!({"type": "message_start", "message": {"usage": {"input_tokens": 1000, "output_tokens": 1}}}),
+    );
     let replies = [
         Reply::raw([Step::send(half("so far"))]),
         Reply::raw([Step::send(half("so far")), Step::Break]),
@@ -479,7 +528,11 @@ async fn a_cut_stream_is_paid_for_as_far_as_it_was_counted() {
     let rig = Rig::with(Script::queue(replies), world).await;
     let kept = json!([{"type": "text", "text": "so far"}]);
     for (text, content, cost) in [
-        ("stream closed mid-response after 1 output tokens", &kept, 0.000_045),
+        (
+            "stream closed mid-response after 1 output tokens",
+            &kept,
+            0.000_045,
+        ),
         ("stream read failed", &kept, 0.000_045),
         ("stream closed mid-response", &json!([]), 0.003_015),
     ] {
@@ -505,7 +558,10 @@ async fn an_overloaded_server_is_asked_again_before_any_content() {
     let turn = rig.say("hi").await;
     assert_eq!(turn.message()["content"][0]["text"], "ok");
     assert_eq!(turn.kinds().iter().filter(|kind| **kind == "start").count(), 1);
-    assert_eq!(rig.say("hi").await.failure(), ("error", "transient", "Overloaded"));
+    assert_eq!(
+        rig.say("hi").await.failure(),
+        ("error", "transient", "Overloaded")
+    );
     assert_eq!(rig.server.requests().len(), 3);
 }
 
@@ -531,25 +587,37 @@ async fn thinking_is_asked_for_and_carried_back_unchanged() {
     let rig = Rig::with(script, world).await;
     let mut messages = vec![user("q")];
     for id in ["t1", "t2"] {
-        let turn = rig.turn(json!({"messages": messages, "thinking_level": "high"})).await;
+        let turn = rig
+            .turn(json!({"messages": messages, "thinking_level": "high"}))
+            .await;
         messages.extend([turn.message().clone(), result(id, "r")]);
     }
     assert_eq!(
         messages[1]["content"][0],
         json!({"type": "thinking", "text": "hm", "signature": "c2lnbmVk"})
     );
-    rig.turn(json!({"messages": messages, "thinking_level": "high"})).await;
+    rig.turn(json!({"messages": messages, "thinking_level": "high"}))
+        .await;
     let requests = rig.server.requests();
     for request in &requests {
-        assert_eq!(request.body["thinking"], json!({"type": "enabled", "budget_tokens": 16_000}));
-        assert_eq!(request.header("anthropic-beta"), "interleaved-thinking-2025-05-14");
+        assert_eq!(
+            request.body["thinking"],
+            json!({"type": "enabled", "budget_tokens": 16_000})
+        );
+        assert_eq!(
+            request.header("anthropic-beta"),
+            "interleaved-thinking-2025-05-14"
+        );
     }
     let rows = requests[2].rows();
     assert_eq!(
         rows[1]["content"][0],
         json!({"type": "thinking", "thinking": "hm", "signature": "c2lnbmVk"})
     );
-    assert_eq!(rows[3]["content"][0], json!({"type": "redacted_thinking", "data": "ZGF0YQ=="}));
+    assert_eq!(
+        rows[3]["content"][0],
+        json!({"type": "redacted_thinking", "data": "ZGF0YQ=="})
+    );
     assert_eq!(rig.server.violations(), Vec::<String>::new());
 }
 
@@ -562,7 +630,11 @@ async fn v8_a_session_that_changes_its_provider() {
     foreign["provider"] = json!("kimi");
     let again = foreign.clone();
     let messages = json!([
-        user("q"), foreign, result("functions.agent_trigger:0", "one"), again, result("functions.agent_trigger:0", "two")
+        user("q"),
+        foreign,
+        result("functions.agent_trigger:0", "one"),
+        again,
+        result("functions.agent_trigger:0", "two")
     ]);
     let rig = Rig::with(
         queue([Reply::says("x", 1)]),
@@ -572,17 +644,22 @@ async fn v8_a_session_that_changes_its_provider() {
         },
     )
     .await;
-    rig.turn(json!({"messages": messages, "thinking_level": "high"})).await;
+    rig.turn(json!({"messages": messages, "thinking_level": "high"}))
+        .await;
     let request = &rig.server.requests()[0];
-    let said = |id: &str| {
-        json!([text("I should look."), text("I look."), {"type": "tool_use", "id": id, "name": "agent_trigger", "input": {}}])
-    };
+    let said = |id: &str| json!([text("I should look."), text("I look."), {"type": "tool_use", "id": id, "name": "agent_trigger", "input": {}}]);
     let rows = request.rows();
     assert_eq!(rows[1]["content"], said("functions_agent_trigger_0"));
-    assert_eq!(rows[2]["content"], json!([answered("functions_agent_trigger_0", "one")]));
+    assert_eq!(
+        rows[2]["content"],
+        json!([answered("functions_agent_trigger_0", "one")])
+    );
     let last = rows[3]["content"].as_array().unwrap();
     assert_eq!(last[2]["id"], "functions_agent_trigger_0_2");
-    assert_eq!(rows[4]["content"], json!([answered("functions_agent_trigger_0_2", "two")]));
+    assert_eq!(
+        rows[4]["content"],
+        json!([answered("functions_agent_trigger_0_2", "two")])
+    );
     // In the middle of a round of calls that began without thinking, none can be asked for.
     assert_eq!(request.body["thinking"], Value::Null);
     assert_eq!(rig.server.violations(), Vec::<String>::new());
@@ -591,8 +668,7 @@ async fn v8_a_session_that_changes_its_provider() {
 async fn images_go_along() {
     let picture = |mime: &str| json!({"type": "image", "mime": mime, "data": "QUJD"});
     let sent = |mime: &str| json!({"type": "image", "source": {"type": "base64", "media_type": mime, "data": "QUJD"}});
-    let question =
-        json!({"role": "user", "content": [text("look"), picture("image/png"), picture("image/tiff")], "timestamp": 1});
+    let question = json!({"role": "user", "content": [text("look"), picture("image/png"), picture("image/tiff")], "timestamp": 1});
     let mut shot = result("a", "there");
     shot["content"] = json!([picture("image/webp"), text("there")]);
     let messages = json!([question, assistant(json!([call("a")])), shot]);
@@ -601,7 +677,10 @@ async fn images_go_along() {
     assert_eq!(seen[0]["content"][1], sent("image/png"));
     let notice = seen[0]["content"][2]["text"].as_str().unwrap();
     assert!(notice.starts_with("[image left out"), "{notice}");
-    assert_eq!(seen[2]["content"][0]["content"], json!([text("there"), sent("image/webp")]));
+    assert_eq!(
+        seen[2]["content"][0]["content"],
+        json!([text("there"), sent("image/webp")])
+    );
 
     let blind = World {
         model: json!({"supports_vision": false}),
@@ -610,7 +689,10 @@ async fn images_go_along() {
     let rig = Rig::with(queue([Reply::says("x", 1)]), blind).await;
     rig.turn(json!({ "messages": messages })).await;
     let body = rig.server.requests()[0].body.to_string();
-    assert!(!body.contains("QUJD") && body.contains("[image left out"), "{body}");
+    assert!(
+        !body.contains("QUJD") && body.contains("[image left out"),
+        "{body}"
+    );
 }
 
 async fn complete_answers_the_final_message() {
@@ -620,7 +702,10 @@ async fn complete_answers_the_final_message() {
     assert_eq!(error, "missing required string field: model");
     let request = json!({"model": "claude", "messages": [user("hi")], "tools": "x", "system_prompt": 7});
     let message = rig.test.ok(&complete, request.clone()).await;
-    assert_eq!((&message["role"], &message["content"][0]), (&json!("assistant"), &text("Hello")));
+    assert_eq!(
+        (&message["role"], &message["content"][0]),
+        (&json!("assistant"), &text("Hello"))
+    );
     let message = rig.test.ok(&complete, request).await;
     assert_eq!(
         (&message["stop_reason"], &message["error_message"]),

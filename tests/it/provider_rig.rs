@@ -8,7 +8,7 @@ use harness::config::Config;
 use harness::error::Error;
 use harness::model::AgentMessage;
 use harness::scripted::{Reply, Script, Server};
-use harness::workers::providers::{anthropic, openai};
+use harness::workers::providers::{anthropic, kimi, llamacpp, lmstudio, openai};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
@@ -70,6 +70,9 @@ impl Rig {
         let server = Server::start(script).unwrap();
         let (worker, url) = match provider {
             "anthropic" => (anthropic::worker(), server.messages_url()),
+            "kimi" => (kimi::worker(), server.url()),
+            "llamacpp" => (llamacpp::worker(), server.url()),
+            "lmstudio" => (lmstudio::worker(), server.url()),
             "openai" => (openai::worker(), server.url()),
             other => panic!("no provider {other}"),
         };
@@ -117,9 +120,12 @@ impl Rig {
             seen,
         };
         // The discovery of the start is over before a test begins.
-        rig.test
-            .eventually(async || rig.is_refreshed().then_some(()))
-            .await;
+        // The listing of LM Studio is at a path that the scripted server does not have.
+        if provider != "lmstudio" {
+            rig.test
+                .eventually(async || rig.is_refreshed().then_some(()))
+                .await;
+        }
         rig
     }
 
@@ -157,9 +163,7 @@ impl Rig {
     pub(crate) async fn read_turn(&self, request: Value, wants_more: impl FnMut(&str) -> bool) -> Value {
         let (writer, reader) = self.test.channel().await;
         let stream = self.id("stream");
-        let call = self
-            .test
-            .ok(&stream, self.stream_request(&writer, request));
+        let call = self.test.ok(&stream, self.stream_request(&writer, request));
         let reading = self.test.read_channel(&reader, wants_more);
         within(async { tokio::join!(call, reading) }).await.0
     }
@@ -168,12 +172,7 @@ impl Rig {
     pub(crate) async fn say_inside(&self, channel: &ChannelPair, context: CallContext) -> Value {
         let request = self.stream_request(&json!(channel.writer), json!({"messages": [user("hi")]}));
         let (bus, stream) = (self.test.bus(), self.id("stream"));
-        let call = bus.invoke(
-            &context,
-            &stream,
-            request,
-            CallOptions::default(),
-        );
+        let call = bus.invoke(&context, &stream, request, CallOptions::default());
         call.await.unwrap()
     }
 

@@ -123,7 +123,10 @@ fn member_text(object: &Value) -> Option<&str> {
 
 /// The beginning of what a server of one's own answered: such bodies can be whole pages (contract 08 §7).
 pub(super) fn excerpt(body: &str, secret: Option<&SecretString>) -> String {
-    presentable(body, secret).chars().take(MAX_LOCAL_BODY_CHARS).collect()
+    presentable(body, secret)
+        .chars()
+        .take(MAX_LOCAL_BODY_CHARS)
+        .collect()
 }
 
 /// Makes outside text fit for a message or a log: no control characters but tab and line ends, no credential, not long.

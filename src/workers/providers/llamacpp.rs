@@ -79,9 +79,21 @@ mod tests {
     #[test]
     fn c08_case_40_the_window_is_the_one_the_server_was_started_with() {
         for (properties, window, vision) in [
-            (json!({"n_ctx": 16_384, "default_generation_settings": {"n_ctx": 1}}), 16_384, false),
-            (json!({"n_ctx": 0, "default_generation_settings": {"n_ctx": 4096}}), 4_096, false),
-            (json!({"default_generation_settings": {"n_ctx": 4096}, "modalities": {"vision": true}}), 4_096, true),
+            (
+                json!({"n_ctx": 16_384, "default_generation_settings": {"n_ctx": 1}}),
+                16_384,
+                false,
+            ),
+            (
+                json!({"n_ctx": 0, "default_generation_settings": {"n_ctx": 4096}}),
+                4_096,
+                false,
+            ),
+            (
+                json!({"default_generation_settings": {"n_ctx": 4096}, "modalities": {"vision": true}}),
+                4_096,
+                true,
+            ),
             (json!({"n_ctx": "many", "modalities": 5}), 32_768, false),
             (json!(null), 32_768, false),
         ] {

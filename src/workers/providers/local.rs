@@ -48,7 +48,11 @@ pub(super) fn with_key(access: &Access, id: &str, placeholder: Option<&str>) -> 
         access.secret = placeholder.map(|key| Secret::ApiKey(key.to_owned().into()));
     } else {
         let code = format!("{id}_auth_omitted_nonloopback");
-        tracing::warn!(code, host = access.url.host_str(), "no key for a server that is not of this machine");
+        tracing::warn!(
+            code,
+            host = access.url.host_str(),
+            "no key for a server that is not of this machine"
+        );
     }
     access
 }
@@ -67,9 +71,15 @@ mod tests {
         for (given, expected) in [
             ("http://h:1", "http://h:1/v1/chat/completions"),
             ("http://h:1/", "http://h:1/v1/chat/completions"),
-            ("http://h:1/v1/chat/completions///", "http://h:1/v1/chat/completions"),
+            (
+                "http://h:1/v1/chat/completions///",
+                "http://h:1/v1/chat/completions",
+            ),
             ("http://h/proxy?key=1", "http://h/proxy/v1/chat/completions?key=1"),
-            ("http://h/api/v0/chat/completions?key=a/b/", "http://h/api/v0/chat/completions?key=a/b/"),
+            (
+                "http://h/api/v0/chat/completions?key=a/b/",
+                "http://h/api/v0/chat/completions?key=a/b/",
+            ),
         ] {
             assert_eq!(chat_endpoint(url(given)).as_str(), expected);
         }

@@ -35,7 +35,11 @@ mod outbox;
 mod overflow;
 mod price;
 mod protocol;
+#[cfg(test)]
+mod recorded;
 mod records;
+#[cfg(test)]
+mod replay;
 mod sse;
 
 use std::sync::Arc;

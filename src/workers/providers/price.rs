@@ -27,7 +27,10 @@ impl Price {
             prices.cache_read_per_1m,
             prices.cache_write_per_1m,
         ];
-        let can_be = all.into_iter().flatten().all(|price| price.is_finite() && price >= 0.0);
+        let can_be = all
+            .into_iter()
+            .flatten()
+            .all(|price| price.is_finite() && price >= 0.0);
         can_be.then_some(Self {
             prices,
             cached_in_input,
@@ -55,12 +58,18 @@ impl Price {
             (read, cache_read_per_1m.unwrap_or(input_per_1m)),
             (written, cache_write_per_1m.unwrap_or(input_per_1m)),
         ];
-        let dollars: f64 = dollars.into_iter().map(|(tokens, price)| cost(tokens, price)).sum();
+        let dollars: f64 = dollars
+            .into_iter()
+            .map(|(tokens, price)| cost(tokens, price))
+            .sum();
         (dollars * STEPS_PER_DOLLAR).round() / STEPS_PER_DOLLAR
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "no call has more tokens than f64 counts exactly")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "no call has more tokens than f64 counts exactly"
+)]
 fn cost(tokens: u64, per_1m: f64) -> f64 {
     tokens as f64 * per_1m / TOKENS_PER_PRICE
 }
@@ -95,7 +104,10 @@ mod tests {
         // 3 + 1.5 + 0.6 + 1.5
         assert_eq!(cost_of(all.clone(), false, counts).to_string(), "6.6");
         // Chat Completions: 1,200 of the 1,500 prompt tokens were cached.
-        assert_eq!(cost_of(all.clone(), true, [1_500, 200, 1_200, 0]).to_string(), "0.00426");
+        assert_eq!(
+            cost_of(all.clone(), true, [1_500, 200, 1_200, 0]).to_string(),
+            "0.00426"
+        );
         // More cached than sent cannot be; nothing becomes negative.
         assert_eq!(cost_of(all, true, [10, 0, 20, 0]).to_string(), "0.000006");
         let two = json!({"input_per_1m": 2, "output_per_1m": 8});
@@ -113,6 +125,14 @@ mod tests {
         ] {
             assert_eq!(price(odd.clone(), false), None, "{odd}");
         }
-        assert_eq!(cost_of(json!({"input_per_1m": 0, "output_per_1m": 0}), false, [9, 9, 0, 0]).to_string(), "0");
+        assert_eq!(
+            cost_of(
+                json!({"input_per_1m": 0, "output_per_1m": 0}),
+                false,
+                [9, 9, 0, 0]
+            )
+            .to_string(),
+            "0"
+        );
     }
 }

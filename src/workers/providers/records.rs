@@ -13,10 +13,18 @@ const CONTEXT: &[&str] = &[
     "/max_model_len",
     "/meta/n_ctx",
 ];
-const OUTPUT: &[&str] = &["/max_output_tokens", "/max_completion_tokens", "/top_provider/max_completion_tokens"];
+const OUTPUT: &[&str] = &[
+    "/max_output_tokens",
+    "/max_completion_tokens",
+    "/top_provider/max_completion_tokens",
+];
 const NAME: &[&str] = &["/display_name", "/name"];
 const VISION: &[&str] = &["/supports_vision", "/supports_image_in", "/capabilities/vision"];
-const THINKING: &[&str] = &["/supports_thinking", "/supports_reasoning", "/capabilities/reasoning"];
+const THINKING: &[&str] = &[
+    "/supports_thinking",
+    "/supports_reasoning",
+    "/capabilities/reasoning",
+];
 
 /// What is known of a vendor's models beside its listing.
 #[derive(Debug, Clone, Copy)]
@@ -154,7 +162,10 @@ mod tests {
         context: 32_768,
         output: 8_192,
         vision: None,
-        families: &[family("f-1-mini", 1_000, 100, false, false), family("f-1", 2_000, 200, true, true)],
+        families: &[
+            family("f-1-mini", 1_000, 100, false, false),
+            family("f-1", 2_000, 200, true, true),
+        ],
         prices: &[("f-1", 1.0, 2.0, Some(0.5))],
     };
 
@@ -201,7 +212,11 @@ mod tests {
         );
         let smaller = record("f-1-mini", &json!({}));
         assert_eq!(
-            (&smaller["context_window"], &smaller["supports_thinking"], smaller.get("pricing")),
+            (
+                &smaller["context_window"],
+                &smaller["supports_thinking"],
+                smaller.get("pricing")
+            ),
             (&json!(1_000), &json!(false), None)
         );
     }
@@ -209,13 +224,33 @@ mod tests {
     #[test]
     fn servers_name_the_same_thing_differently() {
         for (entry, context, vision) in [
-            (json!({"loaded_context_length": 4096, "max_context_length": 32_768, "type": "llm"}), 4096, json!(false)),
-            (json!({"max_context_length": 8192, "type": "vlm"}), 8192, json!(true)),
-            (json!({"loaded_context_length": 0, "max_context_length": 8192}), 8192, Value::Null),
+            (
+                json!({"loaded_context_length": 4096, "max_context_length": 32_768, "type": "llm"}),
+                4096,
+                json!(false),
+            ),
+            (
+                json!({"max_context_length": 8192, "type": "vlm"}),
+                8192,
+                json!(true),
+            ),
+            (
+                json!({"loaded_context_length": 0, "max_context_length": 8192}),
+                8192,
+                Value::Null,
+            ),
             (json!({"max_model_len": 5}), 5, Value::Null),
             (json!({"meta": {"n_ctx": 6, "n_ctx_train": 9}}), 6, Value::Null),
-            (json!({"context_length": 7, "architecture": {"input_modalities": ["text", "image"]}}), 7, json!(true)),
-            (json!({"context_length": 7, "architecture": {"input_modalities": ["text"]}}), 7, json!(false)),
+            (
+                json!({"context_length": 7, "architecture": {"input_modalities": ["text", "image"]}}),
+                7,
+                json!(true),
+            ),
+            (
+                json!({"context_length": 7, "architecture": {"input_modalities": ["text"]}}),
+                7,
+                json!(false),
+            ),
         ] {
             let record = record("x", &entry);
             assert_eq!(record["context_window"], context, "{entry}");

@@ -51,11 +51,41 @@ const SONNET: Option<[f64; 4]> = Some([3.0, 15.0, 3.75, 0.3]);
 
 /// As published on platform.claude.com in November 2026.
 const MODELS: &[Known] = &[
-    known("claude-fable-5-1", LARGE, Thinks::AsItLikes, None, Some([10.0, 50.0, 12.5, 0.25])),
-    known("claude-mythos-5-1", LARGE, Thinks::AsItLikes, None, Some([10.0, 50.0, 12.5, 0.25])),
-    known("claude-fable-5", LARGE, Thinks::AsItLikes, Some(true), Some([10.0, 50.0, 12.5, 1.0])),
-    known("claude-mythos-5", LARGE, Thinks::AsItLikes, Some(true), Some([10.0, 50.0, 12.5, 1.0])),
-    known("claude-opus-5-5", LARGE, Thinks::AsItLikes, None, Some([4.0, 20.0, 5.0, 0.2])),
+    known(
+        "claude-fable-5-1",
+        LARGE,
+        Thinks::AsItLikes,
+        None,
+        Some([10.0, 50.0, 12.5, 0.25]),
+    ),
+    known(
+        "claude-mythos-5-1",
+        LARGE,
+        Thinks::AsItLikes,
+        None,
+        Some([10.0, 50.0, 12.5, 0.25]),
+    ),
+    known(
+        "claude-fable-5",
+        LARGE,
+        Thinks::AsItLikes,
+        Some(true),
+        Some([10.0, 50.0, 12.5, 1.0]),
+    ),
+    known(
+        "claude-mythos-5",
+        LARGE,
+        Thinks::AsItLikes,
+        Some(true),
+        Some([10.0, 50.0, 12.5, 1.0]),
+    ),
+    known(
+        "claude-opus-5-5",
+        LARGE,
+        Thinks::AsItLikes,
+        None,
+        Some([4.0, 20.0, 5.0, 0.2]),
+    ),
     known("claude-opus-5", LARGE, Thinks::AsItLikes, Some(true), OPUS),
     known("claude-opus-4-8", LARGE, Thinks::AsItLikes, Some(true), OPUS),
     known("claude-opus-4-7", LARGE, Thinks::AsItLikes, Some(true), OPUS),
@@ -68,13 +98,31 @@ const MODELS: &[Known] = &[
         Some(false),
         Some([15.0, 75.0, 18.75, 1.5]),
     ),
-    known("claude-sonnet-5-5", LARGE, Thinks::AsItLikes, None, Some([2.0, 10.0, 2.5, 0.1])),
-    known("claude-sonnet-5", LARGE, Thinks::AsItLikes, Some(true), Some([2.0, 10.0, 2.5, 0.2])),
+    known(
+        "claude-sonnet-5-5",
+        LARGE,
+        Thinks::AsItLikes,
+        None,
+        Some([2.0, 10.0, 2.5, 0.1]),
+    ),
+    known(
+        "claude-sonnet-5",
+        LARGE,
+        Thinks::AsItLikes,
+        Some(true),
+        Some([2.0, 10.0, 2.5, 0.2]),
+    ),
     known("claude-sonnet-4-6", LARGE, Thinks::InBudget, Some(false), SONNET),
     known("claude-sonnet-4-5", MIDDLE, Thinks::InBudget, Some(false), SONNET),
     known("claude-sonnet-4", MIDDLE, Thinks::InBudget, Some(false), SONNET),
     known("claude-haiku-5-5", LARGE, Thinks::AsItLikes, None, None),
-    known("claude-haiku-4-5", MIDDLE, Thinks::InBudget, Some(false), Some([1.0, 5.0, 1.25, 0.1])),
+    known(
+        "claude-haiku-4-5",
+        MIDDLE,
+        Thinks::InBudget,
+        Some(false),
+        Some([1.0, 5.0, 1.25, 0.1]),
+    ),
 ];
 
 fn find(id: &str) -> Option<&'static Known> {
@@ -122,7 +170,10 @@ fn add_abilities(record: &mut Map<String, Value>, known: Option<&Known>, capabil
     let adapts = listed("/thinking/types/adaptive").unwrap_or(true);
     let abilities = [
         ("supports_thinking", listed("/thinking").or(known.map(|_| true))),
-        ("supports_xhigh", listed("/effort/xhigh").or(known.and_then(|known| known.xhigh))),
+        (
+            "supports_xhigh",
+            listed("/effort/xhigh").or(known.and_then(|known| known.xhigh)),
+        ),
         ("supports_vision", listed("/image_input").or(known.map(|_| true))),
         ("supports_cache", known.map(|_| true)),
         (

@@ -149,10 +149,14 @@ mod tests {
 
     #[test]
     fn odd_entries_are_skipped_and_odd_listings_refused() {
-        let listing = json!({"data": [{"id": ""}, {"id": 7}, {}, null, {"id": "claude-x", "display_name": "X"}]});
+        let listing =
+            json!({"data": [{"id": ""}, {"id": 7}, {}, null, {"id": "claude-x", "display_name": "X"}]});
         let records = Anthropic.models(&listing).unwrap();
         assert_eq!(records.len(), 1);
-        assert_eq!((&records[0]["id"], &records[0]["display_name"]), (&json!("claude-x"), &json!("X")));
+        assert_eq!(
+            (&records[0]["id"], &records[0]["display_name"]),
+            (&json!("claude-x"), &json!("X"))
+        );
         assert_eq!(Anthropic.models(&json!({"models": []})), None);
     }
 }

@@ -22,7 +22,9 @@ pub(super) fn wanted(model: &ModelFacts, level: Option<ThinkingLevel>) -> Thinki
         ThinkingLevel::Xhigh if model.supports_xhigh == Some(false) => ThinkingLevel::High,
         level => level,
     };
-    let adapts = model.takes_no_budget.unwrap_or_else(|| families::takes_no_budget(&model.id));
+    let adapts = model
+        .takes_no_budget
+        .unwrap_or_else(|| families::takes_no_budget(&model.id));
     if adapts {
         return Thinking::Adaptive(effort(level));
     }
@@ -104,7 +106,11 @@ mod tests {
         ];
         for (level, max_tokens, ceiling, expected) in cases {
             let model = facts("claude-sonnet-4-5", max_tokens, ceiling);
-            assert_eq!(wanted(&model, level), expected, "{level:?} {max_tokens} {ceiling:?}");
+            assert_eq!(
+                wanted(&model, level),
+                expected,
+                "{level:?} {max_tokens} {ceiling:?}"
+            );
         }
     }
 

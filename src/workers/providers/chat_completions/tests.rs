@@ -1,16 +1,9 @@
-use std::time::Duration;
-
-use bytes::Bytes;
-use futures::executor::block_on;
-use futures::{StreamExt, stream};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{AgentFunction, AssistantEvent, RawMessage, StopReason};
-use crate::workers::providers::assembly::Assembly;
-use crate::workers::providers::protocol::Step;
-use crate::workers::providers::sse::frames;
+use crate::model::{AgentFunction, AssistantEvent, RawMessage};
+use crate::workers::providers::replay::{kinds, replay};
 
 macro_rules! fixtures {
     ($($name:ident),+ $(,)?) => {
@@ -47,45 +40,12 @@ fn fixture(name: &str) -> &'static str {
 
 /// Events and final message of a stream that came in these pieces.
 fn decode(pieces: Vec<&[u8]>) -> (Vec<AssistantEvent>, Value) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
-    let _inside = runtime.enter();
-    let pieces: Vec<_> = pieces.into_iter().map(Bytes::copy_from_slice).map(Ok).collect();
-    let mut frames = frames(stream::iter(pieces), Duration::from_secs(9));
-    let mut out = Assembly::new("openai", "m", 7, "00000000-0000-4000-8000-000000000001");
-    let mut decoder: Box<dyn super::super::protocol::Decode> = Box::new(decode::Decoder::new(Arc::default()));
-    let outcome = block_on(async {
-        while let Some(frame) = frames.next().await {
-            match decoder.frame(&frame.unwrap(), &mut out) {
-                Step::More => {}
-                Step::End => break,
-                Step::Failed(failure) => return Err(failure),
-            }
-        }
-        decoder.end(&out)
-    });
-    out.close();
-    let message = match outcome {
-        Ok(reason) => out.done(reason),
-        Err(failure) => out.failed(StopReason::Error, &failure),
-    };
-    (out.take_events(), serde_json::to_value(message).unwrap())
+    let replay = replay(Box::new(decode::Decoder::new(Arc::default())), "openai", pieces);
+    (replay.events, serde_json::to_value(replay.message).unwrap())
 }
 
 fn decode_fixture(name: &str) -> (Vec<AssistantEvent>, Value) {
     decode(vec![fixture(name).as_bytes()])
-}
-
-fn kinds(events: &[AssistantEvent]) -> Vec<String> {
-    let kind = |event| {
-        serde_json::to_value(event).unwrap()["type"]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    };
-    events.iter().map(kind).collect()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "callers write literals")]

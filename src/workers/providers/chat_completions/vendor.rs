@@ -74,7 +74,11 @@ impl Provider for &'static Vendor {
         let url = Url::parse(api_url.trim())
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
-        Some(if self.is_local() { local::chat_endpoint(url) } else { url })
+        Some(if self.is_local() {
+            local::chat_endpoint(url)
+        } else {
+            url
+        })
     }
 
     fn headers(&self, access: &Access) -> Result<HeaderMap, Failure> {

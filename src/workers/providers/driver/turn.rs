@@ -50,7 +50,11 @@ impl<'a> Turn<'a> {
     }
 
     /// Attempts until one succeeds, something was passed on, or another one makes no sense.
-    pub(super) async fn attempts(&self, assembly: &mut Assembly, outbox: &mut Outbox<'_>) -> Result<StopReason, Stop> {
+    pub(super) async fn attempts(
+        &self,
+        assembly: &mut Assembly,
+        outbox: &mut Outbox<'_>,
+    ) -> Result<StopReason, Stop> {
         let provider = &self.cx.state().provider;
         let id = provider.model_id(self.call, &self.access, &self.client).await;
         assembly.set_model(&id);

@@ -102,7 +102,12 @@ mod tests {
         ] {
             assert!(is_load_failure(text), "{text}");
         }
-        for text in ["non-SSE body (text/html)", "context length exceeded", "", "loaded"] {
+        for text in [
+            "non-SSE body (text/html)",
+            "context length exceeded",
+            "",
+            "loaded",
+        ] {
             assert!(!is_load_failure(text), "{text}");
         }
     }

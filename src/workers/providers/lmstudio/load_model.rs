@@ -76,7 +76,11 @@ impl Function for LoadModel {
     async fn call(cx: &Cx<Host>, request: Request) -> Result<Response> {
         let load = async {
             let body = body(&request.0)?;
-            let access::Door { access, client, headers } = access::door(cx).await?;
+            let access::Door {
+                access,
+                client,
+                headers,
+            } = access::door(cx).await?;
             memory::load_with(client, access.url, headers, body).await
         };
         Ok(Response::of(load.await))
@@ -95,7 +99,9 @@ pub(super) fn any_object(payload: Value) -> Result<Value> {
 fn body(payload: &Value) -> Result<Value, String> {
     let model = text(payload, "model")?;
     let mut body = Map::from_iter([("model".to_owned(), Value::from(model))]);
-    let options = OPTIONS.iter().filter_map(|name| payload.get(*name).map(|value| (*name, value)));
+    let options = OPTIONS
+        .iter()
+        .filter_map(|name| payload.get(*name).map(|value| (*name, value)));
     for (name, value) in options.filter(|(_, value)| !value.is_null()) {
         body.insert(name.to_owned(), value.clone());
     }
@@ -124,7 +130,14 @@ mod tests {
             body(&payload),
             Ok(json!({"model": "m", "context_length": 8192, "echo_load_config": "odd"}))
         );
-        for odd in [json!({}), json!(null), json!("m"), json!({"model": ""}), json!({"model": 5}), json!([{"model": "m"}])] {
+        for odd in [
+            json!({}),
+            json!(null),
+            json!("m"),
+            json!({"model": ""}),
+            json!({"model": 5}),
+            json!([{"model": "m"}]),
+        ] {
             assert_eq!(
                 body(&odd).unwrap_err(),
                 "invalid payload: missing required string field: model"

@@ -68,7 +68,11 @@ pub(super) async fn unload(
 
 fn or_no_body(answer: &str) -> String {
     let shown = excerpt(answer, None);
-    if shown.is_empty() { "no body".to_owned() } else { shown }
+    if shown.is_empty() {
+        "no body".to_owned()
+    } else {
+        shown
+    }
 }
 
 async fn post(

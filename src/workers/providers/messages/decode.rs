@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::REDACTED;
 use crate::model::{ErrorKind, StopReason, Usage};
@@ -165,8 +165,22 @@ impl Decoder {
         }
     }
 
-    fn message_grows(&mut self, event: &Value) {
-        let Some(delta) = event.get("delta") else { return };
+    /// The answer of a server that does not stream: the message at once.
+    fn whole(&mut self, message: &Value, out: &mut Assembly) -> Step {
+        let blocks = message.get("content").and_then(Value::as_array);
+        for (index, block) in blocks.into_iter().flatten().enumerate() {
+            let event = json!({ "index": index, "content_block": block });
+            self.block_starts(&event, out);
+            self.block_stops(&event, out);
+        }
+        count(message.get("usage"), out);
+        self.stops(message);
+        self.stopped = true;
+        Step::End
+    }
+
+    /// Why the model stopped, when `delta` says it.
+    fn stops(&mut self, delta: &Value) {
         if let Some(reason) = some_text(delta, "stop_reason") {
             self.finish = Some(match reason {
                 "max_tokens" | "model_context_window_exceeded" => Finish::Stop(StopReason::Length),
@@ -211,12 +225,13 @@ impl Decode for Decoder {
         self.events += u64::from(!kind.is_empty());
         match kind {
             "message_start" => count(event.pointer("/message/usage"), out),
+            "message" => return self.whole(&event, out),
             "content_block_start" => self.block_starts(&event, out),
             "content_block_delta" => self.block_grows(&event, out),
             "content_block_stop" => self.block_stops(&event, out),
             "message_delta" => {
                 count(event.get("usage"), out);
-                self.message_grows(&event);
+                self.stops(event.get("delta").unwrap_or(&Value::Null));
             }
             "message_stop" => {
                 self.stopped = true;
@@ -251,7 +266,7 @@ impl Decode for Decoder {
 /// What an `error` event means: its type says it, for a bad request its text (contract 08 §9).
 fn failure(event: &Value) -> Failure {
     let error = event.get("error").unwrap_or(event);
-    let told = Failure::from_frame(&serde_json::json!({ "error": error }));
+    let told = Failure::from_frame(&json!({ "error": error }));
     let told = told.unwrap_or_else(|| Failure::transient("the server reported an error without a text"));
     match text(error, "type") {
         "overloaded_error" | "api_error" | "timeout_error" => Failure::transient(told.message).retryable(),
@@ -274,7 +289,9 @@ fn count(usage: Option<&Value>, out: &mut Assembly) {
         let number = usage.get(key)?.as_u64();
         number.filter(|tokens| *tokens > 0)
     };
-    let named = ["input_tokens", "output_tokens"].iter().any(|key| usage.get(*key).is_some());
+    let named = ["input_tokens", "output_tokens"]
+        .iter()
+        .any(|key| usage.get(*key).is_some_and(Value::is_u64));
     out.set_usage(|counters| {
         let Usage {
             input,
