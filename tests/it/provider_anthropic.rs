@@ -34,6 +34,9 @@ three_ways! {
     images_go_along,
     complete_answers_the_final_message,
     the_provider_declares_itself,
+    w4_retry_after_as_a_date,
+    x1_secrets_are_masked_by_value_and_by_name,
+    a_server_that_does_not_stream_is_understood,
 }
 
 fn world() -> World {
@@ -723,4 +726,62 @@ async fn the_provider_declares_itself() {
             "supports_model_listing": true
         })]
     );
+}
+
+async fn w4_retry_after_as_a_date() {
+    let in_seconds = |seconds: i64| {
+        let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+        let date = jiff::fmt::rfc2822::DateTimePrinter::new()
+            .timestamp_to_rfc9110_string(&at)
+            .unwrap();
+        Reply::fails(529, "busy").with_header("retry-after", &date)
+    };
+    let mut world = world();
+    world.config.provider.max_retries = 1;
+    let rig = Rig::with(
+        queue([in_seconds(-60), Reply::says("ok", 1), in_seconds(3600)]),
+        world,
+    )
+    .await;
+    assert_eq!(rig.say("hi").await.message()["content"][0], text("ok"));
+    let turn = rig.say("hi").await;
+    let (_, kind, said) = turn.failure();
+    assert_eq!(kind, "transient");
+    assert!(said.starts_with("busy (the server asks to wait 3"), "{said}");
+    assert_eq!(rig.server.requests().len(), 3);
+}
+
+async fn x1_secrets_are_masked_by_value_and_by_name() {
+    let by_value = json!({"type": "error", "error": {"type": "authentication_error", "message": format!("invalid {KEY}")}});
+    let by_name =
+        json!({"request": {"x-api-key": "sk-of-somebody", "password": "pw"}, "why": format!("bad {KEY}")});
+    let in_stream = json!({"type": "error", "error": {"type": "api_error", "headers": {"authorization": "Bearer sk-other"}}});
+    let rig = start(queue([
+        Reply::fails(401, by_value.to_string()),
+        Reply::fails(500, by_name.to_string()),
+        Reply::raw([Step::send(event(&in_stream))]),
+    ]))
+    .await;
+    assert_eq!(rig.say("hi").await.failure().2, "invalid [REDACTED]");
+    assert_eq!(
+        rig.say("hi").await.failure().2,
+        r#"{"request":{"x-api-key":"[REDACTED]","password":"[REDACTED]"},"why":"bad [REDACTED]"}"#
+    );
+    assert_eq!(
+        rig.say("hi").await.failure().2,
+        r#"{"type":"api_error","headers":{"authorization":"[REDACTED]"}}"#
+    );
+}
+
+async fn a_server_that_does_not_stream_is_understood() {
+    let answer = json!({"type": "message", "role": "assistant", "content": [text("Hi")], "stop_reason": "max_tokens",
+        "usage": {"input_tokens": 7, "output_tokens": 2}});
+    let rig = start(queue([Reply::fails(200, answer.to_string())])).await;
+    let turn = rig.say("hi").await;
+    let message = turn.message();
+    assert_eq!(
+        (&message["content"], &message["stop_reason"]),
+        (&json!([text("Hi")]), &json!("length"))
+    );
+    assert_eq!(message["usage"]["total"], 9);
 }

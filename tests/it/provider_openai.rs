@@ -475,6 +475,38 @@ async fn nobody_listening_is_a_transient_failure() {
     assert!(text.starts_with("openai fetch failed: "), "{text}");
 }
 
+/// A port whose queue of waiting connections is full: one more is neither taken nor refused.
+#[tokio::test]
+async fn a_server_that_takes_no_connection_times_out() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    let is_full = async {
+        while let Ok(connected) = tokio::time::timeout(
+            Duration::from_millis(100),
+            tokio::net::TcpStream::connect(address),
+        )
+        .await
+        {
+            waiting.push(connected.unwrap());
+        }
+    };
+    within(is_full).await;
+    let mut world = World::default();
+    world.config.provider.connect_timeout_ms = 100;
+    world.api_url = Some(format!("http://{address}/v1/chat/completions"));
+    let rig = Rig::with(queue([]), world).await;
+    let turn = rig.say("hi").await;
+    let (_, kind, text) = turn.failure();
+    assert_eq!(kind, "transient");
+    assert!(
+        text.starts_with("openai fetch failed: ") && text.contains("timed out"),
+        "{text}"
+    );
+}
+
 #[tokio::test]
 async fn hostile_bodies_end_in_one_error() {
     let html =

@@ -31,6 +31,8 @@ pub(crate) struct Rig {
 pub(crate) struct World {
     pub(crate) provider: &'static str,
     pub(crate) config: Config,
+    /// Where the provider is, when not at the scripted server.
+    pub(crate) api_url: Option<String>,
     pub(crate) credential: Value,
     pub(crate) max_tokens_stored: bool,
     pub(crate) model: Value,
@@ -44,6 +46,7 @@ impl Default for World {
         Self {
             provider: "openai",
             config,
+            api_url: None,
             credential: json!({"type": "api_key", "key": KEY}),
             max_tokens_stored: false,
             model: Value::Null,
@@ -84,6 +87,8 @@ impl Rig {
                 std::future::ready(Ok::<Value, Error>(answer.clone()))
             })
         };
+        let elsewhere = world.api_url.is_some();
+        let url = world.api_url.unwrap_or(url);
         let resolved = json!({
             "configured": !world.credential.is_null(),
             "source": "stored",
@@ -121,7 +126,7 @@ impl Rig {
         };
         // The discovery of the start is over before a test begins.
         // The listing of LM Studio is at a path that the scripted server does not have.
-        if provider != "lmstudio" {
+        if provider != "lmstudio" && !elsewhere {
             rig.test
                 .eventually(async || rig.is_refreshed().then_some(()))
                 .await;

@@ -1,9 +1,11 @@
 //! Every recorded stream in `tests/fixtures/streams`: what it decodes to, that it makes no difference where the reads were
 //! cut, and that no damage to it does harm.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use pretty_assertions::assert_eq;
 use proptest::prelude::*;
@@ -14,21 +16,25 @@ use super::replay::{Replay, replay};
 use super::{chat_completions, messages};
 use crate::model::AssistantEvent;
 
-/// The streams of a provider: name and bytes, by name.
-fn streams(provider: &str) -> Vec<(String, Vec<u8>)> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures/streams")
-        .join(provider);
-    let files = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = files
-        .filter(|path| path.extension().is_some_and(|end| end == "sse"))
-        .collect();
-    files.sort();
-    let named = files.iter().map(|path| {
-        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
-        (name, fs::read(path).unwrap())
-    });
-    named.collect()
+const PROVIDERS: [&str; 5] = ["anthropic", "kimi", "llamacpp", "lmstudio", "openai"];
+
+/// Name and bytes of each stream, by provider and name.
+static STREAMS: LazyLock<BTreeMap<&str, Vec<(String, Vec<u8>)>>> = LazyLock::new(|| {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/streams");
+    let read = |provider| {
+        let files = fs::read_dir(folder.join(provider)).unwrap();
+        let files = files.map(|entry| entry.unwrap().path());
+        let mut streams: Vec<_> = files
+            .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap()))
+            .collect();
+        streams.sort();
+        (provider, streams)
+    };
+    PROVIDERS.into_iter().map(read).collect()
+});
+
+fn streams(provider: &str) -> &'static [(String, Vec<u8>)] {
+    &STREAMS[provider]
 }
 
 /// A decoder of a turn that offers one tool.
@@ -101,7 +107,7 @@ fn check(provider: &str, at_least: usize) {
         streams.len()
     );
     let mut text = String::new();
-    for (name, bytes) in &streams {
+    for (name, bytes) in streams {
         let whole = decode(provider, vec![bytes]);
         assert!(is_symmetric(&whole.events), "{provider}/{name}");
         text.push_str(&shown(name, &whole));
@@ -177,7 +183,7 @@ proptest! {
     /// Bytes changed, lost or doubled anywhere: no panic, one message, and still no difference where the reads were cut.
     #[test]
     fn damaged_streams_do_no_harm(
-        provider in prop::sample::select(vec!["anthropic", "openai", "kimi", "lmstudio", "llamacpp"]),
+        provider in prop::sample::select(&PROVIDERS[..]),
         which in any::<prop::sample::Index>(),
         damage in prop::collection::vec((any::<prop::sample::Index>(), 0_u8..4, any::<u8>()), 1..12),
         cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),

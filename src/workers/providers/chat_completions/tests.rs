@@ -325,3 +325,21 @@ fn c08_case_17_a_minimal_body() {
     let encoded = OPENAI.encode(&call, &facts(None)).unwrap();
     assert_eq!(String::from_utf8(encoded.body.to_vec()).unwrap(), expected);
 }
+
+#[test]
+fn v4_a_request_has_nothing_that_some_server_refuses() {
+    for quirks in [OPENAI, LOCAL] {
+        let text = body(quirks, &conversation(), &facts(None)).to_string();
+        for refused in [
+            "strict",
+            "developer",
+            "temperature",
+            "tool_choice",
+            "parallel_tool_calls",
+            "null",
+            r#""content":[""#,
+        ] {
+            assert!(!text.contains(refused), "{refused} in {text}");
+        }
+    }
+}
