@@ -168,35 +168,25 @@ impl Rig {
     pub(crate) async fn read_turn(&self, request: Value, wants_more: impl FnMut(&str) -> bool) -> Value {
         let (writer, reader) = self.test.channel().await;
         let stream = self.id("stream");
-        let call = self.test.ok(&stream, self.stream_request(&writer, request));
+        let call = self.test.ok(&stream, self.request(&writer, request));
         let reading = self.test.read_channel(&reader, wants_more);
         within(async { tokio::join!(call, reading) }).await.0
     }
 
     /// A turn called from within the program, with what no wire carries.
     pub(crate) async fn say_inside(&self, channel: &ChannelPair, context: CallContext) -> Value {
-        let request = self.stream_request(&json!(channel.writer), json!({"messages": [user("hi")]}));
+        let request = self.request(&json!(channel.writer), json!({"messages": [user("hi")]}));
         let (bus, stream) = (self.test.bus(), self.id("stream"));
         let call = bus.invoke(&context, &stream, request, CallOptions::default());
         call.await.unwrap()
     }
 
-    /// A request with what it needs at least.
-    pub(crate) fn stream_request(&self, writer: &Value, mut request: Value) -> Value {
-        let model = match self.provider {
-            "anthropic" => "claude-sonnet-4-5",
-            _ => "gpt-4o",
-        };
-        let members = request.as_object_mut().unwrap();
-        for (key, value) in [
-            ("writer_ref", writer.clone()),
-            ("model", json!(model)),
-            ("system_prompt", Value::Null),
-            ("tools", json!([])),
-        ] {
-            members.entry(key).or_insert(value);
+    fn request(&self, writer: &Value, mut request: Value) -> Value {
+        if self.provider == "anthropic" {
+            let members = request.as_object_mut().unwrap();
+            members.entry("model").or_insert(json!("claude-sonnet-4-5"));
         }
-        request
+        stream_request(writer, request)
     }
 
     pub(crate) async fn server_is_idle(&self) {
@@ -252,4 +242,18 @@ pub(crate) fn user(text: &str) -> Value {
 
 pub(crate) fn queue<const N: usize>(replies: [Reply; N]) -> Script {
     Script::queue(replies)
+}
+
+/// A request with what it needs at least.
+pub(crate) fn stream_request(writer: &Value, mut request: Value) -> Value {
+    let members = request.as_object_mut().unwrap();
+    for (key, value) in [
+        ("writer_ref", writer.clone()),
+        ("model", json!("gpt-4o")),
+        ("system_prompt", Value::Null),
+        ("tools", json!([])),
+    ] {
+        members.entry(key).or_insert(value);
+    }
+    request
 }

@@ -21,6 +21,8 @@ mod discovery;
 mod driver;
 mod failure;
 mod functions;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod json;
 pub mod kimi;
 mod limits;
@@ -38,7 +40,7 @@ mod protocol;
 #[cfg(test)]
 mod recorded;
 mod records;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod replay;
 mod sse;
 

@@ -1,16 +1,17 @@
-//! Streams through the real event parser and decoders, without a connection; for tests.
+//! Streams through the real event parser and decoders, without a connection; for tests and fuzzing.
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::executor::block_on;
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use tokio::runtime::{Builder, Runtime};
 
 use super::assembly::Assembly;
+use super::failure::Failure;
 use super::protocol::{Decode, Step};
-use super::sse::frames;
+use super::sse::{Broken, Frame, frames};
 use crate::model::{AssistantEvent, AssistantMessage, StopReason};
 
 /// Time limits need one, also when they never strike.
@@ -24,15 +25,30 @@ pub(super) struct Replay {
     pub(super) message: AssistantMessage,
 }
 
+/// The events of a body that comes in these pieces, up to what breaks it.
+#[cfg(fuzzing)]
+pub(super) fn frames_of(pieces: Vec<&[u8]>) -> Vec<Result<Frame, Broken>> {
+    let _inside = RUNTIME.enter();
+    block_on(body(pieces).collect())
+}
+
+fn body(pieces: Vec<&[u8]>) -> impl Stream<Item = Result<Frame, Broken>> + Unpin {
+    let pieces: Vec<_> = pieces.into_iter().map(Bytes::copy_from_slice).map(Ok).collect();
+    frames(stream::iter(pieces), Duration::from_secs(9))
+}
+
 /// Decodes a body that comes in these pieces.
 pub(super) fn replay(mut decoder: Box<dyn Decode>, provider: &str, pieces: Vec<&[u8]>) -> Replay {
     let _inside = RUNTIME.enter();
-    let pieces: Vec<_> = pieces.into_iter().map(Bytes::copy_from_slice).map(Ok).collect();
-    let mut frames = frames(stream::iter(pieces), Duration::from_secs(9));
+    let mut frames = body(pieces);
     let mut out = Assembly::new(provider, "m", 7, "00000000-0000-4000-8000-000000000001");
     let outcome = block_on(async {
         while let Some(frame) = frames.next().await {
-            match decoder.frame(&frame.unwrap(), &mut out) {
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(broken) => return Err(Failure::transient(broken.to_string())),
+            };
+            match decoder.frame(&frame, &mut out) {
                 Step::More => {}
                 Step::End => break,
                 Step::Failed(failure) => return Err(failure),
@@ -52,6 +68,7 @@ pub(super) fn replay(mut decoder: Box<dyn Decode>, provider: &str, pieces: Vec<&
 }
 
 /// The types of events.
+#[cfg(test)]
 pub(super) fn kinds(events: &[AssistantEvent]) -> Vec<String> {
     let kind = |event| {
         let json = serde_json::to_value(event).unwrap();
