@@ -140,7 +140,13 @@ impl<'a> Turn<'a> {
         let response = match tokio::time::timeout(limit, request.send()).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
-                let message = format!("{id} fetch failed: {}", http::explain(error));
+                // The client has no other limit than that for the connection.
+                let message = if error.is_timeout() {
+                    let limit = self.cx.config().provider.connect_timeout_ms;
+                    format!("{id} fetch failed: timed out: no connection within {limit} ms")
+                } else {
+                    format!("{id} fetch failed: {}", http::explain(error))
+                };
                 return Err(Failure::transient(message).retryable());
             }
             Err(_) => {
