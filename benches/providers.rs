@@ -136,7 +136,12 @@ async fn cpu() {
         let before = cpu_time();
         rig.bare(&request).await;
         let bare = cpu_time().saturating_sub(before);
-        say(format!("| {} | {:.2} ms | {:.2} ms |", side.id, per_1000(ours), per_1000(bare)));
+        say(format!(
+            "| {} | {:.2} ms | {:.2} ms |",
+            side.id,
+            per_1000(ours),
+            per_1000(bare)
+        ));
         rig.stop().await;
     }
 }
@@ -168,11 +173,16 @@ impl Rig {
             claude_pieces(deltas)
         };
         let server = Server::start(Script::answer(move |_| Reply::raw(steps.clone()))).expect("a server");
-        let url = if side.id == "openai" { server.url() } else { server.messages_url() };
+        let url = if side.id == "openai" {
+            server.url()
+        } else {
+            server.messages_url()
+        };
         let mut config = Config::default();
         config.provider_openai.default_api_url.clone_from(&url);
         config.provider_anthropic.default_api_url.clone_from(&url);
-        let keys = ["OPENAI_API_KEY", "ANTHROPIC_API_KEY"].map(|key| (key.to_owned(), "not-a-secret".to_owned()));
+        let keys =
+            ["OPENAI_API_KEY", "ANTHROPIC_API_KEY"].map(|key| (key.to_owned(), "not-a-secret".to_owned()));
         let ports = Ports {
             clock: Arc::new(SystemClock),
             ids: Arc::new(RandomIds),
@@ -207,13 +217,17 @@ impl Rig {
             "messages": messages, "tools": []});
         let function = format!("provider::{}::stream", self.side.id);
         let context = CallContext::default();
-        let call = self.bus.invoke(&context, &function, request, CallOptions::default());
+        let call = self
+            .bus
+            .invoke(&context, &function, request, CallOptions::default());
         let reading = async {
             let mut reader = self.bus.open_reader(&channel.reader).await.expect("a reader");
             let mut is_done = false;
             while let Some(frame) = reader.next().await {
                 if let Frame::Event(event) = frame {
-                    is_done |= event.terminal().is_some_and(|message| message.error_message.is_none());
+                    is_done |= event
+                        .terminal()
+                        .is_some_and(|message| message.error_message.is_none());
                 }
             }
             assert!(is_done, "the turn failed");
@@ -273,5 +287,8 @@ fn claude_pieces(deltas: usize) -> Vec<Step> {
         json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 100}}),
         json!({"type": "message_stop"}),
     ]);
-    events.iter().map(|event| Step::send(format!("data: {event}\n\n"))).collect()
+    events
+        .iter()
+        .map(|event| Step::send(format!("data: {event}\n\n")))
+        .collect()
 }

@@ -14,7 +14,10 @@ fn pieces(data: &[u8]) -> (&[u8], Vec<&[u8]>) {
 
 fn check(make: impl Fn() -> Box<dyn Decode>, data: &[u8]) {
     let (body, pieces) = pieces(data);
-    assert_eq!(replay(make(), "fuzzed", vec![body]), replay(make(), "fuzzed", pieces));
+    assert_eq!(
+        replay(make(), "fuzzed", vec![body]),
+        replay(make(), "fuzzed", pieces)
+    );
 }
 
 /// The event parser.

@@ -25,7 +25,12 @@ static STREAMS: LazyLock<BTreeMap<&str, Vec<(String, Vec<u8>)>>> = LazyLock::new
         let files = fs::read_dir(folder.join(provider)).unwrap();
         let files = files.map(|entry| entry.unwrap().path());
         let mut streams: Vec<_> = files
-            .map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap()))
+            .map(|path| {
+                (
+                    path.file_stem().unwrap().to_str().unwrap().to_owned(),
+                    fs::read(&path).unwrap(),
+                )
+            })
             .collect();
         streams.sort();
         (provider, streams)

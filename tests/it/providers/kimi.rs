@@ -76,7 +76,13 @@ async fn v5_calls_of_other_models_get_reasoning_and_ids_stay() {
             "content": [{"type": "text", "text": "r"}], "timestamp": 3})
     };
     let [first, second] = ["functions.agent_trigger:0", "functions.agent_trigger:1"];
-    let messages = json!([user("q"), call(first), result(first), call(second), result(second)]);
+    let messages = json!([
+        user("q"),
+        call(first),
+        result(first),
+        call(second),
+        result(second)
+    ]);
     for (model, reasoning) in [("kimi-k2.6", json!(" ")), ("moonshot-v1-8k", Value::Null)] {
         rig.turn(json!({"model": model, "messages": messages})).await;
         let rows = rig.last_body()["messages"].clone();
@@ -121,7 +127,12 @@ async fn c08_case_41_a_model_is_required() {
         let error = rig.test.error("provider::kimi::complete", payload).await;
         assert_eq!(error, "missing required string field: model");
     }
-    let message = rig.call("complete", json!({"model": "kimi-k2.5", "messages": [user("hi")]})).await;
+    let message = rig
+        .call(
+            "complete",
+            json!({"model": "kimi-k2.5", "messages": [user("hi")]}),
+        )
+        .await;
     assert_eq!(message["content"], says("Hello"));
 }
 
@@ -145,7 +156,10 @@ async fn the_listing_fills_the_catalog() {
         {"id": ""},
         {"id": "moonshot-v1-8k", "object": "model"}
     ]})));
-    assert_eq!(rig.refresh().await, json!(["kimi-k2.6", "kimi-next", "moonshot-v1-8k"]));
+    assert_eq!(
+        rig.refresh().await,
+        json!(["kimi-k2.6", "kimi-next", "moonshot-v1-8k"])
+    );
     let common = |id: &str, context: u64, output: u64| {
         json!({"id": id, "provider": "kimi", "api": "openai-completions", "display_name": id, "context_window": context,
             "max_output_tokens": output, "supports_tools": true, "transports": ["sse"]})
@@ -160,7 +174,11 @@ async fn the_listing_fills_the_catalog() {
     // What is no longer listed is gone, and nothing goes when the listing fails.
     let expected = json!([k2, common("kimi-next", 256_000, 8_192), v1]);
     assert_eq!(rig.listed().await, expected);
-    for odd in [Reply::fails(500, ""), Reply::fails(200, "no json"), Reply::raw([Step::Break])] {
+    for odd in [
+        Reply::fails(500, ""),
+        Reply::fails(200, "no json"),
+        Reply::raw([Step::Break]),
+    ] {
         rig.server.set_models(odd);
         assert_eq!(rig.refresh().await, json!([]));
         assert_eq!(rig.listed().await, expected);

@@ -52,16 +52,24 @@ async fn c08_case_33_calls_beyond_any_honest_number_are_ignored() {
 }
 
 async fn c08_case_34_a_server_that_never_answers() {
-    let rig = Rig::start("llamacpp", Script::queue([Reply::hangs(Gate::new())]), |options, url| {
-        url.clone_into(&mut options.config.provider_llamacpp.default_api_url);
-        options.config.provider_llamacpp.headers_timeout_ms = 1000;
-        options.config.provider.max_retries = 2;
-    })
+    let rig = Rig::start(
+        "llamacpp",
+        Script::queue([Reply::hangs(Gate::new())]),
+        |options, url| {
+            url.clone_into(&mut options.config.provider_llamacpp.default_api_url);
+            options.config.provider_llamacpp.headers_timeout_ms = 1000;
+            options.config.provider.max_retries = 2;
+        },
+    )
     .await;
     let turn = rig.say("m", "hi").await;
     assert_eq!(
         turn.failure(),
-        ("error", "transient", "llamacpp timed out: no answer within 1000 ms")
+        (
+            "error",
+            "transient",
+            "llamacpp timed out: no answer within 1000 ms"
+        )
     );
     assert_eq!(rig.server.requests().len(), 1);
 }

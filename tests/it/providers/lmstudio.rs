@@ -40,7 +40,8 @@ async fn lmstudio(script: Script) -> Rig {
 
 /// Loads whatever it is asked to.
 fn loads(path: &str, body: &Value) -> Option<Reply> {
-    let loaded = json!({"type": "llm", "instance_id": body["model"], "load_time_seconds": 3.2, "status": "loaded"});
+    let loaded =
+        json!({"type": "llm", "instance_id": body["model"], "load_time_seconds": 3.2, "status": "loaded"});
     (path == "/api/v1/models/load").then(|| answers(&loaded))
 }
 
@@ -69,7 +70,10 @@ async fn c08_case_25_a_user_row_where_templates_need_one() {
         })
     );
     // A server of this machine gets the usual key when there is none.
-    assert_eq!(rig.server.requests()[0].header("authorization"), "Bearer lm-studio");
+    assert_eq!(
+        rig.server.requests()[0].header("authorization"),
+        "Bearer lm-studio"
+    );
 }
 
 async fn c08_case_26_the_placeholder_is_the_first_model_of_the_server() {
@@ -79,9 +83,16 @@ async fn c08_case_26_the_placeholder_is_the_first_model_of_the_server() {
         let turn = rig.say(model, "hi").await;
         (rig.last_body()["model"].clone(), turn.message()["model"].clone())
     };
-    assert_eq!(asked_and_told("lmstudio-local").await, (json!("qwen/q3"), json!("qwen/q3")));
+    assert_eq!(
+        asked_and_told("lmstudio-local").await,
+        (json!("qwen/q3"), json!("qwen/q3"))
+    );
     assert_eq!(asked_and_told("b").await, (json!("b"), json!("b")));
-    for odd in [Reply::models([]), Reply::fails(500, ""), Reply::fails(200, "no json")] {
+    for odd in [
+        Reply::models([]),
+        Reply::fails(500, ""),
+        Reply::fails(200, "no json"),
+    ] {
         rig.server.set_models(odd);
         let same = json!("lmstudio-local");
         assert_eq!(asked_and_told("lmstudio-local").await, (same.clone(), same));
@@ -94,7 +105,16 @@ async fn c08_case_27_a_model_that_is_not_loaded_is_loaded() {
     let turn = rig.say("qwen/q3", "hi").await;
     assert_eq!(
         turn.kinds(),
-        ["start", "text_start", "text_delta", "text_delta", "usage", "text_end", "stop", "done"]
+        [
+            "start",
+            "text_start",
+            "text_delta",
+            "text_delta",
+            "usage",
+            "text_end",
+            "stop",
+            "done"
+        ]
     );
     assert_eq!(turn.message()["content"], says("Hello"));
     assert_eq!(rig.posted(LOAD), [json!({"model": "qwen/q3"})]);
@@ -155,10 +175,12 @@ async fn c08_case_31_the_end_mark_may_be_missing() {
 }
 
 async fn c08_case_35_load_model() {
-    let rig = lmstudio(Script::queue([]).with_others(|path, body| match body["model"].as_str() {
-        Some("full") => Some(Reply::fails(500, "no VRAM\u{7}")),
-        _ => loads(path, body),
-    }))
+    let rig = lmstudio(
+        Script::queue([]).with_others(|path, body| match body["model"].as_str() {
+            Some("full") => Some(Reply::fails(500, "no VRAM\u{7}")),
+            _ => loads(path, body),
+        }),
+    )
     .await;
     for odd in [json!({}), json!(null), json!("m"), json!({"model": 1})] {
         assert_eq!(
@@ -215,9 +237,9 @@ async fn c08_case_39_discovery() {
         {"id": "d"},
         {"type": "llm"}
     ]});
-    let rig = lmstudio(Script::queue([]).with_others(move |path, _| {
-        (path == "/api/v0/models").then(|| answers(&listing))
-    }))
+    let rig = lmstudio(
+        Script::queue([]).with_others(move |path, _| (path == "/api/v0/models").then(|| answers(&listing))),
+    )
     .await;
     assert_eq!(rig.refresh().await, json!(["a", "b", "d"]));
     let record = |id: &str, context: u64, vision: bool| {
@@ -227,7 +249,11 @@ async fn c08_case_39_discovery() {
     };
     assert_eq!(
         rig.listed().await,
-        json!([record("a", 4096, false), record("b", 8192, true), record("d", 32_768, false)])
+        json!([
+            record("a", 4096, false),
+            record("b", 8192, true),
+            record("d", 32_768, false)
+        ])
     );
 }
 
@@ -253,7 +279,10 @@ async fn c08_section_7_no_load_after_the_first_content() {
     let turn = rig.say("m", "hi").await;
     let (_, kind, text) = turn.failure();
     assert_eq!(kind, "transient");
-    assert!(text.ends_with(": The model has crashed. (Exit code: 9)"), "{text}");
+    assert!(
+        text.ends_with(": The model has crashed. (Exit code: 9)"),
+        "{text}"
+    );
     assert_eq!(turn.message()["content"], says("so far"));
     assert_eq!(rig.posted(LOAD), Vec::<Value>::new());
 }
@@ -269,14 +298,20 @@ async fn c08_section_7_bodies_are_cut() {
 async fn c08_weakness_13_a_stored_address_counts_everywhere() {
     let script = Script::answer(|_| Reply::says("x", 1)).with_others(|path, body| {
         let listing = json!({"data": [{"id": "a"}]});
-        (path == "/api/v0/models").then(|| answers(&listing)).or_else(|| loads(path, body))
+        (path == "/api/v0/models")
+            .then(|| answers(&listing))
+            .or_else(|| loads(path, body))
     });
     let rig = Rig::start("lmstudio", script, |_, _| {}).await;
     let root = rig.server.url().replace("/v1/chat/completions", "/");
-    rig.store(json!({"api_url": format!(" {root} "), "api_key": "own"})).await;
+    rig.store(json!({"api_url": format!(" {root} "), "api_key": "own"}))
+        .await;
     assert_eq!(rig.refresh().await, json!(["a"]));
     assert_eq!(rig.say("a", "hi").await.message()["content"], says("x"));
-    assert_eq!(rig.call("load_model", json!({"model": "a"})).await["status"], "loaded");
+    assert_eq!(
+        rig.call("load_model", json!({"model": "a"})).await["status"],
+        "loaded"
+    );
     assert_eq!(rig.server.requests()[0].header("authorization"), "Bearer own");
 }
 
@@ -311,13 +346,18 @@ async fn c08_weakness_14_turns_share_a_load() {
 async fn an_error_in_a_success_is_told() {
     let replies = [
         answers(&json!({"error": "Prompt template failed"})),
-        answers(&json!({"error": {"message": "the request exceeds the available context size", "code": 400}})),
+        answers(
+            &json!({"error": {"message": "the request exceeds the available context size", "code": 400}}),
+        ),
         answers(&json!({"detail": "odd"})),
     ];
     let rig = lmstudio(Script::queue(replies)).await;
     for (kind, text) in [
         ("transient", "Prompt template failed"),
-        ("context_overflow", "the request exceeds the available context size"),
+        (
+            "context_overflow",
+            "the request exceeds the available context size",
+        ),
         ("transient", "stream closed mid-response"),
     ] {
         let turn = rig.say("m", "hi").await;
@@ -329,10 +369,10 @@ async fn an_error_in_a_success_is_told() {
 /// Some servers ignore `stream`, give calls no ids, and their arguments whole.
 async fn an_answer_that_is_not_streamed_is_an_answer() {
     let whole = json!({"id": "x", "object": "chat.completion", "choices": [{"index": 0, "finish_reason": "stop", "message":
-        {"role": "assistant", "content": "Look:", "tool_calls": [
-            {"type": "function", "function": {"name": "agent_trigger", "arguments": {"a": 1}}},
-            {"type": "function", "function": {"name": "agent_trigger", "arguments": "{\"b\":2}"}}
-        ]}}]});
+    {"role": "assistant", "content": "Look:", "tool_calls": [
+        {"type": "function", "function": {"name": "agent_trigger", "arguments": {"a": 1}}},
+        {"type": "function", "function": {"name": "agent_trigger", "arguments": "{\"b\":2}"}}
+    ]}}]});
     let pretty = serde_json::to_string_pretty(&whole).unwrap();
     let rig = lmstudio(Script::queue([Reply::fails(200, pretty)])).await;
     let turn = rig.say("m", "hi").await;

@@ -38,7 +38,9 @@ impl Rig {
     }
 
     async fn call(&self, function: &str, payload: Value) -> Value {
-        self.test.ok(&format!("provider::{}::{function}", self.id), payload).await
+        self.test
+            .ok(&format!("provider::{}::{function}", self.id), payload)
+            .await
     }
 
     async fn say(&self, model: &str, text: &str) -> Turn {
@@ -64,10 +66,7 @@ impl Rig {
 
     /// The catalog's records of this provider.
     async fn listed(&self) -> Value {
-        self.test
-            .ok("models::list", json!({ "provider": self.id }))
-            .await["models"]
-            .take()
+        self.test.ok("models::list", json!({ "provider": self.id })).await["models"].take()
     }
 
     async fn store(&self, slice: Value) {

@@ -56,7 +56,11 @@ async fn the_real_server_is_discovered_with_its_window() {
     let record = &listed[0];
     assert!(record["id"].as_str().unwrap().ends_with("tiny.gguf"), "{listed}");
     assert_eq!(
-        (&record["context_window"], &record["supports_vision"], listed.as_array().unwrap().len()),
+        (
+            &record["context_window"],
+            &record["supports_vision"],
+            listed.as_array().unwrap().len()
+        ),
         (&json!(2048), &json!(false), 1)
     );
 }
@@ -69,7 +73,10 @@ async fn the_real_server_streams_text() {
     assert_eq!(message["content"], says("Hello from llama.cpp"));
     assert_eq!(message["stop_reason"], "end");
     assert_eq!(message["usage"]["output"], 4);
-    assert_eq!(turn.kinds().iter().filter(|kind| **kind == "text_delta").count(), 3);
+    assert_eq!(
+        turn.kinds().iter().filter(|kind| **kind == "text_delta").count(),
+        3
+    );
 }
 
 #[tokio::test]
@@ -86,7 +93,10 @@ async fn the_real_server_calls_a_tool_and_takes_its_result() {
     let result = json!({"role": "function_result", "function_call_id": content[0]["id"], "function_id": "lamp::switch",
         "details": {}, "is_error": false, "content": [{"type": "text", "text": "done"}], "timestamp": 2});
     let messages = json!([user("light!"), message, result]);
-    let turn = real.rig.turn(json!({"model": "llamacpp-local", "messages": messages})).await;
+    let turn = real
+        .rig
+        .turn(json!({"model": "llamacpp-local", "messages": messages}))
+        .await;
     assert_eq!(turn.message()["content"], says("Hello from llama.cpp"));
 }
 

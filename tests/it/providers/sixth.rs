@@ -41,11 +41,18 @@ static VENDOR: Vendor = Vendor {
 };
 
 async fn a_sixth_provider_is_one_constant_and_one_line() {
-    let script = Script::answer(|_| Reply::says("Hello", 2))
-        .with_models(Reply::models(["six-large", "six-small", "other"]));
-    let rig = Rig::start("sixth", script, |options, _| options.workers.push(VENDOR.worker())).await;
+    let script = Script::answer(|_| Reply::says("Hello", 2)).with_models(Reply::models([
+        "six-large",
+        "six-small",
+        "other",
+    ]));
+    let rig = Rig::start("sixth", script, |options, _| {
+        options.workers.push(VENDOR.worker())
+    })
+    .await;
     assert_eq!(rig.listed().await, json!([]));
-    rig.store(json!({"api_key": "k6", "api_url": rig.server.url()})).await;
+    rig.store(json!({"api_key": "k6", "api_url": rig.server.url()}))
+        .await;
     // A new key is used at once: nobody asks for this refresh.
     rig.test
         .eventually(async || (rig.listed().await.as_array()?.len() == 2).then_some(()))
@@ -72,6 +79,8 @@ async fn a_sixth_provider_is_one_constant_and_one_line() {
     let list = rig.test.ok("harness::provider::list", json!({})).await;
     assert_eq!(
         list["providers"].as_array().unwrap().last(),
-        Some(&json!({"id": "sixth", "display_name": "The sixth", "supports_model_listing": true, "configured": true}))
+        Some(
+            &json!({"id": "sixth", "display_name": "The sixth", "supports_model_listing": true, "configured": true})
+        )
     );
 }
