@@ -23,7 +23,7 @@ WORDS = ["<speak>", "Hello", " from", " llama.cpp", "<act>", "<tool_call>", "</t
 TOKENS += [(word, gguf.TokenType.USER_DEFINED) for word in WORDS]
 ID = {text: at for at, (text, _) in enumerate(TOKENS)}
 
-# What follows on what; after everything else the end is most likely, where a grammar lets it.
+# What follows on what; after everything else the end of the answer is most likely, then that of a call, where a grammar lets it.
 NEXT = [("<speak>", "Hello"), ("Hello", " from"), (" from", " llama.cpp"), ("<act>", "<tool_call>"), ("<tool_call>", "<0x0A>")]
 
 TEMPLATE = """{%- if tools %}<tools>{{ tools | tojson }}</tools>
@@ -73,6 +73,7 @@ def write_model(path):
     tokens, output = small(len(TOKENS), EMBEDDING), small(len(TOKENS), EMBEDDING)
     tokens[:, 0] = 1.0
     output[ID["</s>"], 0] = 2.0
+    output[ID["</tool_call>"], 0] = 1.0
     for rule, (before, after) in enumerate(NEXT, 1):
         tokens[ID[before], rule] = 5.0
         output[ID[after], rule] = 5.0
@@ -103,6 +104,8 @@ def main(directory):
     params.warmup = False
     params.use_jinja = True
     params.n_gpu_layers = 0
+    # The most likely token, always.
+    params.sampling.temp = 0
     params.port = 0
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)

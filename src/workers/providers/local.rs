@@ -57,10 +57,24 @@ pub(super) fn with_key(access: &Access, id: &str, placeholder: Option<&str>) -> 
     access
 }
 
+/// Prompts that leave the machine are worth a line, without what an address may hide.
+pub(super) fn warn_of_remote(id: &str, address: &str) {
+    let Ok(url) = Url::parse(address) else { return };
+    if !http::is_loopback(&url) {
+        let code = format!("{id}_api_url_remote");
+        tracing::warn!(
+            code,
+            origin = url.origin().ascii_serialization(),
+            "the default address is not of this machine"
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
+    use secrecy::ExposeSecret;
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()
@@ -106,7 +120,6 @@ mod tests {
                 secret: secret.map(|key| Secret::ApiKey(key.to_owned().into())),
                 max_tokens: None,
             };
-            use secrecy::ExposeSecret;
             let secret = with_key(&access, "lmstudio", Some("lm-studio")).secret;
             secret.map(|secret| secret.text().expose_secret().to_owned())
         };

@@ -43,6 +43,7 @@ mod records;
 #[cfg(any(test, fuzzing))]
 mod replay;
 mod sse;
+mod throttle;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,6 +63,7 @@ struct Host {
     declared: AtomicBool,
     /// Held during a discovery: one after the other, so that the newest listing is the last one written.
     discovering: tokio::sync::Mutex<()>,
+    throttle: throttle::Throttle,
 }
 
 impl Host {
@@ -84,6 +86,7 @@ fn worker(name: &'static str, about: &'static str, provider: Arc<dyn Provider>) 
         clients: Clients::default(),
         declared: AtomicBool::new(false),
         discovering: tokio::sync::Mutex::default(),
+        throttle: throttle::Throttle::default(),
     };
     Worker::new(name, about, host)
         .function_as::<Stream>(id("stream"), stream)

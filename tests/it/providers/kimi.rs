@@ -8,6 +8,7 @@ use super::*;
 three_ways! {
     c08_case_23_reasoning_comes_first_and_goes_back,
     v5_calls_of_other_models_get_reasoning_and_ids_stay,
+    usage_is_where_kimi_has_it,
     w5_a_spent_month_is_not_tried_again,
     c08_case_41_a_model_is_required,
     without_a_key_the_remedies_are_named,
@@ -95,6 +96,19 @@ async fn v5_calls_of_other_models_get_reasoning_and_ids_stay() {
             );
         }
     }
+}
+
+/// In the choice of the last chunk, cached tokens beside the others.
+async fn usage_is_where_kimi_has_it() {
+    let last = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop",
+        "usage": {"prompt_tokens": 1900, "completion_tokens": 13, "total_tokens": 1913, "cached_tokens": 1200}}]});
+    let reply = Reply::raw([chunk("x"), event(&last), "data: [DONE]\n\n".to_owned()].map(Step::send));
+    let rig = kimi(Script::queue([reply])).await;
+    let turn = rig.say("kimi-k3", "q").await;
+    assert_eq!(
+        turn.message()["usage"],
+        json!({"input": 1900, "output": 13, "cache_read": 1200, "cache_write": 0, "total": 1913})
+    );
 }
 
 async fn w5_a_spent_month_is_not_tried_again() {

@@ -182,10 +182,15 @@ async fn c08_case_35_load_model() {
         }),
     )
     .await;
-    for odd in [json!({}), json!(null), json!("m"), json!({"model": 1})] {
+    for (odd, why) in [
+        (json!({}), "missing required string field: model"),
+        (json!({"model": 1}), "missing required string field: model"),
+        (json!(null), "must be a JSON object"),
+        (json!("m"), "must be a JSON object"),
+    ] {
         assert_eq!(
             rig.call("load_model", odd).await,
-            json!({"ok": false, "error": "invalid payload: missing required string field: model"})
+            json!({"ok": false, "error": format!("invalid payload: {why}")})
         );
     }
     let request = json!({"model": "m", "context_length": 8192, "unknown": true});

@@ -1,7 +1,10 @@
 //! The providers that share the Chat Completions engine, each in the whole program: real registry, real catalog, a real HTTP
 //! server (contract 08).
 
+mod fallback;
+mod hot_keys;
 mod kimi;
+mod limits;
 mod llamacpp;
 mod lmstudio;
 mod real_llama_cpp;

@@ -157,6 +157,8 @@ fn update(counters: &mut Usage, usage: &Value) {
         "/prompt_tokens_details/cached_tokens",
         "/input_tokens_details/cached_tokens",
     ]);
+    // Kimi says it beside the others.
+    let cached = cached.or_else(|| usage.get("cached_tokens").and_then(tokens));
     counters.input = input.or(counters.input);
     counters.output = output.or(counters.output);
     counters.cache_read = cached.or(counters.cache_read);

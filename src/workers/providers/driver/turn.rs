@@ -19,6 +19,7 @@ use crate::workers::providers::failure::{Failure, Retry, excerpt, message_of_bod
 use crate::workers::providers::outbox::Outbox;
 use crate::workers::providers::protocol::{Call, Encoded};
 use crate::workers::providers::sse::Broken;
+use crate::workers::providers::throttle::Place;
 use crate::workers::providers::{Host, limits, overflow};
 
 /// An error body is read this far, this long.
@@ -97,6 +98,7 @@ impl<'a> Turn<'a> {
         assembly: &mut Assembly,
         outbox: &mut Outbox<'_>,
     ) -> Result<StopReason, Stop> {
+        let _place = self.place().await.map_err(Stop::Failed)?;
         let response = self.send(encoded).await.map_err(Stop::Failed)?;
         outbox.start(assembly).await.map_err(unheard)?;
         let content_type = content_type(&response);
@@ -122,6 +124,20 @@ impl<'a> Turn<'a> {
                 Stop::Failed(failure.noted(&format!(" ({content_type})")))
             }
             stop => stop,
+        })
+    }
+
+    /// Waits until one more request is allowed, but not for ever.
+    async fn place(&self) -> Result<Place<'_>, Failure> {
+        let host = self.cx.state();
+        let id = host.provider.spec().id;
+        let limit = Duration::from_millis(self.cx.config().provider.queue_timeout_ms);
+        let place = host.throttle.enter(|| self.cx.config().provider_limits(id));
+        tokio::time::timeout(limit, place).await.map_err(|_| {
+            let limit = limit.as_millis();
+            let text =
+                format!("{id} is at its own limits: no place within {limit} ms (provider_{id} in the configuration)");
+            Failure::new(ErrorKind::RateLimited, text)
         })
     }
 

@@ -87,7 +87,7 @@ impl Function for LoadModel {
     }
 }
 
-/// An object as it is, anything else as null: what is wrong with it is part of the answer.
+/// An object as it is, anything else as null: that it is none is part of the answer.
 pub(super) fn any_object(payload: Value) -> Result<Value> {
     if payload.is_object() {
         return bus::decode(payload, &[], false);
@@ -110,6 +110,9 @@ fn body(payload: &Value) -> Result<Value, String> {
 
 /// A required text of a payload.
 pub(super) fn text<'a>(payload: &'a Value, member: &str) -> Result<&'a str, String> {
+    if !payload.is_object() {
+        return Err("invalid payload: must be a JSON object".to_owned());
+    }
     payload
         .get(member)
         .and_then(Value::as_str)
@@ -130,18 +133,14 @@ mod tests {
             body(&payload),
             Ok(json!({"model": "m", "context_length": 8192, "echo_load_config": "odd"}))
         );
-        for odd in [
-            json!({}),
-            json!(null),
-            json!("m"),
-            json!({"model": ""}),
-            json!({"model": 5}),
-            json!([{"model": "m"}]),
-        ] {
+        for odd in [json!({}), json!({"model": ""}), json!({"model": 5})] {
             assert_eq!(
                 body(&odd).unwrap_err(),
                 "invalid payload: missing required string field: model"
             );
+        }
+        for odd in [json!(null), json!("m"), json!([{"model": "m"}])] {
+            assert_eq!(body(&odd).unwrap_err(), "invalid payload: must be a JSON object");
         }
     }
 }
