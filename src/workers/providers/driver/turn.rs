@@ -135,8 +135,9 @@ impl<'a> Turn<'a> {
         let place = host.throttle.enter(|| self.cx.config().provider_limits(id));
         tokio::time::timeout(limit, place).await.map_err(|_| {
             let limit = limit.as_millis();
-            let text =
-                format!("{id} is at its own limits: no place within {limit} ms (provider_{id} in the configuration)");
+            let text = format!(
+                "{id} is at its own limits: no place within {limit} ms (provider_{id} in the configuration)"
+            );
             Failure::new(ErrorKind::RateLimited, text)
         })
     }
