@@ -150,7 +150,7 @@ fn rows_violations(rows: &[Value]) -> Vec<String> {
                 "text" if text("text").trim().is_empty() => complain("text must not be blank".into()),
                 "thinking" if text("signature").is_empty() => complain("thinking without a signature".into()),
                 "redacted_thinking" if text("data").is_empty() => {
-                    complain("hidden thinking without data".into())
+                    complain("hidden thinking without data".into());
                 }
                 "thinking" | "redacted_thinking" if block.get("cache_control").is_some() => {
                     complain("thinking cannot be a cache mark".into());

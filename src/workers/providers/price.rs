@@ -80,12 +80,12 @@ mod tests {
     use pretty_assertions::assert_eq;
     use serde_json::json;
 
-    fn price(pricing: Value, cached_in_input: bool) -> Option<Price> {
+    fn price(pricing: &Value, cached_in_input: bool) -> Option<Price> {
         let record = json!({ "pricing": pricing });
         Price::read(record.as_object().unwrap(), cached_in_input)
     }
 
-    fn cost_of(pricing: Value, cached_in_input: bool, counts: [u64; 4]) -> f64 {
+    fn cost_of(pricing: &Value, cached_in_input: bool, counts: [u64; 4]) -> f64 {
         let [input, output, cache_read, cache_write] = counts.map(Some);
         let usage = Usage {
             input,
@@ -102,16 +102,13 @@ mod tests {
         let all = json!({"input_per_1m": 3, "output_per_1m": 15, "cache_read_per_1m": 0.3, "cache_write_per_1m": 3.75});
         let counts = [1_000_000, 100_000, 2_000_000, 400_000];
         // 3 + 1.5 + 0.6 + 1.5
-        assert_eq!(cost_of(all.clone(), false, counts).to_string(), "6.6");
+        assert_eq!(cost_of(&all, false, counts).to_string(), "6.6");
         // Chat Completions: 1,200 of the 1,500 prompt tokens were cached.
-        assert_eq!(
-            cost_of(all.clone(), true, [1_500, 200, 1_200, 0]).to_string(),
-            "0.00426"
-        );
+        assert_eq!(cost_of(&all, true, [1_500, 200, 1_200, 0]).to_string(), "0.00426");
         // More cached than sent cannot be; nothing becomes negative.
-        assert_eq!(cost_of(all, true, [10, 0, 20, 0]).to_string(), "0.000006");
+        assert_eq!(cost_of(&all, true, [10, 0, 20, 0]).to_string(), "0.000006");
         let two = json!({"input_per_1m": 2, "output_per_1m": 8});
-        assert_eq!(cost_of(two, false, [0, 0, 1_000, 1_000]).to_string(), "0.004");
+        assert_eq!(cost_of(&two, false, [0, 0, 1_000, 1_000]).to_string(), "0.004");
     }
 
     #[test]
@@ -123,11 +120,11 @@ mod tests {
             json!({"input_per_1m": "1", "output_per_1m": 1}),
             json!({"input_per_1m": -1, "output_per_1m": 1}),
         ] {
-            assert_eq!(price(odd.clone(), false), None, "{odd}");
+            assert_eq!(price(&odd, false), None, "{odd}");
         }
         assert_eq!(
             cost_of(
-                json!({"input_per_1m": 0, "output_per_1m": 0}),
+                &json!({"input_per_1m": 0, "output_per_1m": 0}),
                 false,
                 [9, 9, 0, 0]
             )

@@ -18,8 +18,11 @@ use crate::model::AssistantEvent;
 
 const PROVIDERS: [&str; 5] = ["anthropic", "kimi", "llamacpp", "lmstudio", "openai"];
 
-/// Name and bytes of each stream, by provider and name.
-static STREAMS: LazyLock<BTreeMap<&str, Vec<(String, Vec<u8>)>>> = LazyLock::new(|| {
+/// Name and bytes of a stream.
+type Recording = (String, Vec<u8>);
+
+/// All streams, by provider and name.
+static STREAMS: LazyLock<BTreeMap<&str, Vec<Recording>>> = LazyLock::new(|| {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/streams");
     let read = |provider| {
         let files = fs::read_dir(folder.join(provider)).unwrap();
@@ -38,7 +41,7 @@ static STREAMS: LazyLock<BTreeMap<&str, Vec<(String, Vec<u8>)>>> = LazyLock::new
     PROVIDERS.into_iter().map(read).collect()
 });
 
-fn streams(provider: &str) -> &'static [(String, Vec<u8>)] {
+fn streams(provider: &str) -> &'static [Recording] {
     &STREAMS[provider]
 }
 
@@ -80,12 +83,11 @@ fn shown(name: &str, replay: &Replay) -> String {
     }
     let message = serde_json::to_value(&replay.message).unwrap();
     let reason = message["stop_reason"].as_str().unwrap();
-    match (&message["error_kind"], &message["error_message"]) {
-        (Value::String(kind), Value::String(error)) => {
-            writeln!(text, "-> {reason}, {kind}: {error}").unwrap()
-        }
-        _ => writeln!(text, "-> {reason}").unwrap(),
-    }
+    let failure = match (&message["error_kind"], &message["error_message"]) {
+        (Value::String(kind), Value::String(error)) => format!(", {kind}: {error}"),
+        _ => String::new(),
+    };
+    writeln!(text, "-> {reason}{failure}").unwrap();
     for block in message["content"].as_array().unwrap() {
         writeln!(text, "   {block}").unwrap();
     }
@@ -95,13 +97,17 @@ fn shown(name: &str, replay: &Replay) -> String {
 /// Each block that begins ends, and no event is terminal: those are the driver's.
 fn is_symmetric(events: &[AssistantEvent]) -> bool {
     let count = |is: fn(&AssistantEvent) -> bool| events.iter().filter(|event| is(event)).count();
-    use AssistantEvent as E;
-    count(|event| matches!(event, E::TextStart { .. })) == count(|event| matches!(event, E::TextEnd { .. }))
-        && count(|event| matches!(event, E::ThinkingStart { .. }))
-            == count(|event| matches!(event, E::ThinkingEnd { .. }))
-        && count(|event| matches!(event, E::FunctioncallStart { .. }))
-            == count(|event| matches!(event, E::FunctioncallEnd { .. }))
-        && events.iter().all(|event| event.terminal().is_none())
+    let starts = (
+        count(|event| matches!(event, AssistantEvent::TextStart { .. })),
+        count(|event| matches!(event, AssistantEvent::ThinkingStart { .. })),
+        count(|event| matches!(event, AssistantEvent::FunctioncallStart { .. })),
+    );
+    let ends = (
+        count(|event| matches!(event, AssistantEvent::TextEnd { .. })),
+        count(|event| matches!(event, AssistantEvent::ThinkingEnd { .. })),
+        count(|event| matches!(event, AssistantEvent::FunctioncallEnd { .. })),
+    );
+    starts == ends && events.iter().all(|event| event.terminal().is_none())
 }
 
 fn check(provider: &str, at_least: usize) {
@@ -169,7 +175,8 @@ fn v7_a_stream_cut_anywhere_before_its_stop_reason_is_an_error() {
         let (_, bytes) = streams.iter().find(|(known, _)| known == name).unwrap();
         let text = String::from_utf8_lossy(bytes);
         let mark = text.find(mark).unwrap();
-        let told = mark + text[mark..].find(['\n', '\r']).unwrap();
+        let line_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+        let told = mark + bytes.iter().skip(mark).position(line_end).unwrap();
         for at in 0..bytes.len() {
             let (head, _) = bytes.split_at(at);
             let cut = decode(provider, vec![head]).message;

@@ -15,6 +15,10 @@ use super::sse::{Broken, Frame, frames};
 use crate::model::{AssistantEvent, AssistantMessage, StopReason};
 
 /// Time limits need one, also when they never strike.
+#[expect(
+    clippy::unwrap_used,
+    reason = "without a runtime there is nothing to replay with"
+)]
 static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| Builder::new_current_thread().enable_time().build().unwrap());
 

@@ -169,18 +169,24 @@ fn add_abilities(record: &mut Map<String, Value>, known: Option<&Known>, capabil
     let refuses_budget = listed("/thinking/types/enabled").map(|takes| !takes);
     let adapts = listed("/thinking/types/adaptive").unwrap_or(true);
     let abilities = [
-        ("supports_thinking", listed("/thinking").or(known.map(|_| true))),
+        (
+            "supports_thinking",
+            listed("/thinking").or_else(|| known.map(|_| true)),
+        ),
         (
             "supports_xhigh",
-            listed("/effort/xhigh").or(known.and_then(|known| known.xhigh)),
+            listed("/effort/xhigh").or_else(|| known.and_then(|known| known.xhigh)),
         ),
-        ("supports_vision", listed("/image_input").or(known.map(|_| true))),
+        (
+            "supports_vision",
+            listed("/image_input").or_else(|| known.map(|_| true)),
+        ),
         ("supports_cache", known.map(|_| true)),
         (
             "takes_no_thinking_budget",
             refuses_budget
                 .map(|refuses| refuses && adapts)
-                .or(known.map(|known| known.thinks == Thinks::AsItLikes)),
+                .or_else(|| known.map(|known| known.thinks == Thinks::AsItLikes)),
         ),
     ];
     for (ability, value) in abilities {
