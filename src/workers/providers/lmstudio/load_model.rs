@@ -70,7 +70,7 @@ impl Function for LoadModel {
     type Response = Response;
 
     fn decode(payload: Value) -> Result<Request> {
-        any_object(payload).map(Request)
+        Ok(Request(readable(payload)))
     }
 
     async fn call(cx: &Cx<Host>, request: Request) -> Result<Response> {
@@ -87,13 +87,14 @@ impl Function for LoadModel {
     }
 }
 
-/// An object as it is, anything else as null: that it is none is part of the answer.
-pub(super) fn any_object(payload: Value) -> Result<Value> {
+/// An object as it is; of anything else, and of what is too deep or too large, a text that says so: a bad payload is answered,
+/// not refused.
+pub(super) fn readable(payload: Value) -> Value {
     if payload.is_object() {
-        return bus::decode(payload, &[], false);
+        return bus::decode(payload, &[], false).unwrap_or_else(|error| error.to_string().into());
     }
     bus::dismantle(payload);
-    Ok(Value::Null)
+    "must be a JSON object".into()
 }
 
 fn body(payload: &Value) -> Result<Value, String> {
@@ -108,10 +109,10 @@ fn body(payload: &Value) -> Result<Value, String> {
     Ok(Value::Object(body))
 }
 
-/// A required text of a payload.
+/// A required text of a [`readable`] payload.
 pub(super) fn text<'a>(payload: &'a Value, member: &str) -> Result<&'a str, String> {
-    if !payload.is_object() {
-        return Err("invalid payload: must be a JSON object".to_owned());
+    if let Value::String(why) = payload {
+        return Err(format!("invalid payload: {why}"));
     }
     payload
         .get(member)
@@ -140,7 +141,8 @@ mod tests {
             );
         }
         for odd in [json!(null), json!("m"), json!([{"model": "m"}])] {
-            assert_eq!(body(&odd).unwrap_err(), "invalid payload: must be a JSON object");
+            let why = body(&readable(odd)).unwrap_err();
+            assert_eq!(why, "invalid payload: must be a JSON object");
         }
     }
 }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::load_model::{Response, any_object, text};
+use super::load_model::{Response, readable, text};
 use super::memory;
 use crate::bus::{Cx, Function};
 use crate::error::Result;
@@ -35,7 +35,7 @@ impl Function for UnloadModel {
     type Response = Response;
 
     fn decode(payload: Value) -> Result<Request> {
-        any_object(payload).map(Request)
+        Ok(Request(readable(payload)))
     }
 
     async fn call(cx: &Cx<Host>, request: Request) -> Result<Response> {
