@@ -41,12 +41,15 @@ enum Dialect {
     Messages,
 }
 
+/// Answers of other paths, by path and JSON body.
+type Others = Box<dyn Fn(&str, &Value) -> Option<Reply> + Send + Sync>;
+
 /// What the server answers.
 pub struct Script {
     answer: Box<dyn Fn(&Request) -> Reply + Send + Sync>,
     /// Pages of the listing; never empty.
     models: Mutex<Vec<Reply>>,
-    others: Box<dyn Fn(&str, &Value) -> Option<Reply> + Send + Sync>,
+    others: Others,
 }
 
 impl Script {

@@ -1,6 +1,6 @@
 //! Kimi by Moonshot AI, over Chat Completions (contract 08 §4, §6.6, §10). The endpoint in China is a stored `api_url`.
 
-use super::chat_completions::{Quirks, Vendor};
+use super::chat_completions::{Quirks, Reasoning, Vendor};
 use super::protocol::{Settings, Spec};
 use super::records::{Family, Known, Price, family};
 use crate::bus::WorkerDef;
@@ -25,8 +25,7 @@ static VENDOR: Vendor = Vendor {
         Settings::cloud(config, &own.default_api_url, own.default_max_tokens)
     },
     quirks: Quirks {
-        sends_reasoning: true,
-        calls_need_reasoning: true,
+        reasoning: Reasoning::WithEveryCall,
         sends_is_error: true,
         needs_user_row: false,
         effort: None,
@@ -44,7 +43,7 @@ static VENDOR: Vendor = Vendor {
 };
 
 /// Window, output, thinking, vision, where the listing does not say it. As of 2026-11-26, from the model pages of
-/// platform.kimi.ai and the public price list of LiteLLM. Moonshot refuses a request whose prompt and output limit together are
+/// platform.kimi.ai and the public price list of `LiteLLM`. Moonshot refuses a request whose prompt and output limit together are
 /// above the window, so that of the small models is a quarter of it.
 const FAMILIES: &[Family] = &[
     family("kimi-k3", 1_048_576, 262_144, true, true),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::chat_completions::{Local, Quirks, Vendor};
+use super::chat_completions::{Local, Probe, Quirks, Reasoning, Vendor};
 use super::protocol::{Settings, Spec};
 use super::records::Known;
 use crate::bus::WorkerDef;
@@ -31,8 +31,7 @@ static VENDOR: Vendor = Vendor {
         Settings::local(config, &own.default_api_url, own.default_max_tokens, headers)
     },
     quirks: Quirks {
-        sends_reasoning: true,
-        calls_need_reasoning: false,
+        reasoning: Reasoning::WhereKnown,
         sends_is_error: true,
         needs_user_row: true,
         effort: None,
@@ -49,7 +48,10 @@ static VENDOR: Vendor = Vendor {
     local: Some(Local {
         placeholder_key: None,
         models_path: None,
-        probe: Some(("/props", add_properties)),
+        probe: Some(Probe {
+            path: "/props",
+            add: add_properties,
+        }),
     }),
 };
 

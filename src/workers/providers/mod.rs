@@ -50,7 +50,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::bus::Worker;
 use crate::http::Clients;
-pub use chat_completions::{Effort, Local, Quirks, Vendor};
+pub use chat_completions::{Effort, Local, Probe, Quirks, Reasoning, Vendor};
 use functions::{Complete, RefreshModels, Stream};
 use protocol::Provider;
 pub use protocol::{Settings, Spec};

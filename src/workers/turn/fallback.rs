@@ -4,7 +4,7 @@
 //! model hits the next one too.
 
 use super::provider_call::{self, Call};
-use super::provider_turn::{End, Reading};
+use super::provider_turn::{End, Reading, Told};
 use super::record::TurnRecord;
 use super::request::RunRequest;
 use super::session::Session;
@@ -25,7 +25,7 @@ pub(super) async fn ask(
     if !first.is_unavailable(end) {
         return None;
     }
-    let mut has_started = first.has_started;
+    let mut told = first.told;
     for other in request.fallbacks(&session.cx.config().turn.fallback_models) {
         let Ok(Route::Provider(id)) = provider_call::route_of(session, &other).await else {
             tracing::warn!(provider = other.provider, "no such provider to fall back to");
@@ -36,7 +36,7 @@ pub(super) async fn ask(
             "the model is not available, another one is asked"
         );
         let mut reading = Reading::new(session, &id, &other.model);
-        reading.has_started = has_started;
+        reading.told = told;
         let call = Call {
             function: stream_of(&id),
             silence: provider_call::longest_silence(&session.cx.config(), &id),
@@ -49,7 +49,7 @@ pub(super) async fn ask(
         if !reading.has_failed_silently(&end) {
             return Some((reading, end));
         }
-        has_started = reading.has_started;
+        told = reading.told;
     }
     None
 }
@@ -75,6 +75,6 @@ impl Reading {
             (End::Complete, None) | (End::Failed(_), _) => true,
             (End::Stopped, _) => false,
         };
-        failed && !self.has_content
+        failed && self.told != Told::Content
     }
 }

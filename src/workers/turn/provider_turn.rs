@@ -96,10 +96,16 @@ pub(super) struct Reading {
     /// Counted so far, for a message that is cut.
     usage: Option<Usage>,
     pub(super) outcome: Option<Arc<AssistantMessage>>,
-    /// The start was told, also by a model that was asked before.
-    pub(super) has_started: bool,
-    /// Something of the answer came.
-    pub(super) has_content: bool,
+    /// How far the answer is, also of a model that was asked before.
+    pub(super) told: Told,
+}
+
+/// How far an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    Nothing,
+    Start,
+    Content,
 }
 
 impl Reading {
@@ -117,8 +123,7 @@ impl Reading {
             body_streamed: false,
             usage: None,
             outcome: None,
-            has_started: false,
-            has_content: false,
+            told: Told::Nothing,
         }
     }
 
@@ -216,7 +221,8 @@ impl Reading {
                 return;
             }
             AssistantEvent::Stop { .. } => return,
-            AssistantEvent::Start { .. } if std::mem::replace(&mut self.has_started, true) => return,
+            AssistantEvent::Start { .. } if self.told == Told::Nothing => self.told = Told::Start,
+            AssistantEvent::Start { .. } => return,
             AssistantEvent::TextDelta { delta, .. } => {
                 self.body_streamed = true;
                 self.text.push_str(delta);
@@ -227,7 +233,9 @@ impl Reading {
             }
             _ => {}
         }
-        self.has_content |= !matches!(event, AssistantEvent::Start { .. });
+        if !matches!(event, AssistantEvent::Start { .. }) {
+            self.told = Told::Content;
+        }
         if let Some(partial) = event.partial() {
             self.last = Some(Arc::clone(partial));
         }

@@ -1,7 +1,7 @@
 //! A provider that speaks Chat Completions is one constant, and one line in the list of workers: this file adds a sixth one, by
 //! what the others use.
 
-use harness::workers::providers::{Known, Quirks, Settings, Spec, Vendor, family};
+use harness::workers::providers::{Known, Quirks, Reasoning, Settings, Spec, Vendor, family};
 use pretty_assertions::assert_eq;
 
 use super::*;
@@ -22,8 +22,7 @@ static VENDOR: Vendor = Vendor {
     about: "A provider that is not there.",
     settings: |config| Settings::cloud(config, "http://127.0.0.1:9/v1/chat/completions", 4096),
     quirks: Quirks {
-        sends_reasoning: false,
-        calls_need_reasoning: false,
+        reasoning: Reasoning::Never,
         sends_is_error: false,
         needs_user_row: false,
         effort: None,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 
-pub use vendor::{Local, Vendor};
+pub use vendor::{Local, Probe, Vendor};
 
 use super::access::Access;
 use super::failure::Failure;
@@ -27,16 +27,26 @@ pub type Effort = fn(&str, Option<bool>, Option<ThinkingLevel>, Option<&str>) ->
 /// How a vendor's form of the protocol differs (contract 08 §6, §7).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Quirks {
-    /// Assistant rows carry `reasoning_content`. OpenAI never gets it.
-    pub sends_reasoning: bool,
-    /// Rows with calls must carry it when the model thinks: Kimi refuses them without, whoever made the calls.
-    pub calls_need_reasoning: bool,
+    /// Which assistant rows carry `reasoning_content`.
+    pub reasoning: Reasoning,
     /// Tool rows carry `is_error`; OpenAI refuses unknown members.
     pub sends_is_error: bool,
     /// Some chat templates need a user row: `(continue)` is added at the end when there is none.
     pub needs_user_row: bool,
     /// Whether and how `reasoning_effort` is sent.
     pub effort: Option<Effort>,
+}
+
+/// Which assistant rows carry `reasoning_content`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reasoning {
+    /// None: OpenAI has no such member.
+    #[default]
+    Never,
+    /// Those where there is some.
+    WhereKnown,
+    /// Those, and while the model thinks all with calls: Kimi refuses them without, whoever made the calls.
+    WithEveryCall,
 }
 
 impl Quirks {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Quirks;
+use super::{Quirks, Reasoning};
 use crate::model::ErrorKind;
 use crate::workers::providers::conversation::{
     Answer, CONTINUE, Entry, NO_IMAGE, NO_OUTPUT, Part, entries, joined,
@@ -239,12 +239,13 @@ fn assistant<'a>(
     });
     let mut thoughts: String = thoughts.collect();
     let thinks = model.supports_thinking == Some(true);
-    if thoughts.is_empty() && quirks.calls_need_reasoning && thinks && !tool_calls.is_empty() {
+    let needed = quirks.reasoning == Reasoning::WithEveryCall;
+    if thoughts.is_empty() && needed && thinks && !tool_calls.is_empty() {
         NO_REASONING.clone_into(&mut thoughts);
     }
     Some(Row::Assistant {
         content: (!text.is_empty()).then_some(text),
-        reasoning_content: (quirks.sends_reasoning && !thoughts.is_empty()).then_some(thoughts),
+        reasoning_content: (quirks.reasoning != Reasoning::Never && !thoughts.is_empty()).then_some(thoughts),
         tool_calls,
     })
 }

@@ -223,15 +223,13 @@ fn c08_case_33_more_calls_than_any_honest_answer_are_ignored() {
 }
 
 const OPENAI: Quirks = Quirks {
-    sends_reasoning: false,
-    calls_need_reasoning: false,
+    reasoning: Reasoning::Never,
     sends_is_error: false,
     needs_user_row: false,
     effort: None,
 };
 const LOCAL: Quirks = Quirks {
-    sends_reasoning: true,
-    calls_need_reasoning: false,
+    reasoning: Reasoning::WhereKnown,
     sends_is_error: true,
     needs_user_row: true,
     effort: None,

@@ -45,8 +45,17 @@ pub struct Local {
     pub placeholder_key: Option<&'static str>,
     /// Path of the model listing at the server's root; `None`: beside the chat endpoint.
     pub models_path: Option<&'static str>,
-    /// A path at the server's root that knows more than the listing, and what it adds to each record.
-    pub probe: Option<(&'static str, fn(&Value, &mut Value))>,
+    /// Where the server tells more than in its listing.
+    pub probe: Option<Probe>,
+}
+
+/// A question beside the listing.
+#[derive(Debug, Clone, Copy)]
+pub struct Probe {
+    /// Path at the server's root.
+    pub path: &'static str,
+    /// What the answer adds to a record.
+    pub add: fn(&Value, &mut Value),
 }
 
 impl Vendor {
@@ -112,7 +121,7 @@ impl Provider for &'static Vendor {
         client: &'a reqwest::Client,
     ) -> BoxFuture<'a, Vec<Value>> {
         Box::pin(async move {
-            let Some((path, add)) = self.local.and_then(|local| local.probe) else {
+            let Some(Probe { path, add }) = self.local.and_then(|local| local.probe) else {
                 return records;
             };
             let url = local::at_root(&access.url, path);

@@ -15,7 +15,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::access::Access;
-use super::chat_completions::{Local, Quirks, Vendor};
+use super::chat_completions::{Local, Quirks, Reasoning, Vendor};
 use super::discovery;
 use super::failure::Failure;
 use super::protocol::{Call, Encoded, ModelFacts, Provider, Settings, Spec};
@@ -50,8 +50,7 @@ static VENDOR: &Vendor = &Vendor {
         Settings::local(config, &own.default_api_url, own.default_max_tokens, HEADERS)
     },
     quirks: Quirks {
-        sends_reasoning: true,
-        calls_need_reasoning: false,
+        reasoning: Reasoning::WhereKnown,
         sends_is_error: true,
         needs_user_row: true,
         effort: None,

@@ -1,5 +1,5 @@
 //! What is known of OpenAI's models beside their ids (contract 09 weakness 10). As of 2026-11-26, from the model and pricing
-//! pages of developers.openai.com and the public price list of LiteLLM, where the two agree.
+//! pages of developers.openai.com and the public price list of `LiteLLM`, where the two agree.
 
 use crate::workers::providers::records::{Family, Known, Price, family};
 

@@ -3,7 +3,7 @@
 mod effort;
 mod families;
 
-use super::chat_completions::{Quirks, Vendor};
+use super::chat_completions::{Quirks, Reasoning, Vendor};
 use super::protocol::{Settings, Spec};
 use crate::bus::WorkerDef;
 
@@ -30,8 +30,7 @@ static VENDOR: Vendor = Vendor {
         }
     },
     quirks: Quirks {
-        sends_reasoning: false,
-        calls_need_reasoning: false,
+        reasoning: Reasoning::Never,
         sends_is_error: false,
         needs_user_row: false,
         effort: Some(effort::parameter),
