@@ -220,9 +220,8 @@ impl Reading {
                 self.usage = Some(usage.clone());
                 return;
             }
-            AssistantEvent::Stop { .. } => return,
             AssistantEvent::Start { .. } if self.told == Told::Nothing => self.told = Told::Start,
-            AssistantEvent::Start { .. } => return,
+            AssistantEvent::Start { .. } | AssistantEvent::Stop { .. } => return,
             AssistantEvent::TextDelta { delta, .. } => {
                 self.body_streamed = true;
                 self.text.push_str(delta);
