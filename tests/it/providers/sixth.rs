@@ -46,7 +46,7 @@ async fn a_sixth_provider_is_one_constant_and_one_line() {
         "other",
     ]));
     let rig = Rig::start("sixth", script, |options, _| {
-        options.workers.push(VENDOR.worker())
+        options.workers.push(VENDOR.worker());
     })
     .await;
     assert_eq!(rig.listed().await, json!([]));
