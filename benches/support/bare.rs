@@ -36,6 +36,7 @@ impl Bare {
             .client
             .post(&self.url)
             .bearer_auth("not-a-secret")
+            .header("anthropic-version", "2023-06-01")
             .header("content-type", "application/json")
             .body(self.body.clone())
             .send()
@@ -46,7 +47,7 @@ impl Bare {
         let mut done = false;
         while let Some(event) = events.next().await {
             let event = event.expect("an event");
-            done |= event.data == "[DONE]";
+            done |= event.data == "[DONE]" || event.data.contains("message_stop");
             seen(&event.data);
         }
         assert!(done, "the answer was cut");

@@ -70,13 +70,13 @@ fn row(function: &FunctionInfo) -> Value {
     })
 }
 
-fn print_json(rows: &[Value]) -> Result<Exit> {
+pub(super) fn print_json(rows: &[Value]) -> Result<Exit> {
     print(&serde_json::to_string_pretty(rows)?)?;
     Ok(Exit::Done)
 }
 
 /// Columns as wide as their widest cell, the last one as long as it is.
-fn print_table<'a, const COLUMNS: usize>(
+pub(super) fn print_table<'a, const COLUMNS: usize>(
     rows: impl Iterator<Item = [&'a str; COLUMNS]> + Clone,
 ) -> Result<Exit> {
     let mut widths = [0; COLUMNS];

@@ -1,6 +1,6 @@
 //! The command line: one file per command, and [`Exit`] for how each may end.
 //!
-//! `serve`, `demo`, `policy`, `check-config` and the static lists need no engine. `call`, `functions --engine`, `run` and `chat` are
+//! `serve`, `demo`, `policy`, `check-config` and the static lists need no engine. `call`, `functions --engine`, `models`, `run` and `chat` are
 //! clients of one: [`client`] connects, [`feed`] brings the events of a session in order, [`view`] turns them into lines
 //! without any I/O, [`screen`] prints those, and [`dialogue`] is what `run` and `chat` have in common.
 
@@ -14,6 +14,7 @@ mod ears;
 mod feed;
 mod functions;
 mod lines;
+mod models;
 mod policy;
 mod run;
 mod screen;
@@ -67,6 +68,8 @@ enum Command {
     Chat(chat::Args),
     /// List the functions of this program, or all of an engine.
     Functions(functions::Args),
+    /// List the models of an engine's providers.
+    Models(models::Args),
     /// Check the permission rules, or ask them about a call.
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -160,6 +163,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Chat(args) => on_runtime(chat::chat(args, load()?)),
         Command::Functions(args) if args.engine => on_runtime(functions::of_engine(args, load()?)),
         Command::Functions(args) => functions::of_this_program(&args),
+        Command::Models(args) => on_runtime(models::models(args, load()?)),
         Command::Policy(command) => policy::run(command, &input),
         Command::CheckConfig => check_config::check(&input, &load()?),
     }

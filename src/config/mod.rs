@@ -35,7 +35,7 @@ pub use env::{Env, MapEnv, ProcessEnv};
 pub use input::{DEFAULT_PATH, Finding, Findings, Flags, LoadInput, Loaded, Origin, Source};
 pub use log_filter::log_filter;
 pub use older::Reading;
-pub use provider::ProviderDefaults;
+pub use provider::{ProviderDefaults, ProviderLimits};
 pub use reload::{Reload, SETTLE, reload, watch};
 pub use render::{documentation, example};
 pub use rule::Rule;

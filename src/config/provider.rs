@@ -1,4 +1,4 @@
-//! The two keys that every provider's section has.
+//! The keys that every provider's section has.
 
 use super::table::Config;
 
@@ -11,7 +11,43 @@ pub struct ProviderDefaults<'a> {
     pub max_tokens: u64,
 }
 
+/// How many requests a provider gets; none: as many as there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProviderLimits {
+    /// At a time.
+    pub max_concurrent: Option<u64>,
+    /// In any minute.
+    pub requests_per_minute: Option<u64>,
+}
+
+impl ProviderLimits {
+    /// Whether a request may have to wait.
+    pub fn is_any(&self) -> bool {
+        self.max_concurrent.is_some() || self.requests_per_minute.is_some()
+    }
+}
+
 impl Config {
+    /// The limits of section `provider_<id>`; none for an id without a section.
+    pub fn provider_limits(&self, id: &str) -> ProviderLimits {
+        macro_rules! of {
+            ($section:ident) => {
+                ProviderLimits {
+                    max_concurrent: self.$section.max_concurrent,
+                    requests_per_minute: self.$section.requests_per_minute,
+                }
+            };
+        }
+        match id {
+            "anthropic" => of!(provider_anthropic),
+            "openai" => of!(provider_openai),
+            "kimi" => of!(provider_kimi),
+            "lmstudio" => of!(provider_lmstudio),
+            "llamacpp" => of!(provider_llamacpp),
+            _ => ProviderLimits::default(),
+        }
+    }
+
     /// The keys of section `provider_<id>`; none for an id without a section.
     pub fn provider_defaults(&self, id: &str) -> Option<ProviderDefaults<'_>> {
         let (api_url, max_tokens) = match id {

@@ -156,6 +156,8 @@ settings! {
         default_max_turns: Option<u64> = None => integer(1).optional();
         /// Functions (ids or globs) that may be called again after a crash.
         retry_safe: Vec<String> = Vec::new() => names();
+        /// Models to try in this order, each `provider/model`, while the one of a run is rate limited or not reachable.
+        fallback_models: Vec<String> = Vec::new() => names();
         /// Queue for an additional durable wake; `default` or any declared name.
         wake_queue: Option<String> = None => text().optional();
     }
@@ -244,6 +246,8 @@ settings! {
         idle_timeout_ms: u64 = 120_000 => integer(1);
         /// The same for lmstudio and llamacpp.
         local_idle_timeout_ms: u64 = 240_000 => integer(1);
+        /// Longest wait for a place where `max_concurrent` or `requests_per_minute` of a provider is set.
+        queue_timeout_ms: u64 = 60_000 => integer(1);
         /// Cap of the automatic output limit.
         output_token_max: u64 = 32_000 => integer(1).older("HARNESS_OUTPUT_TOKEN_MAX", positive_digits);
     }
@@ -254,6 +258,10 @@ settings! {
         default_api_url: String = "https://api.anthropic.com/v1/messages".into() => url(HTTP).original();
         /// Default output limit.
         default_max_tokens: u64 = 8_192 => integer(1).original();
+        /// Requests at a time; the others wait for their turn.
+        max_concurrent: Option<u64> = None => integer(1).optional();
+        /// Requests that may begin in any minute.
+        requests_per_minute: Option<u64> = None => integer(1).optional();
         /// Whether cache markers are sent.
         prompt_cache: bool = true => boolean().older("HARNESS_ANTHROPIC_CACHE", on_unless_off);
     }
@@ -264,6 +272,10 @@ settings! {
         default_api_url: String = "https://api.openai.com/v1/chat/completions".into() => url(HTTP).original();
         /// Default output limit.
         default_max_tokens: u64 = 8_192 => integer(1).original();
+        /// Requests at a time; the others wait for their turn.
+        max_concurrent: Option<u64> = None => integer(1).optional();
+        /// Requests that may begin in any minute.
+        requests_per_minute: Option<u64> = None => integer(1).optional();
         /// Effort sent when a run names no level.
         default_reasoning_effort: Option<String> = None => text().optional();
     }
@@ -274,6 +286,10 @@ settings! {
         default_api_url: String = "https://api.moonshot.ai/v1/chat/completions".into() => url(HTTP).original();
         /// Default output limit.
         default_max_tokens: u64 = 8_192 => integer(1).original();
+        /// Requests at a time; the others wait for their turn.
+        max_concurrent: Option<u64> = None => integer(1).optional();
+        /// Requests that may begin in any minute.
+        requests_per_minute: Option<u64> = None => integer(1).optional();
     }
 
     /// The provider `lmstudio`.
@@ -283,6 +299,10 @@ settings! {
             => url(HTTP).original().older("LMSTUDIO_BASE_URL", base_url);
         /// Default output limit.
         default_max_tokens: u64 = 8_192 => integer(1).original();
+        /// Requests at a time; the others wait for their turn.
+        max_concurrent: Option<u64> = None => integer(1).optional();
+        /// Requests that may begin in any minute.
+        requests_per_minute: Option<u64> = None => integer(1).optional();
     }
 
     /// The provider `llamacpp`.
@@ -292,6 +312,10 @@ settings! {
             => url(HTTP).original().older("LLAMACPP_BASE_URL", base_url);
         /// Default output limit.
         default_max_tokens: u64 = 8_192 => integer(1).original();
+        /// Requests at a time; the others wait for their turn.
+        max_concurrent: Option<u64> = None => integer(1).optional();
+        /// Requests that may begin in any minute.
+        requests_per_minute: Option<u64> = None => integer(1).optional();
         /// Limit until response headers.
         headers_timeout_ms: u64 = 120_000 => integer(1_000).older("LLAMACPP_FETCH_TIMEOUT_MS", floored_from_1000);
     }

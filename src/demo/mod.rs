@@ -30,6 +30,9 @@ const BROWSER: &str = "demo";
 const SILENCE: Duration = Duration::from_secs(20);
 const EVENTS: usize = 1024;
 
+/// Where nobody listens.
+const NOBODY: &str = "http://127.0.0.1:9/v1/chat/completions";
+
 /// Runs all scenes.
 ///
 /// # Errors
@@ -77,6 +80,9 @@ fn parts(dir: &Path, model: &Server, workers: Vec<WorkerDef>) -> Result<Parts> {
     config.engine.data_dir = dir.join("data").to_string_lossy().into_owned().into();
     config.permissions_path = dir.join("iii-permissions.yaml");
     config.provider_openai.default_api_url = model.url();
+    // Model servers that happen to run on this machine are no part of it.
+    NOBODY.clone_into(&mut config.provider_lmstudio.default_api_url);
+    NOBODY.clone_into(&mut config.provider_llamacpp.default_api_url);
     std::fs::write(&config.permissions_path, scenes::RULES)?;
     Ok(Parts {
         config,

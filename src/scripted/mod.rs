@@ -1,7 +1,7 @@
 //! A model server whose answers are written down beforehand: real HTTP, real server-sent events, no model.
 //!
-//! `harness demo` talks to it, and so do the tests. It speaks Chat Completions as strictly as the strictest servers do:
-//! a request that breaks the protocol is answered with 400 and kept in [`Server::violations`].
+//! `harness demo` talks to it, and so do the tests. It speaks Chat Completions and the Messages protocol as strictly as the
+//! strictest servers do: a request that breaks the protocol is answered with 400 and kept in [`Server::violations`].
 //!
 //! ```no_run
 //! # use harness::scripted::{Reply, Script, Server};
@@ -15,7 +15,9 @@
 //! # Ok(()) }
 //! ```
 
+mod chat;
 mod check;
+mod messages;
 mod reply;
 mod request;
 mod serve;
@@ -24,16 +26,30 @@ use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use axum::http::HeaderMap;
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 pub use reply::{Gate, Reply, Step};
 pub use request::Request;
 
+/// A protocol of model servers; the path of a request says which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Dialect {
+    ChatCompletions,
+    Messages,
+}
+
+/// Answers of other paths, by path and JSON body.
+type Others = Box<dyn Fn(&str, &Value) -> Option<Reply> + Send + Sync>;
+
 /// What the server answers.
 pub struct Script {
     answer: Box<dyn Fn(&Request) -> Reply + Send + Sync>,
-    models: Mutex<Reply>,
+    /// Pages of the listing; never empty.
+    models: Mutex<Vec<Reply>>,
+    others: Others,
 }
 
 impl Script {
@@ -41,7 +57,8 @@ impl Script {
     pub fn answer(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         Self {
             answer: Box::new(answer),
-            models: Mutex::new(Reply::models(["gpt-5"])),
+            models: Mutex::new(vec![Reply::models(["gpt-5"])]),
+            others: Box::new(|_, _| None),
         }
     }
 
@@ -57,7 +74,17 @@ impl Script {
     /// What `GET /v1/models` answers; one model, `gpt-5`, unless set.
     #[must_use]
     pub fn with_models(self, reply: Reply) -> Self {
-        *lock(&self.models) = reply;
+        *lock(&self.models) = vec![reply];
+        self
+    }
+
+    /// What other paths answer, given path and JSON body; 404 where nothing is said.
+    #[must_use]
+    pub fn with_others(
+        mut self,
+        answer: impl Fn(&str, &Value) -> Option<Reply> + Send + Sync + 'static,
+    ) -> Self {
+        self.others = Box::new(answer);
         self
     }
 }
@@ -80,7 +107,8 @@ struct Shared {
 #[derive(Default)]
 struct Seen {
     requests: Vec<Request>,
-    listings: usize,
+    listings: Vec<HeaderMap>,
+    others: Vec<(String, Value)>,
     violations: Vec<String>,
 }
 
@@ -120,6 +148,11 @@ impl Server {
         format!("http://{}/v1/chat/completions", self.address)
     }
 
+    /// The endpoint of the Messages protocol, the same.
+    pub fn messages_url(&self) -> String {
+        format!("http://{}/v1/messages", self.address)
+    }
+
     /// All chat requests so far, refused ones included.
     pub fn requests(&self) -> Vec<Request> {
         lock(&self.shared.seen).requests.clone()
@@ -127,7 +160,17 @@ impl Server {
 
     /// How often the models were listed.
     pub fn listings(&self) -> usize {
-        lock(&self.shared.seen).listings
+        lock(&self.shared.seen).listings.len()
+    }
+
+    /// The headers with which the models were listed.
+    pub fn listing_headers(&self) -> Vec<HeaderMap> {
+        lock(&self.shared.seen).listings.clone()
+    }
+
+    /// Requests to other paths than those of chat and models, so far: path and JSON body.
+    pub fn others(&self) -> Vec<(String, Value)> {
+        lock(&self.shared.seen).others.clone()
     }
 
     /// What was wrong with the requests so far, in order; empty for a correct client.
@@ -137,7 +180,12 @@ impl Server {
 
     /// Changes what `GET /v1/models` answers.
     pub fn set_models(&self, reply: Reply) {
-        *lock(&self.shared.script.models) = reply;
+        self.set_model_pages([reply]);
+    }
+
+    /// The same in pages: `after_id=N` asks for page N, counted from 0.
+    pub fn set_model_pages(&self, pages: impl IntoIterator<Item = Reply>) {
+        *lock(&self.shared.script.models) = pages.into_iter().collect();
     }
 
     /// How many replies are being sent right now; a client that hangs up ends its own at once.

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::Semaphore;
+
+use super::{Dialect, chat, messages};
 
 /// One answer: a status, headers, and a body in steps.
 #[derive(Debug, Clone)]
@@ -18,7 +20,7 @@ pub struct Reply {
 
 #[derive(Debug, Clone)]
 pub(super) enum Body {
-    /// A model's turn, written as a Chat Completions stream.
+    /// A model's turn, written as the stream of the dialect that asks.
     Turn {
         parts: Vec<Part>,
         usage: Option<[u64; 3]>,
@@ -33,6 +35,15 @@ pub(super) enum Part {
     Thinks(String),
     Says { text: String, deltas: usize },
     Calls(Vec<[String; 3]>),
+}
+
+impl Part {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Thinks(text) | Self::Says { text, .. } => text.len(),
+            Self::Calls(calls) => calls.iter().flatten().map(String::len).sum(),
+        }
+    }
 }
 
 /// A step of a raw body.
@@ -204,68 +215,20 @@ impl Reply {
         }
     }
 
-    /// The body's steps, for the model that was asked; `prompt_bytes` is for the estimate of tokens.
-    pub(super) fn steps(&self, model: &str, prompt_bytes: usize) -> Vec<Step> {
+    /// The body's steps in a dialect, for the model that was asked; `prompt_bytes` is for the estimate of tokens.
+    pub(super) fn steps(&self, dialect: Dialect, model: &str, prompt_bytes: usize) -> Vec<Step> {
         match &self.body {
             Body::Raw(steps) => steps.clone(),
-            Body::Turn { parts, usage } => turn_steps(parts, *usage, model, prompt_bytes),
-        }
-    }
-}
-
-fn turn_steps(parts: &[Part], usage: Option<[u64; 3]>, model: &str, prompt_bytes: usize) -> Vec<Step> {
-    let mut deltas = vec![json!({"role": "assistant", "content": ""})];
-    let mut finish = "stop";
-    for part in parts {
-        match part {
-            Part::Thinks(text) => deltas.push(json!({"reasoning_content": text})),
-            Part::Says { text, deltas: n } => {
-                deltas.extend(
-                    pieces(text, *n)
-                        .into_iter()
-                        .map(|piece| json!({"content": piece})),
-                );
-            }
-            Part::Calls(calls) => {
-                finish = "tool_calls";
-                for (index, [id, name, arguments]) in calls.iter().enumerate() {
-                    let open =
-                        json!({"id": id, "type": "function", "function": {"name": name, "arguments": ""}});
-                    deltas.push(at(index, open));
-                    for piece in pieces(arguments, 2) {
-                        deltas.push(at(index, json!({"function": {"arguments": piece}})));
-                    }
+            Body::Turn { parts, usage } => {
+                let generated: usize = parts.iter().map(Part::bytes).sum();
+                let usage = usage.unwrap_or_else(|| [tokens(prompt_bytes), tokens(generated), 0]);
+                match dialect {
+                    Dialect::ChatCompletions => chat::steps(parts, usage, model),
+                    Dialect::Messages => messages::steps(parts, usage, model),
                 }
             }
         }
     }
-    let generated: usize = deltas.iter().map(|delta| delta.to_string().len()).sum();
-    let [prompt, completion, cached] = usage.unwrap_or_else(|| [tokens(prompt_bytes), tokens(generated), 0]);
-    let chunk = |choices: Value, usage: Value| {
-        let chunk = json!({"id": "scripted", "object": "chat.completion.chunk", "created": 0, "model": model,
-            "choices": choices, "usage": usage});
-        Step::send(format!("data: {chunk}\n\n"))
-    };
-    let choice = |delta: &Value, finish: Option<&str>| {
-        let choices = json!([{"index": 0, "delta": delta, "finish_reason": finish}]);
-        chunk(choices, Value::Null)
-    };
-    let mut steps: Vec<_> = deltas.iter().map(|delta| choice(delta, None)).collect();
-    steps.push(choice(&json!({}), Some(finish)));
-    steps.push(chunk(
-        json!([]),
-        json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
-            "prompt_tokens_details": {"cached_tokens": cached}}),
-    ));
-    steps.push(Step::send("data: [DONE]\n\n"));
-    steps
-}
-
-fn at(index: usize, mut call: Value) -> Value {
-    if let Value::Object(members) = &mut call {
-        members.insert("index".into(), index.into());
-    }
-    json!({ "tool_calls": [call] })
 }
 
 /// Rough, as everywhere: four bytes make a token.
@@ -274,7 +237,7 @@ fn tokens(bytes: usize) -> u64 {
 }
 
 /// Cuts a text into at most `n` pieces of about the same number of characters.
-fn pieces(text: &str, n: usize) -> Vec<String> {
+pub(super) fn pieces(text: &str, n: usize) -> Vec<String> {
     let chars: Vec<char> = text.chars().collect();
     let size = chars.len().div_ceil(n.max(1)).max(1);
     chars.chunks(size).map(|piece| piece.iter().collect()).collect()

@@ -53,7 +53,11 @@ impl Request {
         let tools = self.body.get("tools").and_then(Value::as_array);
         let names = tools.into_iter().flatten();
         names
-            .filter_map(|tool| tool.pointer("/function/name")?.as_str())
+            .filter_map(|tool| {
+                tool.pointer("/function/name")
+                    .or_else(|| tool.get("name"))?
+                    .as_str()
+            })
             .collect()
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
@@ -13,10 +13,9 @@ use futures::{Stream, StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::check::violations;
 use super::reply::{Reply, Step};
 use super::request::Request;
-use super::{Shared, lock};
+use super::{Dialect, Shared, check, lock, messages as messages_protocol};
 
 /// Larger than any conversation.
 const MAX_REQUEST_BYTES: usize = 64 * 1024 * 1024;
@@ -24,7 +23,9 @@ const MAX_REQUEST_BYTES: usize = 64 * 1024 * 1024;
 pub(super) async fn serve(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
     let routes = Router::new()
         .route("/v1/chat/completions", post(chat))
+        .route("/v1/messages", post(messages))
         .route("/v1/models", get(models))
+        .fallback(other)
         .layer(axum::extract::DefaultBodyLimit::max(MAX_REQUEST_BYTES))
         .with_state(shared);
     // Each piece of an answer leaves at once, as from any model server; else the kernel waits for more of them.
@@ -39,11 +40,22 @@ pub(super) async fn serve(listener: tokio::net::TcpListener, shared: Arc<Shared>
 }
 
 async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    answer(&shared, Dialect::ChatCompletions, headers, &body).await
+}
+
+async fn messages(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    answer(&shared, Dialect::Messages, headers, &body).await
+}
+
+async fn answer(shared: &Shared, dialect: Dialect, headers: HeaderMap, body: &[u8]) -> Response {
     let request = Request {
         headers,
-        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+        body: serde_json::from_slice(body).unwrap_or(Value::Null),
     };
-    let found = violations(&request.body);
+    let found = match dialect {
+        Dialect::ChatCompletions => check::violations(&request.body),
+        Dialect::Messages => messages_protocol::violations(&request),
+    };
     {
         let mut seen = lock(&shared.seen);
         seen.requests.push(request.clone());
@@ -55,21 +67,40 @@ async fn chat(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes
         let error = json!({"message": found.join("; "), "type": "invalid_request_error"});
         Reply::fails(400, json!({ "error": error }).to_string())
     };
-    respond(&shared, &reply, request.model(), body.len()).await
+    let steps = reply.steps(dialect, request.model(), body.len());
+    respond(shared, &reply, steps).await
 }
 
-async fn models(State(shared): State<Arc<Shared>>) -> Response {
-    lock(&shared.seen).listings += 1;
-    let reply = lock(&shared.script.models).clone();
-    respond(&shared, &reply, "", 0).await
+async fn models(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    lock(&shared.seen).listings.push(headers);
+    let query = query.unwrap_or_default();
+    let mut members = url::form_urlencoded::parse(query.as_bytes());
+    let after = members.find_map(|(name, id)| (name == "after_id").then_some(id));
+    let page = after.and_then(|id| id.parse::<usize>().ok()).unwrap_or(0);
+    let reply = lock(&shared.script.models).get(page).cloned();
+    let reply = reply.unwrap_or_else(|| Reply::fails(404, "there is no such page"));
+    let steps = reply.steps(Dialect::ChatCompletions, "", 0);
+    respond(&shared, &reply, steps).await
 }
 
-async fn respond(shared: &Shared, reply: &Reply, model: &str, prompt_bytes: usize) -> Response {
+async fn other(State(shared): State<Arc<Shared>>, uri: Uri, body: Bytes) -> Response {
+    let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let reply = (shared.script.others)(uri.path(), &body);
+    lock(&shared.seen).others.push((uri.path().to_owned(), body));
+    let reply = reply.unwrap_or_else(|| Reply::fails(404, ""));
+    let steps = reply.steps(Dialect::ChatCompletions, "", 0);
+    respond(&shared, &reply, steps).await
+}
+
+async fn respond(shared: &Shared, reply: &Reply, steps: Vec<Step>) -> Response {
     let open = Open::new(shared.open.clone());
     if let Some(gate) = &reply.gate {
         gate.wait().await;
     }
-    let steps = reply.steps(model, prompt_bytes);
     let mut response = Response::new(Body::from_stream(body(steps, open)));
     *response.status_mut() = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     for (name, value) in &reply.headers {

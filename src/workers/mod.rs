@@ -25,6 +25,10 @@ pub fn all() -> Vec<WorkerDef> {
         context_compaction::worker(),
         models::worker(),
         web::worker(),
+        providers::anthropic::worker(),
         providers::openai::worker(),
+        providers::kimi::worker(),
+        providers::lmstudio::worker(),
+        providers::llamacpp::worker(),
     ]
 }

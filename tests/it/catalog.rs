@@ -27,20 +27,6 @@ const PENDING: &[&str] = &[
     "budget::reset",
     "budget::update",
     "budget::usage",
-    "provider::anthropic::complete",
-    "provider::anthropic::refresh_models",
-    "provider::anthropic::stream",
-    "provider::kimi::complete",
-    "provider::kimi::refresh_models",
-    "provider::kimi::stream",
-    "provider::llamacpp::complete",
-    "provider::llamacpp::refresh_models",
-    "provider::llamacpp::stream",
-    "provider::lmstudio::complete",
-    "provider::lmstudio::load_model",
-    "provider::lmstudio::refresh_models",
-    "provider::lmstudio::stream",
-    "provider::lmstudio::unload_model",
 ];
 
 /// What this program offers beyond the fixture: id and description.

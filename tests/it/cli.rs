@@ -3,6 +3,7 @@
 mod call;
 mod chat;
 mod home;
+mod models;
 mod run;
 mod stage;
 

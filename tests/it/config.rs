@@ -289,7 +289,7 @@ fn the_documentation_lists_the_keys() {
 #[test]
 fn c12_case_09_the_defaults_are_the_contracts() {
     let config = serde_json::to_value(Config::default()).unwrap();
-    assert_eq!(KEYS.len(), 78);
+    assert_eq!(KEYS.len(), 90);
     assert_eq!(SECTIONS.len(), 20);
     insta::assert_json_snapshot!(config);
 }

@@ -64,9 +64,9 @@ fn steady_answer(id: &str) -> Option<fn(&Value) -> bool> {
 const NO_OBJECT_IS_EMPTY: [&str; 3] = ["models::list", "session-tree::create", "session-tree::list"];
 
 /// The approval functions that change something answer `{ok: false, error}` instead of an error of the call (03 §2.1, §2.3
-/// to §2.7).
+/// to §2.7), and so do those that load models (08 §8).
 fn refuses_by_answer(id: &str) -> bool {
-    id.starts_with("approval::") && id != "approval::get_settings"
+    (id.starts_with("approval::") && id != "approval::get_settings") || id.ends_with("load_model")
 }
 
 /// Ids that count as absent when they cannot be one.
@@ -82,6 +82,11 @@ fn is_only_compared(id: &str, what: &str) -> bool {
     id == "session-tree::reconcile" && what.starts_with("state_snapshot = [")
 }
 
+/// Servers of one's own are asked without a credential; that nobody is there is a message.
+fn needs_no_key(id: &str) -> bool {
+    id.starts_with("provider::lmstudio::") || id.starts_with("provider::llamacpp::")
+}
+
 /// Functions whose good payload cannot succeed here, and why.
 fn cannot_succeed(id: &str) -> bool {
     // No session is there to copy, to name or to show.
@@ -95,7 +100,7 @@ fn cannot_succeed(id: &str) -> bool {
     id == "harness::fs::read_inline"
         || (id.starts_with("turn::") && id != "turn::get_state" && id != "turn::on_approval")
         || OF_A_SESSION.contains(&id)
-        || id.ends_with("::complete")
+        || (id.ends_with("::complete") && !needs_no_key(id))
         || id.ends_with("::stream")
 }
 

@@ -75,7 +75,15 @@ mod policy;
 #[cfg(test)]
 mod policy_cli;
 #[cfg(test)]
+mod provider_anthropic;
+#[cfg(test)]
 mod provider_openai;
+#[cfg(test)]
+mod provider_rig;
+#[cfg(test)]
+mod provider_streams;
+#[cfg(test)]
+mod providers;
 #[cfg(test)]
 mod read_inline;
 #[cfg(test)]

@@ -1,18 +1,16 @@
 //! `provider::openai::*` against a scripted server over real HTTP (contract 08).
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use harness::bus::{CallContext, CallOptions, ChannelOptions, ChannelPair, Frame, FunctionDef, WorkerDef};
-use harness::config::Config;
-use harness::error::Error;
-use harness::model::{AgentMessage, AssistantEvent};
+use harness::bus::{CallContext, ChannelOptions, Frame};
+use harness::model::AssistantEvent;
 use harness::scripted::{Gate, Reply, Script, Server, Step};
 use harness::workers::providers::openai;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::provider_rig::{KEY, Rig, Turn, World, queue, user};
 use super::support::engine::within;
 use super::support::{TestBus, TestOptions, three_ways};
 
@@ -47,217 +45,8 @@ three_ways! {
     sessions_beside_each_other_do_not_mix,
 }
 
-const KEY: &str = "sk-test-0123456789";
-
-/// The provider with doubles of the registry and the catalog, and the server it talks to.
-struct Rig {
-    test: TestBus,
-    server: Server,
-    /// Calls to the doubles: id and payload.
-    seen: Arc<Mutex<Vec<(String, Value)>>>,
-}
-
-/// What the doubles answer.
-struct World {
-    config: Config,
-    credential: Value,
-    max_tokens_stored: bool,
-    model: Value,
-    listed: Value,
-}
-
-impl Default for World {
-    fn default() -> Self {
-        let mut config = Config::default();
-        config.provider.max_retries = 0;
-        Self {
-            config,
-            credential: json!({"type": "api_key", "key": KEY}),
-            max_tokens_stored: false,
-            model: Value::Null,
-            listed: json!([]),
-        }
-    }
-}
-
-/// How a turn went.
-#[derive(Debug, PartialEq)]
-struct Turn {
-    /// Frames in order.
-    events: Vec<Value>,
-    answer: Value,
-}
-
-impl Rig {
-    async fn start(script: Script) -> Self {
-        Self::with(script, World::default()).await
-    }
-
-    async fn with(script: Script, world: World) -> Self {
-        let server = Server::start(script).unwrap();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let double = |id: &'static str, answer: Value| {
-            let seen = Arc::clone(&seen);
-            FunctionDef::ad_hoc(id, move |payload, _| {
-                seen.lock().unwrap().push((id.to_owned(), payload));
-                std::future::ready(Ok::<Value, Error>(answer.clone()))
-            })
-        };
-        let resolved = json!({
-            "configured": !world.credential.is_null(),
-            "source": "stored",
-            "credential": world.credential,
-            "api_url": server.url(),
-            "max_tokens": 8192.0,
-            "max_tokens_stored": world.max_tokens_stored,
-        });
-        let doubles = WorkerDef {
-            name: "doubles",
-            description: "",
-            functions: vec![
-                double("harness::provider::resolve", resolved),
-                double("harness::provider::register", json!({"ok": true})),
-                double("models::get", world.model),
-                double("models::list", json!({"models": world.listed})),
-                double("models::register", json!({"key": "k", "registered": true})),
-            ],
-            triggers: vec![],
-            prepare: vec![],
-            background: vec![],
-            reconnected: vec![],
-        };
-        let test = TestBus::with(TestOptions {
-            config: world.config,
-            workers: vec![doubles, openai::worker()],
-            ..TestOptions::default()
-        })
-        .await;
-        let rig = Self { test, server, seen };
-        // The discovery of the start is over before a test begins.
-        rig.test
-            .eventually(async || rig.is_refreshed().then_some(()))
-            .await;
-        rig
-    }
-
-    fn is_refreshed(&self) -> bool {
-        self.test.calls_of("models::list") > 0 || self.server.listings() > 0
-    }
-
-    fn calls(&self, id: &str) -> Vec<Value> {
-        let seen = self.seen.lock().unwrap();
-        let of = seen.iter().filter(|(called, _)| called == id);
-        of.map(|(_, payload)| payload.clone()).collect()
-    }
-
-    async fn say(&self, text: &str) -> Turn {
-        self.turn(json!({"messages": [user(text)]})).await
-    }
-
-    /// A turn to its end.
-    async fn turn(&self, request: Value) -> Turn {
-        let mut events: Vec<Value> = Vec::new();
-        let keep = |text: &str| {
-            events.push(serde_json::from_str(text).unwrap());
-            true
-        };
-        let answer = self.read_turn(request, keep).await;
-        Turn { events, answer }
-    }
-
-    /// A turn whose reader looks at each frame and goes when it wants no more; answers what the call answers.
-    async fn read_turn(&self, request: Value, wants_more: impl FnMut(&str) -> bool) -> Value {
-        let (writer, reader) = self.test.channel().await;
-        let call = self
-            .test
-            .ok("provider::openai::stream", stream_request(&writer, request));
-        let reading = self.test.read_channel(&reader, wants_more);
-        within(async { tokio::join!(call, reading) }).await.0
-    }
-
-    /// A turn called from within the program, with what no wire carries.
-    async fn say_inside(&self, channel: &ChannelPair, context: CallContext) -> Value {
-        let request = stream_request(&json!(channel.writer), json!({"messages": [user("hi")]}));
-        let bus = self.test.bus();
-        let call = bus.invoke(
-            &context,
-            "provider::openai::stream",
-            request,
-            CallOptions::default(),
-        );
-        call.await.unwrap()
-    }
-
-    async fn server_is_idle(&self) {
-        let mut open = self.server.open_replies();
-        let idle = open.wait_for(|open| *open == 0);
-        tokio::time::timeout(Duration::from_secs(1), idle)
-            .await
-            .expect("the connection stayed open")
-            .unwrap();
-    }
-}
-
-impl Turn {
-    fn kinds(&self) -> Vec<&str> {
-        self.events
-            .iter()
-            .map(|event| event["type"].as_str().unwrap())
-            .collect()
-    }
-
-    /// The final message; there is exactly one terminal event, and it is the last.
-    fn message(&self) -> &Value {
-        let terminal = |event: &&Value| event["type"] == "done" || event["type"] == "error";
-        assert_eq!(
-            self.events.iter().filter(terminal).count(),
-            1,
-            "{:?}",
-            self.kinds()
-        );
-        let last = self.events.last().filter(terminal).unwrap();
-        assert_eq!(self.answer, json!({"ok": true}));
-        let message = last.get("message").or_else(|| last.get("error")).unwrap();
-        assert_eq!(message["role"], "assistant");
-        assert!(
-            serde_json::from_value::<AgentMessage>(message.clone()).is_ok(),
-            "{message}"
-        );
-        message
-    }
-
-    /// `stop_reason`, `error_kind` and `error_message` of a failed turn.
-    fn failure(&self) -> (&str, &str, &str) {
-        let message = self.message();
-        let text = |key: &str| message[key].as_str().unwrap();
-        assert_eq!(self.kinds().last(), Some(&"error"));
-        (text("stop_reason"), text("error_kind"), text("error_message"))
-    }
-}
-
-fn user(text: &str) -> Value {
-    json!({"role": "user", "content": [{"type": "text", "text": text}], "timestamp": 1})
-}
-
-fn queue<const N: usize>(replies: [Reply; N]) -> Script {
-    Script::queue(replies)
-}
-
-fn stream_request(writer: &Value, mut request: Value) -> Value {
-    let members = request.as_object_mut().unwrap();
-    for (key, value) in [
-        ("writer_ref", writer.clone()),
-        ("model", json!("gpt-4o")),
-        ("system_prompt", Value::Null),
-        ("tools", json!([])),
-    ] {
-        members.entry(key).or_insert(value);
-    }
-    request
-}
-
 /// One chunk of text, as a frame.
-fn chunk(text: &str) -> String {
+pub(crate) fn chunk(text: &str) -> String {
     let chunk = json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]});
     format!("data: {chunk}\n\n")
 }
@@ -678,15 +467,40 @@ async fn w2_a_silent_stream_times_out_and_keeps_what_was_streamed() {
 }
 
 async fn nobody_listening_is_a_transient_failure() {
-    let rig = Rig::start(queue([])).await;
-    let Rig { test, server, seen } = rig;
-    drop(server);
-    let server = Server::start(queue([])).unwrap();
-    let rig = Rig { test, server, seen };
+    let mut rig = Rig::start(queue([])).await;
+    rig.server = Server::start(queue([])).unwrap();
     let turn = rig.say("hi").await;
     let (_, kind, text) = turn.failure();
     assert_eq!(kind, "transient");
     assert!(text.starts_with("openai fetch failed: "), "{text}");
+}
+
+/// A port whose queue of waiting connections is full: one more is neither taken nor refused.
+#[tokio::test]
+async fn a_server_that_takes_no_connection_times_out() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    let is_full = async {
+        while let Ok(connected) = tokio::time::timeout(
+            Duration::from_millis(100),
+            tokio::net::TcpStream::connect(address),
+        )
+        .await
+        {
+            waiting.push(connected.unwrap());
+        }
+    };
+    within(is_full).await;
+    let mut world = World::default();
+    world.config.provider.connect_timeout_ms = 100;
+    world.api_url = Some(format!("http://{address}/v1/chat/completions"));
+    let rig = Rig::with(queue([]), world).await;
+    let turn = rig.say("hi").await;
+    let expected = "openai fetch failed: timed out: no connection within 100 ms";
+    assert_eq!(turn.failure(), ("error", "transient", expected));
 }
 
 #[tokio::test]

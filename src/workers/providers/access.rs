@@ -1,5 +1,8 @@
 //! Where a turn goes and with which credential, asked anew for each turn (contract 08 §4).
 
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
@@ -39,6 +42,33 @@ impl Secret {
             Self::ApiKey(text) | Self::Oauth(text) => text,
         }
     }
+
+    /// The value of a header that is the bare credential.
+    ///
+    /// # Errors
+    /// It holds characters that no header can.
+    pub(super) fn bare(&self) -> Result<HeaderValue, Failure> {
+        header_value(self.text().expose_secret())
+    }
+
+    /// The value of an `authorization` header.
+    ///
+    /// # Errors
+    /// The credential holds characters that no header can.
+    pub(super) fn bearer(&self) -> Result<HeaderValue, Failure> {
+        header_value(&format!("Bearer {}", self.text().expose_secret()))
+    }
+}
+
+fn header_value(text: &str) -> Result<HeaderValue, Failure> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        Failure::new(
+            ErrorKind::AuthExpired,
+            "the api key holds characters that cannot be sent in a header",
+        )
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 impl From<Credential> for Secret {
@@ -86,6 +116,28 @@ pub(super) async fn resolve(cx: &Cx<Host>) -> Result<Access, Failure> {
         url: endpoint(cx, api_url)?,
         secret,
         max_tokens: max_tokens.and_then(whole_tokens),
+    })
+}
+
+/// All that a request beside a turn needs.
+pub(super) struct Door {
+    pub(super) access: Access,
+    pub(super) client: reqwest::Client,
+    pub(super) headers: HeaderMap,
+}
+
+/// Where a provider is, with a client for it and the headers it wants; else why not, for people.
+pub(super) async fn door(cx: &Cx<Host>) -> Result<Door, String> {
+    let access = resolve(cx).await.map_err(|failure| failure.message)?;
+    let connect = Duration::from_millis(cx.config().provider.connect_timeout_ms);
+    let client = cx.state().clients.for_url(&access.url, connect);
+    let client = client.map_err(|error| error.to_string())?;
+    let headers = cx.state().provider.headers(&access);
+    let headers = headers.map_err(|failure| failure.message)?;
+    Ok(Door {
+        access,
+        client,
+        headers,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Host;
+use super::{Host, local};
 use crate::bus::{CallOptions, Cx};
 use crate::error::Result;
 use crate::model::api::provider::{Declaration, Defaults, Register};
@@ -50,6 +50,9 @@ async fn register(cx: &Cx<Host>) -> Result<()> {
     let provider = &cx.state().provider;
     let spec = provider.spec();
     let settings = provider.settings(&cx.config());
+    if provider.is_local() {
+        local::warn_of_remote(spec.id, &settings.api_url);
+    }
     let declaration = Declaration {
         id: spec.id.into(),
         display_name: Some(spec.display_name.to_owned()),

@@ -12,14 +12,17 @@ use url::Url;
 use super::Host;
 use super::access::{Access, Secret, resolve};
 use super::failure::presentable;
+use super::protocol::Provider;
 use crate::bus::{CallOptions, Cx};
 use crate::http;
 use crate::model::ErrorKind;
 use crate::model::api::models::Register;
 
-/// Limit of the upstream listing.
+/// Limit of a page of the upstream listing: of a hosted service, of a server of one's own.
 const LISTING_TIME: Duration = Duration::from_secs(8);
+const LOCAL_LISTING_TIME: Duration = Duration::from_secs(5);
 const MAX_LISTING_BYTES: usize = 8 * 1024 * 1024;
+const MAX_PAGES: usize = 20;
 /// Limit of one catalog call.
 const CATALOG_MS: u64 = 5_000;
 const PARALLEL_WRITES: usize = 16;
@@ -36,6 +39,7 @@ enum Listing {
 
 /// Asks, writes, prunes. Answers the ids now stored, in upstream order; any problem makes the list shorter, never fails.
 pub(super) async fn refresh(cx: &Cx<Host>) -> Vec<String> {
+    let _discovering = cx.state().discovering.lock().await;
     match list(cx).await {
         Listing::Models(records) => {
             let offered: HashSet<String> = records.iter().filter_map(id_of).collect();
@@ -63,39 +67,81 @@ async fn list(cx: &Cx<Host>) -> Listing {
 }
 
 async fn ask(cx: &Cx<Host>, access: &Access) -> Listing {
-    let provider = &cx.state().provider;
-    let get = async {
-        let connect = Duration::from_millis(cx.config().provider.connect_timeout_ms);
-        let client = cx
-            .state()
-            .clients
-            .for_url(&access.url, connect)
-            .map_err(|error| error.to_string())?;
-        let headers = provider.headers(access).map_err(|failure| failure.message)?;
-        let request = client.get(provider.models_url(&access.url)).headers(headers);
-        let response = request.send().await.map_err(http::explain)?;
-        let status = response.status();
-        let body = http::body_up_to(response, MAX_LISTING_BYTES, LISTING_TIME).await;
-        Ok::<_, String>((status, body))
+    let provider = cx.state().provider.as_ref();
+    let connect = Duration::from_millis(cx.config().provider.connect_timeout_ms);
+    let client = match cx.state().clients.for_url(&access.url, connect) {
+        Ok(client) => client,
+        Err(error) => return unknown(provider, access, &error.to_string()),
     };
-    let problem = match tokio::time::timeout(LISTING_TIME, get).await {
-        Ok(Ok((status, body))) if status.is_success() => {
-            let listing = serde_json::from_slice(&body)
-                .ok()
-                .and_then(|json| provider.models(&json));
-            match listing {
-                Some(records) => return Listing::Models(records),
-                None => "the answer is no list of models".to_owned(),
-            }
+    let mut records = Vec::new();
+    let mut url = provider.models_url(&access.url);
+    for _ in 0..MAX_PAGES {
+        let (status, body) = match get(provider, access, &client, url.clone()).await {
+            Ok(answer) => answer,
+            Err(problem) => return unknown(provider, access, &problem),
+        };
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Listing::Refused,
+            status if status.is_success() => {}
+            status => return unknown(provider, access, &format!("http {}", status.as_u16())),
         }
-        Ok(Ok((StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _))) => return Listing::Refused,
-        Ok(Ok((status, _))) => format!("http {}", status.as_u16()),
-        Ok(Err(text)) => text,
-        Err(_) => "timed out".to_owned(),
-    };
-    let problem = presentable(&problem, access.secret.as_ref().map(Secret::text));
+        let listing: Option<Value> = serde_json::from_slice(&body).ok();
+        let page = listing.and_then(|json| Some((provider.models(&json)?, provider.next_page(&url, &json))));
+        let Some((models, next)) = page else {
+            return unknown(provider, access, "the answer is no list of models");
+        };
+        records.extend(models);
+        match next {
+            Some(next) => url = next,
+            None => return Listing::Models(provider.refine(records, access, &client).await),
+        }
+    }
+    unknown(provider, access, "the list has no end")
+}
+
+fn unknown(provider: &dyn Provider, access: &Access, problem: &str) -> Listing {
+    let problem = presentable(problem, access.secret.as_ref().map(Secret::text));
     tracing::info!(provider = provider.spec().id, %problem, "models not listed");
     Listing::Unknown
+}
+
+/// Asks a provider's server for something small: status and body, or what went wrong.
+async fn get(
+    provider: &dyn Provider,
+    access: &Access,
+    client: &reqwest::Client,
+    url: Url,
+) -> Result<(StatusCode, Vec<u8>), String> {
+    let limit = if provider.is_local() {
+        LOCAL_LISTING_TIME
+    } else {
+        LISTING_TIME
+    };
+    let headers = provider.headers(access).map_err(|failure| failure.message)?;
+    let exchange = async {
+        let response = client.get(url).headers(headers).send().await;
+        let response = response.map_err(http::explain)?;
+        let status = response.status();
+        Ok((status, http::body_up_to(response, MAX_LISTING_BYTES, limit).await))
+    };
+    match tokio::time::timeout(limit, exchange).await {
+        Ok(answer) => answer,
+        Err(_) => Err("timed out".to_owned()),
+    }
+}
+
+/// The same for an answer that is JSON and a success.
+pub(super) async fn get_json(
+    provider: &dyn Provider,
+    access: &Access,
+    client: &reqwest::Client,
+    url: Url,
+) -> Result<Value, String> {
+    let (status, body) = get(provider, access, client, url).await?;
+    if !status.is_success() {
+        return Err(format!("http {}", status.as_u16()));
+    }
+    serde_json::from_slice(&body).map_err(|error| error.to_string())
 }
 
 async fn store(cx: &Cx<Host>, records: Vec<Value>) -> Vec<String> {

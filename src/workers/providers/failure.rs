@@ -7,9 +7,12 @@ use serde_json::Value;
 
 use super::overflow::kind_of_text;
 use crate::model::ErrorKind;
+use crate::telemetry::redact;
 
 /// Longest `error_message`, in characters (contract 08 §9).
 const MAX_MESSAGE_CHARS: usize = 1024;
+/// The same for the body of a server of one's own.
+const MAX_LOCAL_BODY_CHARS: usize = 256;
 
 /// A failed attempt or turn. The message is as the outside gave it until [`presentable`] has seen it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +30,9 @@ pub(super) enum Retry {
     /// After at least this long.
     After(Duration),
 }
+
+/// An answer without a single event of ours.
+const NOT_SSE: &str = "non-SSE body";
 
 impl Failure {
     pub(super) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
@@ -48,13 +54,37 @@ impl Failure {
         self
     }
 
+    /// The same with more text.
+    #[must_use]
+    pub(super) fn noted(&self, note: &str) -> Self {
+        Self {
+            message: format!("{}{note}", self.message),
+            ..self.clone()
+        }
+    }
+
+    /// The body ended before the model did (contract 08 §6.4). `events`: how many could be read; `output`: tokens so far.
+    pub(super) fn unfinished(events: u64, output: Option<u64>) -> Self {
+        if events == 0 {
+            return Self::transient(NOT_SSE);
+        }
+        let tokens = output.filter(|tokens| *tokens > 0);
+        let tokens = tokens.map_or_else(String::new, |n| format!(" after {n} output tokens"));
+        Self::transient(format!("stream closed mid-response{tokens}"))
+    }
+
+    /// Whether the answer was no event stream at all.
+    pub(super) fn is_not_sse(&self) -> bool {
+        self.message == NOT_SSE
+    }
+
     /// An `error` frame inside a stream; `None` when the frame holds none. The text alone decides the kind.
     pub(super) fn from_frame(frame: &Value) -> Option<Self> {
         let error = frame.get("error")?;
         let message = match error {
             Value::String(text) if !text.is_empty() => text.clone(),
             Value::Object(members) if !members.is_empty() => {
-                member_text(error).map_or_else(|| error.to_string(), str::to_owned)
+                member_text(error).map_or_else(|| redact(error).to_string(), str::to_owned)
             }
             Value::Null
             | Value::Bool(_)
@@ -72,12 +102,16 @@ impl Failure {
 /// The text of an error body: `error.message` and its relatives when it is JSON, else the body itself.
 pub(super) fn message_of_body(body: &str) -> String {
     let parsed: Option<Value> = serde_json::from_str(body).ok();
-    let text = parsed.as_ref().and_then(|json| match json.get("error") {
+    let Some(json) = parsed else {
+        return body.to_owned();
+    };
+    let text = match json.get("error") {
         Some(Value::String(text)) => Some(text.as_str()),
         Some(error @ Value::Object(_)) => member_text(error),
-        _ => member_text(json),
-    });
-    text.unwrap_or(body).to_owned()
+        _ => member_text(&json),
+    };
+    // Without a text the whole is shown, but for what its members' names say is secret.
+    text.map_or_else(|| redact(&json).to_string(), str::to_owned)
 }
 
 fn member_text(object: &Value) -> Option<&str> {
@@ -85,6 +119,14 @@ fn member_text(object: &Value) -> Option<&str> {
         .into_iter()
         .filter_map(|key| object.get(key)?.as_str())
         .find(|text| !text.is_empty())
+}
+
+/// The beginning of what a server of one's own answered: such bodies can be whole pages (contract 08 §7).
+pub(super) fn excerpt(body: &str, secret: Option<&SecretString>) -> String {
+    presentable(body, secret)
+        .chars()
+        .take(MAX_LOCAL_BODY_CHARS)
+        .collect()
 }
 
 /// Makes outside text fit for a message or a log: no control characters but tab and line ends, no credential, not long.

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::Host;
 use super::access::{Access, whole_tokens};
+use super::price::Price;
 use super::protocol::{Call, ModelFacts};
 use crate::bus::{CallOptions, Cx};
 
@@ -20,7 +21,8 @@ pub(super) async fn facts(cx: &Cx<Host>, call: &Call, access: &Access, id: Strin
         &looked_up
     };
     let config = cx.config();
-    let settings = cx.state().provider.settings(&config);
+    let provider = &cx.state().provider;
+    let settings = provider.settings(&config);
     let ceiling = record
         .get("max_output_tokens")
         .and_then(Value::as_f64)
@@ -39,8 +41,21 @@ pub(super) async fn facts(cx: &Cx<Host>, call: &Call, access: &Access, id: Strin
         }),
         supports_thinking: flag("supports_thinking"),
         supports_vision: flag("supports_vision"),
+        supports_xhigh: flag("supports_xhigh"),
+        ceiling,
+        thinking_budgets: thinking_budgets(record),
+        takes_no_budget: flag("takes_no_thinking_budget"),
+        marks_cache: provider.marks_cache(&config),
+        price: Price::read(record, provider.counts_cached_as_input()),
         default_effort: settings.default_effort,
     }
+}
+
+fn thinking_budgets(record: &Map<String, Value>) -> [Option<u64>; 4] {
+    ["minimal", "low", "medium", "high"].map(|level| {
+        let tokens = record.get("thinking_budgets")?.get(level)?.as_f64();
+        tokens.and_then(whole_tokens)
+    })
 }
 
 async fn look_up(cx: &Cx<Host>, model: &str) -> Map<String, Value> {

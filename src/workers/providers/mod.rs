@@ -7,11 +7,12 @@
 //! ```
 //!
 //! `driver` does all I/O of a turn: timeouts, retries, cancellation, the one terminal event. A [`Provider`] is facts and
-//! pure functions; `chat_completions` is the protocol engine that several of them share. To add one: a file like
-//! [`openai`] and its `worker()` in [`super::all`]. Deliberately not here: credentials and endpoints (the registry answers those
+//! pure functions; `chat_completions` and `messages` are the protocol engines they speak with. To add one: a file like
+//! [`kimi`] and its `worker()` in [`super::all`]. Deliberately not here: credentials and endpoints (the registry answers those
 //! per turn), the catalog, routing by model name.
 
 mod access;
+pub mod anthropic;
 mod assembly;
 mod chat_completions;
 mod conversation;
@@ -20,29 +21,49 @@ mod discovery;
 mod driver;
 mod failure;
 mod functions;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod json;
+pub mod kimi;
 mod limits;
+pub mod llamacpp;
+pub mod lmstudio;
+mod local;
+mod messages;
 mod metrics;
 mod names;
 pub mod openai;
 mod outbox;
 mod overflow;
+mod price;
 mod protocol;
+#[cfg(test)]
+mod recorded;
+mod records;
+#[cfg(any(test, fuzzing))]
+mod replay;
 mod sse;
+mod throttle;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::bus::{Worker, WorkerDef};
+use crate::bus::Worker;
 use crate::http::Clients;
+pub use chat_completions::{Effort, Local, Probe, Quirks, Reasoning, Vendor};
 use functions::{Complete, RefreshModels, Stream};
 use protocol::Provider;
+pub use protocol::{Settings, Spec};
+pub use records::{Family, Known, Price, family};
 
 /// Memory of a provider's worker.
 struct Host {
     provider: Arc<dyn Provider>,
     clients: Clients,
     declared: AtomicBool,
+    /// Held during a discovery: one after the other, so that the newest listing is the last one written.
+    discovering: tokio::sync::Mutex<()>,
+    throttle: throttle::Throttle,
 }
 
 impl Host {
@@ -55,8 +76,8 @@ impl Host {
     }
 }
 
-/// The worker of a provider: three functions, its declaration, and one discovery at the start.
-fn worker(name: &'static str, about: &'static str, provider: Arc<dyn Provider>) -> WorkerDef {
+/// The worker of a provider, to be built: three functions, its declaration, and one discovery at the start.
+fn worker(name: &'static str, about: &'static str, provider: Arc<dyn Provider>) -> Worker<Host> {
     let spec = provider.spec();
     let [stream, complete, refresh] = spec.descriptions;
     let id = |function: &str| format!("provider::{}::{function}", spec.id);
@@ -64,6 +85,8 @@ fn worker(name: &'static str, about: &'static str, provider: Arc<dyn Provider>) 
         provider,
         clients: Clients::default(),
         declared: AtomicBool::new(false),
+        discovering: tokio::sync::Mutex::default(),
+        throttle: throttle::Throttle::default(),
     };
     Worker::new(name, about, host)
         .function_as::<Stream>(id("stream"), stream)
@@ -75,5 +98,4 @@ fn worker(name: &'static str, about: &'static str, provider: Arc<dyn Provider>) 
             discovery::refresh(&cx).await;
             Ok(())
         })
-        .build()
 }

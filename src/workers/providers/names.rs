@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+use super::conversation::{Entry, Part};
+use super::protocol::Call;
+
 const MAX_CHARS: usize = 64;
 
 /// The names of one request. A name that is fine as it is always keeps its form; what another one becomes is unique.
@@ -12,8 +15,22 @@ pub(super) struct Names {
 }
 
 impl Names {
+    /// The names of a turn: of the tools that are offered, and of those that were called before.
+    pub(super) fn of_turn(call: &Call, entries: &[Entry<'_>]) -> Self {
+        let parts = entries.iter().flat_map(|entry| match entry {
+            Entry::Assistant(parts) => parts.as_slice(),
+            Entry::User(_) | Entry::Answer(_) => &[],
+        });
+        let called = parts.filter_map(|part| match part {
+            Part::Call { name, .. } => Some(*name),
+            Part::Text(_) | Part::Image { .. } | Part::Thinking { .. } => None,
+        });
+        let offered = call.tools.iter().map(|tool| tool.name.as_str());
+        Self::of(offered.chain(called))
+    }
+
     /// Learns every name of a request before any is used, so that no made-up form takes a real one.
-    pub(super) fn of<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Self {
+    fn of<'a>(names: impl Iterator<Item = &'a str> + Clone) -> Self {
         let mut all = Self::default();
         for name in names.clone().filter(|name| is_fine(name)) {
             all.insert(name, name.to_owned());
@@ -34,7 +51,12 @@ impl Names {
 
     /// The name behind a form the model used; a form nobody gave it is taken as it is.
     pub(super) fn decode<'a>(&'a self, form: &'a str) -> &'a str {
-        self.original.get(form).map_or(form, String::as_str)
+        self.original(form).unwrap_or(form)
+    }
+
+    /// The name behind a form of this request.
+    pub(super) fn original(&self, form: &str) -> Option<&str> {
+        self.original.get(form).map(String::as_str)
     }
 
     fn insert(&mut self, name: &str, form: String) {

@@ -136,6 +136,19 @@ mod tests {
     }
 
     #[test]
+    fn v9_too_large_without_a_word_is_overflow_and_a_limit_of_rate_never_is() {
+        assert_eq!(kind(413, ""), ErrorKind::ContextOverflow);
+        assert_eq!(kind(400, ""), ErrorKind::Permanent);
+        for text in [
+            "Too many requests: too many tokens",
+            "rate limit exceeded: prompt is too long",
+        ] {
+            assert_eq!(kind(429, text), ErrorKind::RateLimited);
+            assert_eq!(kind_of_text(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn w5_a_spent_quota_is_not_worth_a_retry() {
         let worth = |code, body| is_worth_a_retry(StatusCode::from_u16(code).unwrap(), body);
         assert!(worth(429, "slow down"));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
@@ -10,6 +11,7 @@ use url::Url;
 use super::access::Access;
 use super::assembly::Assembly;
 use super::failure::Failure;
+use super::price::Price;
 use super::sse::Frame;
 use crate::config::Config;
 use crate::model::api::provider::{CompleteRequest, StreamRequest};
@@ -17,34 +19,58 @@ use crate::model::{AgentFunction, RawMessage, StopReason, ThinkingLevel};
 
 /// Facts of a provider that never change.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Spec {
+pub struct Spec {
     /// Id, as in `provider::<id>::stream`.
-    pub(super) id: &'static str,
+    pub id: &'static str,
     /// Name for people.
-    pub(super) display_name: &'static str,
+    pub display_name: &'static str,
     /// Environment variable with the fallback credential.
-    pub(super) credential_env_var: &'static str,
+    pub credential_env_var: &'static str,
     /// Whether a turn without a credential fails at once.
-    pub(super) needs_credential: bool,
+    pub needs_credential: bool,
     /// Descriptions of `stream`, `complete` and `refresh_models`, in this order.
-    pub(super) descriptions: [&'static str; 3],
+    pub descriptions: [&'static str; 3],
 }
 
 /// Settings of a provider now in force.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub struct Settings {
     /// Endpoint when the registry names none.
-    pub(super) api_url: String,
+    pub api_url: String,
     /// Whether that endpoint is declared as default to the registry; local servers declare none.
-    pub(super) declares_api_url: bool,
+    pub declares_api_url: bool,
     /// Output limit of models the catalog does not know, tokens.
-    pub(super) max_tokens: u64,
+    pub max_tokens: u64,
     /// Limit until response headers.
-    pub(super) headers_timeout: Duration,
+    pub headers_timeout: Duration,
     /// Longest silence between body chunks.
-    pub(super) idle_timeout: Duration,
+    pub idle_timeout: Duration,
     /// Effort for runs that name no level.
-    pub(super) default_effort: Option<String>,
+    pub default_effort: Option<String>,
+}
+
+impl Settings {
+    /// Those of a hosted service.
+    pub fn cloud(config: &Config, api_url: &str, max_tokens: u64) -> Self {
+        Self {
+            api_url: api_url.to_owned(),
+            declares_api_url: true,
+            max_tokens,
+            headers_timeout: Duration::from_millis(config.provider.headers_timeout_ms),
+            idle_timeout: Duration::from_millis(config.provider.idle_timeout_ms),
+            default_effort: None,
+        }
+    }
+
+    /// Those of a server of one's own, which may take long to read a prompt.
+    pub fn local(config: &Config, api_url: &str, max_tokens: u64, headers_timeout: Duration) -> Self {
+        Self {
+            declares_api_url: false,
+            headers_timeout,
+            idle_timeout: Duration::from_millis(config.provider.local_idle_timeout_ms),
+            ..Self::cloud(config, api_url, max_tokens)
+        }
+    }
 }
 
 /// A turn as it was asked for.
@@ -93,7 +119,7 @@ impl From<CompleteRequest> for Call {
 }
 
 /// What is known of the model of a turn, and the limits that follow.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct ModelFacts {
     /// Upstream id that is sent.
     pub(super) id: String,
@@ -103,14 +129,28 @@ pub(super) struct ModelFacts {
     pub(super) supports_thinking: Option<bool>,
     /// From the catalog; absent = unknown.
     pub(super) supports_vision: Option<bool>,
+    /// From the catalog; absent = unknown.
+    pub(super) supports_xhigh: Option<bool>,
+    /// The most this model can put out, tokens, from the catalog; absent = unknown.
+    pub(super) ceiling: Option<u64>,
+    /// Thinking tokens of the levels minimal, low, medium and high, from the catalog.
+    pub(super) thinking_budgets: [Option<u64>; 4],
+    /// Whether it refuses a budget for its reasoning, from the catalog; absent = unknown.
+    pub(super) takes_no_budget: Option<bool>,
+    /// Whether cache markers are sent.
+    pub(super) marks_cache: bool,
+    /// What its tokens cost, from the catalog.
+    pub(super) price: Option<Price>,
     /// Effort for runs that name no level.
     pub(super) default_effort: Option<String>,
 }
 
 /// A request ready to be sent, and how its answer is read.
 pub(super) struct Encoded {
+    /// Headers that only this request needs.
+    pub(super) headers: HeaderMap,
     /// JSON body.
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
     /// A reader of one answer; each attempt needs its own.
     pub(super) decoder: Box<dyn Fn() -> Box<dyn Decode> + Send + Sync>,
 }
@@ -165,6 +205,16 @@ pub(super) trait Provider: Send + Sync + 'static {
     /// It cannot be written as JSON.
     fn encode(&self, call: &Call, model: &ModelFacts) -> Result<Encoded, Failure>;
 
+    /// Whether `usage.input` holds the cached tokens too, as in Chat Completions.
+    fn counts_cached_as_input(&self) -> bool {
+        true
+    }
+
+    /// Whether requests mark what upstream should cache.
+    fn marks_cache(&self, _: &Config) -> bool {
+        false
+    }
+
     /// The model that is really asked for; LM Studio replaces its placeholder.
     fn model_id<'a>(
         &'a self,
@@ -175,10 +225,21 @@ pub(super) trait Provider: Send + Sync + 'static {
         Box::pin(futures::future::ready(call.model.clone()))
     }
 
-    /// Tries to undo a failure of the first attempt, such as a model that is not loaded; `None`: not of that kind.
+    /// Whether it is a server of one's own: another form of addresses, shorter listings, shorter error texts (contract 08 §4,
+    /// §7, §11).
+    fn is_local(&self) -> bool {
+        false
+    }
+
+    /// Adds to a failure what helps people; called once, for the one that is told.
+    fn explain(&self, failure: Failure) -> Failure {
+        failure
+    }
+
+    /// Tries to undo a failure, such as a model that is not loaded, once per turn; `None`: not of that kind.
     fn repair<'a>(
         &'a self,
-        _: &'a Failure,
+        _: &Failure,
         _: &'a ModelFacts,
         _: &'a Access,
         _: &'a reqwest::Client,
@@ -191,6 +252,21 @@ pub(super) trait Provider: Send + Sync + 'static {
         super::discovery::models_url(endpoint)
     }
 
-    /// The catalog records of a listing; `None` when it is no listing.
+    /// Where the listing goes on; `None` after its last page.
+    fn next_page(&self, _: &Url, _: &Value) -> Option<Url> {
+        None
+    }
+
+    /// The catalog records of a page of the listing; `None` when it is no listing.
     fn models(&self, listing: &Value) -> Option<Vec<Value>>;
+
+    /// Fills in what the server tells elsewhere than in its listing.
+    fn refine<'a>(
+        &'a self,
+        records: Vec<Value>,
+        _: &'a Access,
+        _: &'a reqwest::Client,
+    ) -> BoxFuture<'a, Vec<Value>> {
+        Box::pin(futures::future::ready(records))
+    }
 }

@@ -28,6 +28,7 @@ mod coalesce;
 mod commit;
 mod context;
 mod dispatch;
+mod fallback;
 mod flight;
 mod function_awaiting_approval;
 mod function_execute;

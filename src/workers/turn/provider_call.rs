@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use serde_json::{Map, Value};
 
 use super::dispatch::while_booting;
 use super::record::TurnRecord;
@@ -46,8 +47,14 @@ pub(super) fn longest_silence(config: &Config, provider: &str) -> Duration {
             "llamacpp" | "lmstudio" => limits.local_idle_timeout_ms,
             _ => limits.idle_timeout_ms,
         };
+        let queue = if config.provider_limits(provider).is_any() {
+            limits.queue_timeout_ms
+        } else {
+            0
+        };
         headers
             .saturating_add(BEFORE_LAST_ATTEMPT_MS)
+            .saturating_add(queue)
             .max(idle.saturating_add(A_LITTLE_MS))
     });
     Duration::from_millis(config.turn.stream_timeout_ms.max(own.unwrap_or(0)))
@@ -59,6 +66,8 @@ pub(super) struct Call<'a> {
     /// How long it may say nothing.
     pub(super) silence: Duration,
     pub(super) request: &'a RunRequest,
+    /// Catalog record of the model, when it is known.
+    pub(super) model_meta: Option<Map<String, Value>>,
     pub(super) messages: Vec<RawMessage>,
     pub(super) tools: Vec<AgentFunction>,
 }
@@ -81,7 +90,7 @@ pub(super) fn start(
             .thinking_level
             .filter(|level| *level != ThinkingLevel::Off),
         max_output_tokens: None,
-        model_meta: record.model_meta.clone(),
+        model_meta: call.model_meta,
         resolution_key: Some(record.started_at_ms.into()),
     };
     let (cx, function) = (session.cx.clone(), call.function);
@@ -122,6 +131,9 @@ mod tests {
         config.turn.stream_timeout_ms = 1_000;
         assert_eq!(silence(&config, "far"), 1_000);
         assert_eq!(silence(&config, "openai"), 270_000);
+        config.provider_openai.max_concurrent = Some(1);
+        assert_eq!(silence(&config, "openai"), 330_000);
+        config.provider_openai.max_concurrent = None;
         config.provider.idle_timeout_ms = 400_000;
         config.provider.local_idle_timeout_ms = 600_000;
         config.provider_llamacpp.headers_timeout_ms = 900_000;

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::coalesce::Coalescer;
+use super::fallback;
 use super::provider_call::{self, Call};
 use super::record::TurnRecord;
 use super::request::RunRequest;
 use super::session::Session;
 use super::spend;
+use crate::bus::provider::stream_of;
 use crate::bus::{Frame, provider};
 use crate::error::Error;
 use crate::model::route::Route;
@@ -47,13 +49,21 @@ pub(super) async fn run(
         Route::Unknown(name) => End::Failed(format!("unknown provider: {name}")),
         Route::Provider(id) => {
             let call = Call {
-                function: format!("provider::{id}::stream"),
+                function: stream_of(id),
                 silence: provider_call::longest_silence(&session.cx.config(), id),
                 request,
+                model_meta: record.model_meta.clone(),
                 messages,
-                tools,
+                tools: tools.clone(),
             };
-            reading.provider(session, record, call).await
+            let end = reading.provider(session, record, call).await;
+            match fallback::ask(session, record, request, (&reading, &end), &sent, &tools).await {
+                Some((other, other_end)) => {
+                    reading = other;
+                    other_end
+                }
+                None => end,
+            }
         }
     };
     let mut turn = reading.conclude(session, record, end).await;
@@ -63,7 +73,7 @@ pub(super) async fn run(
 }
 
 /// How the reading of a turn ended.
-enum End {
+pub(super) enum End {
     /// With the provider's final message.
     Complete,
     /// Without one, for this reason.
@@ -73,7 +83,7 @@ enum End {
 }
 
 /// What was read so far.
-struct Reading {
+pub(super) struct Reading {
     coalescer: Coalescer,
     slim: bool,
     /// `message` of slim updates: everything but the content.
@@ -85,11 +95,21 @@ struct Reading {
     body_streamed: bool,
     /// Counted so far, for a message that is cut.
     usage: Option<Usage>,
-    outcome: Option<Arc<AssistantMessage>>,
+    pub(super) outcome: Option<Arc<AssistantMessage>>,
+    /// How far the answer is, also of a model that was asked before.
+    pub(super) told: Told,
+}
+
+/// How far an answer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    Nothing,
+    Start,
+    Content,
 }
 
 impl Reading {
-    fn new(session: &Session, provider: &str, model: &str) -> Self {
+    pub(super) fn new(session: &Session, provider: &str, model: &str) -> Self {
         let events = &session.cx.config().events;
         let frame = AssistantMessage::empty(provider, model, session.cx.now_ms());
         Self {
@@ -103,11 +123,17 @@ impl Reading {
             body_streamed: false,
             usage: None,
             outcome: None,
+            told: Told::Nothing,
         }
     }
 
     /// Runs the provider and reads until the end.
-    async fn provider(&mut self, session: &mut Session, record: &mut TurnRecord, call: Call<'_>) -> End {
+    pub(super) async fn provider(
+        &mut self,
+        session: &mut Session,
+        record: &mut TurnRecord,
+        call: Call<'_>,
+    ) -> End {
         let stop = session.stop.token();
         let (bus, context) = (session.cx.bus().clone(), session.cx.context().clone());
         let open = provider::open_channel(&bus, &context, &call.function, self.slim);
@@ -194,7 +220,8 @@ impl Reading {
                 self.usage = Some(usage.clone());
                 return;
             }
-            AssistantEvent::Stop { .. } => return,
+            AssistantEvent::Start { .. } if self.told == Told::Nothing => self.told = Told::Start,
+            AssistantEvent::Start { .. } | AssistantEvent::Stop { .. } => return,
             AssistantEvent::TextDelta { delta, .. } => {
                 self.body_streamed = true;
                 self.text.push_str(delta);
@@ -204,6 +231,9 @@ impl Reading {
                 self.thinking.push_str(delta);
             }
             _ => {}
+        }
+        if !matches!(event, AssistantEvent::Start { .. }) {
+            self.told = Told::Content;
         }
         if let Some(partial) = event.partial() {
             self.last = Some(Arc::clone(partial));

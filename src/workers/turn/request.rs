@@ -44,6 +44,20 @@ pub(super) struct RunRequest {
 }
 
 impl RunRequest {
+    /// The same with each of these models (`provider/model`) that is another one than its own.
+    pub(super) fn fallbacks(&self, models: &[String]) -> Vec<Self> {
+        let named = models.iter().filter_map(|name| name.split_once('/'));
+        let others = named.filter(|(provider, model)| {
+            !model.is_empty() && (*model != self.model || !provider.eq_ignore_ascii_case(&self.provider))
+        });
+        let others = others.map(|(provider, model)| Self {
+            provider: provider.to_owned(),
+            model: model.to_owned(),
+            ..self.clone()
+        });
+        others.collect()
+    }
+
     /// From what `run::start` was given.
     pub(super) fn from_start(request: &StartRequest) -> Self {
         Self {

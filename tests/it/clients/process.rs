@@ -48,6 +48,15 @@ impl Process {
         std::fs::read_to_string(&self.out).unwrap()
     }
 
+    /// The first line of its standard output, once it is there.
+    pub(crate) async fn first_line(&mut self) -> String {
+        let line = self.eventually("line", |process| {
+            let output = std::fs::read_to_string(&process.out).unwrap();
+            Some(output.split_once('\n')?.0.to_owned())
+        });
+        line.await
+    }
+
     fn errors(&self) -> String {
         std::fs::read_to_string(&self.err).unwrap()
     }

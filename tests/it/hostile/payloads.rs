@@ -39,7 +39,7 @@ pub(super) fn good(function: &FunctionInfo) -> Value {
         "harness::trigger" => good["function_id"] = json!("run::start"),
         "models::register" => good = json!({ "id": "m1", "provider": "p1", "display_name": "M" }),
         "models::supports" => good["capability"] = json!("tools"),
-        "provider::openai::stream" => good["writer_ref"]["direction"] = json!("write"),
+        id if id.ends_with("::stream") => good["writer_ref"]["direction"] = json!("write"),
         "session-tree::append" | "session-tree::append_synthetic" | "session-tree::compact" => {
             good["parent_id"] = Value::Null;
         }

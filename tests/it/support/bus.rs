@@ -30,6 +30,9 @@ use super::way::Way;
 /// Nothing here takes longer on a machine that works.
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// Where nobody listens.
+const NOBODY: &str = "http://127.0.0.1:9/v1/chat/completions";
+
 /// How a [`TestBus`] differs from the usual one.
 pub(crate) struct TestOptions {
     pub(crate) way: Way,
@@ -52,6 +55,9 @@ impl Default for TestOptions {
     fn default() -> Self {
         let mut config = Config::default();
         config.turn.step_backoff_ms = 1;
+        // Whatever runs on this machine is no part of a test.
+        NOBODY.clone_into(&mut config.provider_lmstudio.default_api_url);
+        NOBODY.clone_into(&mut config.provider_llamacpp.default_api_url);
         Self {
             way: Way::here(),
             config,

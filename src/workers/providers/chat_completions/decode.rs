@@ -41,7 +41,10 @@ impl Decoder {
         if let Some(reason) = choice.get("finish_reason").and_then(Value::as_str) {
             self.finish = stop_reason(reason).or(self.finish);
         }
-        let Some(delta) = choice.get("delta") else { return };
+        // A server that does not stream answers with the whole message at once.
+        let Some(delta) = choice.get("delta").or_else(|| choice.get("message")) else {
+            return;
+        };
         if let Some(text) = first_text(delta, &["reasoning_content", "reasoning"]) {
             out.thinking(THINKING, text);
         }
@@ -121,12 +124,7 @@ impl Decode for Decoder {
         match self.finish {
             Some(reason) => Ok(reason),
             None if self.marked_done => Ok(StopReason::End),
-            None if self.chunks == 0 => Err(Failure::transient("non-SSE body")),
-            None => {
-                let tokens = out.usage().output.filter(|tokens| *tokens > 0);
-                let tokens = tokens.map_or_else(String::new, |n| format!(" after {n} output tokens"));
-                Err(Failure::transient(format!("stream closed mid-response{tokens}")))
-            }
+            None => Err(Failure::unfinished(self.chunks, out.usage().output)),
         }
     }
 }
@@ -159,6 +157,8 @@ fn update(counters: &mut Usage, usage: &Value) {
         "/prompt_tokens_details/cached_tokens",
         "/input_tokens_details/cached_tokens",
     ]);
+    // Kimi says it beside the others.
+    let cached = cached.or_else(|| usage.get("cached_tokens").and_then(tokens));
     counters.input = input.or(counters.input);
     counters.output = output.or(counters.output);
     counters.cache_read = cached.or(counters.cache_read);

@@ -5,34 +5,48 @@
 mod decode;
 mod request;
 mod slots;
+mod vendor;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use secrecy::ExposeSecret;
+use reqwest::header::{AUTHORIZATION, HeaderMap};
+
+pub use vendor::{Local, Probe, Vendor};
 
 use super::access::Access;
 use super::failure::Failure;
 use super::protocol::{Call, Encoded, ModelFacts};
-use crate::model::{ErrorKind, ThinkingLevel};
+use crate::model::ThinkingLevel;
 
 /// Effort parameter for a model: id, what the catalog knows of its thinking, the level of the run, the default word.
-type Effort = fn(&str, Option<bool>, Option<ThinkingLevel>, Option<&str>) -> Option<&'static str>;
+pub type Effort = fn(&str, Option<bool>, Option<ThinkingLevel>, Option<&str>) -> Option<&'static str>;
 
 /// How a vendor's form of the protocol differs (contract 08 §6, §7).
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Quirks {
-    /// Assistant rows carry `reasoning_content`; Kimi refuses calls without it. OpenAI never gets it.
-    pub(super) sends_reasoning: bool,
+pub struct Quirks {
+    /// Which assistant rows carry `reasoning_content`.
+    pub reasoning: Reasoning,
     /// Tool rows carry `is_error`; OpenAI refuses unknown members.
-    pub(super) sends_is_error: bool,
+    pub sends_is_error: bool,
     /// Some chat templates need a user row: `(continue)` is added at the end when there is none.
-    pub(super) needs_user_row: bool,
+    pub needs_user_row: bool,
     /// Whether and how `reasoning_effort` is sent.
-    pub(super) effort: Option<Effort>,
+    pub effort: Option<Effort>,
+}
+
+/// Which assistant rows carry `reasoning_content`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reasoning {
+    /// None: OpenAI has no such member.
+    #[default]
+    Never,
+    /// Those where there is some.
+    WhereKnown,
+    /// Those, and while the model thinks all with calls: Kimi refuses them without, whoever made the calls.
+    WithEveryCall,
 }
 
 impl Quirks {
@@ -41,7 +55,8 @@ impl Quirks {
         let (body, names) = request::body(self, call, model)?;
         let names = Arc::new(names);
         Ok(Encoded {
-            body,
+            headers: HeaderMap::new(),
+            body: body.into(),
             decoder: Box::new(move || Box::new(decode::Decoder::new(Arc::clone(&names)))),
         })
     }
@@ -51,15 +66,7 @@ impl Quirks {
 pub(super) fn bearer(access: &Access) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
     if let Some(secret) = &access.secret {
-        let text = format!("Bearer {}", secret.text().expose_secret());
-        let mut value = HeaderValue::from_str(&text).map_err(|_| {
-            Failure::new(
-                ErrorKind::AuthExpired,
-                "the api key holds characters that cannot be sent in a header",
-            )
-        })?;
-        value.set_sensitive(true);
-        headers.insert(AUTHORIZATION, value);
+        headers.insert(AUTHORIZATION, secret.bearer()?);
     }
     Ok(headers)
 }

@@ -5,17 +5,17 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Quirks;
+use super::{Quirks, Reasoning};
 use crate::model::ErrorKind;
-use crate::workers::providers::conversation::{Answer, Entry, Part, entries, joined};
+use crate::workers::providers::conversation::{
+    Answer, CONTINUE, Entry, NO_IMAGE, NO_OUTPUT, Part, entries, joined,
+};
 use crate::workers::providers::failure::Failure;
 use crate::workers::providers::names::Names;
 use crate::workers::providers::protocol::{Call, ModelFacts};
 
-/// Some servers refuse an empty tool row.
-const NO_OUTPUT: &str = "(no output)";
-/// Instead of an image the model cannot take: an omission the user can see.
-const NO_IMAGE: &str = "[image left out: this model is not known to take images]";
+/// Where reasoning must be sent and there was none; an empty text would count as missing.
+const NO_REASONING: &str = " ";
 
 /// Members in a fixed order: prompt caches compare text.
 #[derive(Serialize)]
@@ -111,16 +111,7 @@ struct CalledFunction<'a> {
 /// The body as JSON text, and the names it uses.
 pub(super) fn body(quirks: Quirks, call: &Call, model: &ModelFacts) -> Result<(Vec<u8>, Names), Failure> {
     let entries = entries(&call.messages);
-    let called = entries.iter().flat_map(|entry| match entry {
-        Entry::Assistant(parts) => parts.as_slice(),
-        Entry::User(_) | Entry::Answer(_) => &[],
-    });
-    let called = called.filter_map(|part| match part {
-        Part::Call { name, .. } => Some(*name),
-        Part::Text(_) | Part::Image { .. } | Part::Thinking { .. } => None,
-    });
-    let offered = call.tools.iter().map(|tool| tool.name.as_str());
-    let names = Names::of(offered.chain(called));
+    let names = Names::of_turn(call, &entries);
     let body = Body {
         model: &model.id,
         max_completion_tokens: model.max_tokens,
@@ -167,13 +158,13 @@ fn rows<'a>(
     for entry in entries {
         match entry {
             Entry::User(parts) => rows.extend(user(parts, sees)),
-            Entry::Assistant(parts) => rows.extend(assistant(quirks, parts, names)),
+            Entry::Assistant(parts) => rows.extend(assistant(quirks, model, parts, names)),
             Entry::Answer(answer) => rows.push(tool(quirks, answer)),
         }
     }
     let has_user = rows.iter().any(|row| matches!(row, Row::User { .. }));
     if quirks.needs_user_row && !has_user {
-        let content = Content::Text(Cow::Borrowed("(continue)"));
+        let content = Content::Text(Cow::Borrowed(CONTINUE));
         rows.push(Row::User { content });
     }
     rows
@@ -218,7 +209,12 @@ fn user<'a>(parts: &[Part<'a>], sees: bool) -> Option<Row<'a>> {
 }
 
 /// A row with neither text nor calls is dropped: upstream refuses it, and would for ever.
-fn assistant<'a>(quirks: Quirks, parts: &[Part<'a>], names: &'a Names) -> Option<Row<'a>> {
+fn assistant<'a>(
+    quirks: Quirks,
+    model: &ModelFacts,
+    parts: &[Part<'a>],
+    names: &'a Names,
+) -> Option<Row<'a>> {
     let text = joined(parts);
     let tool_calls: Vec<_> = parts
         .iter()
@@ -241,10 +237,15 @@ fn assistant<'a>(quirks: Quirks, parts: &[Part<'a>], names: &'a Names) -> Option
         Part::Thinking { text, .. } => Some(*text),
         Part::Text(_) | Part::Image { .. } | Part::Call { .. } => None,
     });
-    let thoughts: String = thoughts.collect();
+    let mut thoughts: String = thoughts.collect();
+    let thinks = model.supports_thinking == Some(true);
+    let needed = quirks.reasoning == Reasoning::WithEveryCall;
+    if thoughts.is_empty() && needed && thinks && !tool_calls.is_empty() {
+        NO_REASONING.clone_into(&mut thoughts);
+    }
     Some(Row::Assistant {
         content: (!text.is_empty()).then_some(text),
-        reasoning_content: (quirks.sends_reasoning && !thoughts.is_empty()).then_some(thoughts),
+        reasoning_content: (quirks.reasoning != Reasoning::Never && !thoughts.is_empty()).then_some(thoughts),
         tool_calls,
     })
 }

@@ -1,16 +1,9 @@
-use std::time::Duration;
-
-use bytes::Bytes;
-use futures::executor::block_on;
-use futures::{StreamExt, stream};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{AgentFunction, AssistantEvent, RawMessage, StopReason};
-use crate::workers::providers::assembly::Assembly;
-use crate::workers::providers::protocol::Step;
-use crate::workers::providers::sse::frames;
+use crate::model::{AgentFunction, AssistantEvent, RawMessage};
+use crate::workers::providers::replay::{kinds, replay};
 
 macro_rules! fixtures {
     ($($name:ident),+ $(,)?) => {
@@ -47,45 +40,12 @@ fn fixture(name: &str) -> &'static str {
 
 /// Events and final message of a stream that came in these pieces.
 fn decode(pieces: Vec<&[u8]>) -> (Vec<AssistantEvent>, Value) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
-    let _inside = runtime.enter();
-    let pieces: Vec<_> = pieces.into_iter().map(Bytes::copy_from_slice).map(Ok).collect();
-    let mut frames = frames(stream::iter(pieces), Duration::from_secs(9));
-    let mut out = Assembly::new("openai", "m", 7, "00000000-0000-4000-8000-000000000001");
-    let mut decoder: Box<dyn super::super::protocol::Decode> = Box::new(decode::Decoder::new(Arc::default()));
-    let outcome = block_on(async {
-        while let Some(frame) = frames.next().await {
-            match decoder.frame(&frame.unwrap(), &mut out) {
-                Step::More => {}
-                Step::End => break,
-                Step::Failed(failure) => return Err(failure),
-            }
-        }
-        decoder.end(&out)
-    });
-    out.close();
-    let message = match outcome {
-        Ok(reason) => out.done(reason),
-        Err(failure) => out.failed(StopReason::Error, &failure),
-    };
-    (out.take_events(), serde_json::to_value(message).unwrap())
+    let replay = replay(Box::new(decode::Decoder::new(Arc::default())), "openai", pieces);
+    (replay.events, serde_json::to_value(replay.message).unwrap())
 }
 
 fn decode_fixture(name: &str) -> (Vec<AssistantEvent>, Value) {
     decode(vec![fixture(name).as_bytes()])
-}
-
-fn kinds(events: &[AssistantEvent]) -> Vec<String> {
-    let kind = |event| {
-        serde_json::to_value(event).unwrap()["type"]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    };
-    events.iter().map(kind).collect()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "callers write literals")]
@@ -263,13 +223,13 @@ fn c08_case_33_more_calls_than_any_honest_answer_are_ignored() {
 }
 
 const OPENAI: Quirks = Quirks {
-    sends_reasoning: false,
+    reasoning: Reasoning::Never,
     sends_is_error: false,
     needs_user_row: false,
     effort: None,
 };
 const LOCAL: Quirks = Quirks {
-    sends_reasoning: true,
+    reasoning: Reasoning::WhereKnown,
     sends_is_error: true,
     needs_user_row: true,
     effort: None,
@@ -279,9 +239,8 @@ fn facts(supports_vision: Option<bool>) -> ModelFacts {
     ModelFacts {
         id: "m".into(),
         max_tokens: 8192,
-        supports_thinking: None,
         supports_vision,
-        default_effort: None,
+        ..ModelFacts::default()
     }
 }
 
@@ -362,5 +321,23 @@ fn c08_case_17_a_minimal_body() {
     };
     let expected = r#"{"model":"m","max_completion_tokens":8192,"stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]}"#;
     let encoded = OPENAI.encode(&call, &facts(None)).unwrap();
-    assert_eq!(String::from_utf8(encoded.body).unwrap(), expected);
+    assert_eq!(String::from_utf8(encoded.body.to_vec()).unwrap(), expected);
+}
+
+#[test]
+fn v4_a_request_has_nothing_that_some_server_refuses() {
+    for quirks in [OPENAI, LOCAL] {
+        let text = body(quirks, &conversation(), &facts(None)).to_string();
+        for refused in [
+            "strict",
+            "developer",
+            "temperature",
+            "tool_choice",
+            "parallel_tool_calls",
+            "null",
+            r#""content":[""#,
+        ] {
+            assert!(!text.contains(refused), "{refused} in {text}");
+        }
+    }
 }

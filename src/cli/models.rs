@@ -1,0 +1,112 @@
+//! `harness models`: the models that the providers of an engine offer, with `--refresh` after asking them again.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use futures::future::join_all;
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::functions::{print_json, print_table};
+use super::{Exit, complain};
+use crate::bus::CallOptions;
+use crate::config::Loaded;
+
+/// Limit of one provider's listing.
+const REFRESH: Duration = Duration::from_secs(30);
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Only those of this provider.
+    #[arg(long, value_name = "ID")]
+    provider: Option<String>,
+    /// Ask the providers again first; a server that was just started, or a model that was just loaded, is seen then.
+    #[arg(long)]
+    refresh: bool,
+    /// The records as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn models(args: Args, loaded: Loaded) -> Result<Exit> {
+    let client = Client::connect(loaded, Vec::new()).await?;
+    if args.refresh {
+        refresh(&client, args.provider.as_deref()).await?;
+    }
+    let request = json!({ "provider": args.provider });
+    let mut list = client
+        .call("models::list", request)
+        .await
+        .context("models::list")?;
+    client.stop().await;
+    let rows = match list["models"].take() {
+        Value::Array(rows) => rows,
+        _ => Vec::new(),
+    };
+    if args.json {
+        return print_json(&rows);
+    }
+    let cells: Vec<[String; 4]> = rows.iter().map(cells).collect();
+    print_table(cells.iter().map(|row| row.each_ref().map(String::as_str)))
+}
+
+/// Has all providers that can list their models do so, or one of them. What one lists, or that it lists nothing, is said beside
+/// the table.
+async fn refresh(client: &Client, only: Option<&str>) -> Result<()> {
+    let declared = client.call("harness::provider::list", json!({})).await;
+    let declared = declared.context("harness::provider::list")?;
+    let ids = declared["providers"].as_array().into_iter().flatten();
+    let ids = ids
+        .filter(|row| row["supports_model_listing"] == true)
+        .filter_map(|row| row["id"].as_str())
+        .filter(|id| only.is_none_or(|only| only == *id));
+    let refreshed = ids.map(async |id| {
+        let options = CallOptions {
+            timeout: Some(REFRESH),
+            ..CallOptions::default()
+        };
+        let function = format!("provider::{id}::refresh_models");
+        let answer = client.call_with(&function, json!({}), options).await;
+        let count = answer.map(|answer| answer["registered"].as_array().map_or(0, Vec::len));
+        (id, count)
+    });
+    for (id, count) in join_all(refreshed).await {
+        match count {
+            Ok(0) => complain(&format!("{id}: nothing listed")),
+            Ok(count) => complain(&format!("{id}: {count} listed")),
+            Err(error) => complain(&format!("{id}: {error}")),
+        }
+    }
+    Ok(())
+}
+
+/// `provider/model` as runs name it, window, output limit, price per million tokens.
+fn cells(record: &Value) -> [String; 4] {
+    let text = |member: &str| record[member].as_str().unwrap_or_default();
+    let number = |pointer: &str| Some(record.pointer(pointer)?.as_f64()?.to_string());
+    let price = number("/pricing/input_per_1m").zip(number("/pricing/output_per_1m"));
+    [
+        format!("{}/{}", text("provider"), text("id")),
+        number("/context_window").unwrap_or_default(),
+        number("/max_output_tokens").unwrap_or_default(),
+        price.map_or_else(String::new, |(input, output)| {
+            format!("${input} in, ${output} out")
+        }),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    #[test]
+    fn a_row_says_what_is_known() {
+        let record = json!({"id": "qwen/q3", "provider": "lmstudio", "context_window": 4096, "max_output_tokens": 8192});
+        assert_eq!(cells(&record), ["lmstudio/qwen/q3", "4096", "8192", ""]);
+        let priced =
+            json!({"id": "m", "provider": "p", "pricing": {"input_per_1m": 0.5, "output_per_1m": 2.0}});
+        assert_eq!(cells(&priced), ["p/m", "", "", "$0.5 in, $2 out"]);
+        assert_eq!(cells(&json!("odd")), ["/", "", "", ""]);
+    }
+}
