@@ -13,20 +13,6 @@ use super::docs::{assert_file, root};
 
 /// Functions of the fixture that are not built yet. This list only shrinks.
 const PENDING: &[&str] = &[
-    "budget::alert_set",
-    "budget::check",
-    "budget::create",
-    "budget::delete",
-    "budget::enforce",
-    "budget::exempt",
-    "budget::forecast",
-    "budget::get",
-    "budget::list",
-    "budget::pause",
-    "budget::record",
-    "budget::reset",
-    "budget::update",
-    "budget::usage",
     "harness::fs::read_inline",
     "hook-fanout::publish_collect",
     "hook-fanout::reply_handler",
