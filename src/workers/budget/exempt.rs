@@ -7,7 +7,7 @@ use super::budget::Exemption;
 use super::lanes::change;
 use super::periods::DAY_MS;
 use super::rows::Needs;
-use super::{Budgets, request};
+use super::{Budgets, request, wake};
 use crate::bus::{Cx, Function};
 use crate::error::Result;
 
@@ -69,6 +69,7 @@ impl Function for Exempt {
             Ok(expires_at)
         })
         .await?;
+        wake::changed(cx);
         Ok(Response { budget_id, expires_at })
     }
 }

@@ -37,6 +37,7 @@ mod store;
 mod tree;
 mod update;
 mod usage;
+mod wake;
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::lanes::change;
 use super::rows::Needs;
-use super::{Budgets, request};
+use super::{Budgets, request, wake};
 use crate::bus::{Cx, Function};
 use crate::error::Result;
 
@@ -52,6 +52,7 @@ impl Function for Pause {
             Ok(())
         })
         .await?;
+        wake::changed(cx);
         Ok(Response { budget_id, paused })
     }
 }

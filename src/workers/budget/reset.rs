@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Budgets;
+use super::{Budgets, wake};
 use super::lanes::change;
 use super::request::{self, BudgetRef};
 use super::rows::Needs;
@@ -39,6 +39,7 @@ impl Function for Reset {
             chain.own()?.reset(at)
         })
         .await?;
+        wake::changed(cx);
         Ok(Response {
             budget_id,
             previous_spent_usd,

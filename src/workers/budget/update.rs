@@ -11,7 +11,7 @@ use super::get::Found;
 use super::lanes::change;
 use super::periods::Period;
 use super::rows::{Chain, Needs};
-use super::{Budgets, request};
+use super::{Budgets, request, wake};
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
 use crate::model::{Usd, lenient};
@@ -64,11 +64,13 @@ impl Function for Update {
             return Err(Error::invalid("patch must be an object"));
         };
         let assign = request.assign.unwrap_or_default();
-        change(cx, &id, Needs::Budgets, move |chain| {
+        let found = change(cx, &id, Needs::Budgets, move |chain| {
             chain.own()?;
             Changes::of(&patch, &assign)?.apply(chain)
         })
-        .await
+        .await?;
+        wake::changed(cx);
+        Ok(found)
     }
 }
 
