@@ -101,7 +101,8 @@ async fn call(bus: &Bus, id: &str, request: Value) -> Value {
 
 /// A reservation and its settlement.
 async fn pair(bus: &Bus, budget: &str, id: &str) {
-    let check = json!({ "budget_id": budget, "estimated_cost_usd": 0.02, "reserve": true, "reservation_id": id });
+    let check =
+        json!({ "budget_id": budget, "estimated_cost_usd": 0.02, "reserve": true, "reservation_id": id });
     call(bus, "budget::check", check).await;
     let record = json!({ "budget_id": budget, "cost_usd": 0.01, "reservation_id": id, "record_id": id });
     call(bus, "budget::record", record).await;
@@ -160,7 +161,8 @@ fn bare_two_commits_for_each_pair(bencher: Bencher) {
     connection
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE rows (key TEXT PRIMARY KEY, value TEXT)")
         .expect("a table");
-    let row = json!({ "id": "b", "ceiling_usd": 10, "period": "day", "spent_usd": 1.25, "enforced": true }).to_string();
+    let row = json!({ "id": "b", "ceiling_usd": 10, "period": "day", "spent_usd": 1.25, "enforced": true })
+        .to_string();
     bencher
         .counter(ItemsCount::new(WRITERS * PER_WRITER))
         .bench_local(|| {

@@ -42,7 +42,9 @@ pub(super) async fn budget(args: Args, loaded: Loaded) -> Result<Exit> {
     if args.json {
         print(&serde_json::to_string_pretty(&rows)?)?;
     } else if rows.is_empty() {
-        print("no budgets; make one with: harness call budget::create '{\"ceiling_usd\":10,\"period\":\"day\"}'")?;
+        print(
+            "no budgets; make one with: harness call budget::create '{\"ceiling_usd\":10,\"period\":\"day\"}'",
+        )?;
     } else {
         for row in &rows {
             print(&shown(row, now_ms))?;
@@ -77,7 +79,10 @@ fn shown(row: &Value, now_ms: i64) -> String {
     let share = |amount: f64| if ceiling > 0.0 { amount / ceiling } else { 1.0 };
     let period = text(&row["period"]);
     let forecast = &row["forecast"];
-    let heading = match (forecast["on_track"].as_bool(), forecast["days_until_breach"].as_f64()) {
+    let heading = match (
+        forecast["on_track"].as_bool(),
+        forecast["days_until_breach"].as_f64(),
+    ) {
         (Some(true), _) => "on track".to_owned(),
         (_, Some(days)) => format!("reaches the ceiling in {days:.1} days"),
         (_, None) => "over the ceiling".to_owned(),
@@ -136,7 +141,12 @@ fn bar(spent: f64, reserved: f64) -> String {
     };
     let (full, held) = (cells(spent), cells(spent + reserved));
     let rest = cells(1.0) - held;
-    format!("[{}{}{}]", "#".repeat(full), "=".repeat(held - full), ".".repeat(rest))
+    format!(
+        "[{}{}{}]",
+        "#".repeat(full),
+        "=".repeat(held - full),
+        ".".repeat(rest)
+    )
 }
 
 fn resets(left_ms: i64) -> String {
@@ -201,7 +211,10 @@ mod tests {
 
     #[test]
     fn small_amounts_and_long_times() {
-        assert_eq!([0.0, 0.000_12, 0.01, 12.345].map(usd), ["$0.00", "$0.000120", "$0.01", "$12.35"]);
+        assert_eq!(
+            [0.0, 0.000_12, 0.01, 12.345].map(usd),
+            ["$0.00", "$0.000120", "$0.01", "$12.35"]
+        );
         assert_eq!(resets(59 * 60_000), "starts anew in 59 min");
         assert_eq!(resets(47 * HOUR_MS), "starts anew in 47 h");
         assert_eq!(resets(72 * HOUR_MS), "starts anew in 3 days");

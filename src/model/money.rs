@@ -63,10 +63,7 @@ impl Usd {
     }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "amounts are below 2^53 micro-dollars"
-)]
+#[expect(clippy::cast_precision_loss, reason = "amounts are below 2^53 micro-dollars")]
 fn as_f64(micros: i64) -> f64 {
     micros as f64
 }

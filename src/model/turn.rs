@@ -103,5 +103,5 @@ pub struct TurnStateView {
     pub error: Option<TurnError>,
     /// Set while the run rests because of a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub budget_wait: Option<BudgetWait>,
+    pub budget_wait: Option<Box<BudgetWait>>,
 }

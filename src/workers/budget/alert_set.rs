@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::budget::{Alert, Budget};
 use super::lanes::change;
 use super::rows::Needs;
+use super::stored::{Alert, Budget};
 use super::{Budgets, request};
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
@@ -86,7 +86,7 @@ impl Edit {
         }
         request::text("callback_function_id", &request.callback_function_id)?;
         Ok(Self::Add(Alert {
-            alert_id: cx.uuid(),
+            id: cx.uuid(),
             threshold_pct: threshold,
             callback_function_id: request.callback_function_id,
             callback_payload: request.callback_payload,
@@ -97,13 +97,13 @@ impl Edit {
     fn apply(self, budget: &mut Budget) -> Result<String> {
         match self {
             Self::Add(alert) => {
-                let alert_id = alert.alert_id.clone();
+                let alert_id = alert.id.clone();
                 budget.alerts.push(alert);
                 Ok(alert_id)
             }
             Self::Remove(alert_id) => {
                 let before = budget.alerts.len();
-                budget.alerts.retain(|alert| alert.alert_id != alert_id);
+                budget.alerts.retain(|alert| alert.id != alert_id);
                 if budget.alerts.len() == before {
                     return Err(Error::invalid(format!("alert not found: {alert_id}")));
                 }

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-use super::budget::Delivery;
 use super::lanes::change;
 use super::rows::Needs;
+use super::stored::Delivery;
 use super::{Budgets, index};
 use crate::bus::{CallContext, CallOptions, Cx};
 use crate::error::Result;

@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::budget::{Budget, Ledger};
 use super::lanes::change;
 use super::periods::{self, Period};
 use super::rows::{MAX_LEVELS, Needs, not_found};
+use super::stored::{Budget, Ledger};
 use super::{Budgets, request};
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
@@ -116,7 +116,9 @@ impl Request {
         let name = self.period.filter(|period| !period.is_empty());
         let name = name.ok_or_else(|| Error::missing_string("period"))?;
         let period = Period::named(&name).ok_or_else(|| {
-            Error::invalid(format!("invalid period: {name} (expected 'day' | 'week' | 'month')"))
+            Error::invalid(format!(
+                "invalid period: {name} (expected 'day' | 'week' | 'month')"
+            ))
         })?;
         let zone = periods::zone(self.time_zone.as_deref())?;
         let now_ms = cx.now_ms();

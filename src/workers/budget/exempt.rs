@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::budget::Exemption;
 use super::lanes::change;
 use super::periods::DAY_MS;
 use super::rows::Needs;
+use super::stored::Exemption;
 use super::{Budgets, request, wake};
 use crate::bus::{Cx, Function};
 use crate::error::Result;
@@ -70,6 +70,9 @@ impl Function for Exempt {
         })
         .await?;
         wake::changed(cx);
-        Ok(Response { budget_id, expires_at })
+        Ok(Response {
+            budget_id,
+            expires_at,
+        })
     }
 }

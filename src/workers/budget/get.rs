@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Budgets;
-use super::budget::Budget;
 use super::lanes::change;
 use super::request::{self, BudgetRef};
 use super::rows::Needs;
+use super::stored::Budget;
 use crate::bus::{Cx, Function};
 use crate::error::Result;
 

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 
 use super::Budgets;
-use super::budget::{Budget, SpendLog};
+use super::stored::{Budget, SpendLog};
 use crate::bus::Cx;
 use crate::error::Result;
 use crate::model::api::budget::SCOPE;
@@ -88,17 +88,14 @@ impl Index {
         let mut inner = self.inner();
         inner.writes += 1;
         let Some(known) = &mut inner.known else { return };
-        match budget {
-            Some(budget) => {
-                if !logs.is_empty() {
-                    known.logs.entry(id.clone()).or_default().extend(logs);
-                }
-                known.budgets.insert(id, budget);
+        if let Some(budget) = budget {
+            if !logs.is_empty() {
+                known.logs.entry(id.clone()).or_default().extend(logs);
             }
-            None => {
-                known.logs.remove(&id);
-                known.budgets.remove(&id);
-            }
+            known.budgets.insert(id, budget);
+        } else {
+            known.logs.remove(&id);
+            known.budgets.remove(&id);
         }
     }
 

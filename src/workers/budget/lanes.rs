@@ -100,7 +100,10 @@ async fn drive(cx: &Cx<Budgets>, root: String) {
 
 /// One round.
 async fn work(cx: &Cx<Budgets>, root: &str, jobs: Vec<Job>) {
-    let wanted = jobs.iter().map(|job| (job.budget_id.clone(), job.needs)).collect();
+    let wanted = jobs
+        .iter()
+        .map(|job| (job.budget_id.clone(), job.needs))
+        .collect();
     let mut rows = match store::load(cx, wanted).await {
         Ok(rows) => rows,
         Err(error) => {

@@ -2,9 +2,8 @@
 //!
 //! A spend is never dropped: it is in `spent_usd`, in a log row, or in a log that waits in `ledger.unarchived` for its row.
 
-use super::budget::{Alert, Budget, Delivery, Ledger, Reservation, SpendLog};
 use super::periods::{self, Period};
-use super::record_ids::RecordIds;
+use super::stored::{Alert, Budget, Delivery, Ledger, Reservation, SpendLog};
 use crate::error::Result;
 use crate::model::Usd;
 use serde_json::{Map, Value, json};
@@ -38,7 +37,7 @@ impl Budget {
             self.archive(ended, "rollover", at);
         }
         self.begin(bounds.start.max(ended), bounds.end, at);
-        self.ledger.record_ids = RecordIds::default();
+        self.ledger.record_ids.renew();
         Ok(())
     }
 
@@ -60,7 +59,7 @@ impl Budget {
     pub(super) fn reserved(&self, except: Option<&str>) -> Usd {
         self.reservations
             .iter()
-            .filter(|reservation| Some(reservation.reservation_id.as_str()) != except)
+            .filter(|reservation| Some(reservation.id.as_str()) != except)
             .map(|reservation| reservation.amount_usd)
             .sum()
     }
@@ -85,7 +84,7 @@ impl Budget {
 
     /// Sets something aside; what has this id makes room.
     pub(super) fn reserve(&mut self, reservation: Reservation, now_ms: i64) {
-        self.release(&reservation.reservation_id, now_ms);
+        self.release(&reservation.id, now_ms);
         self.reservations.push(reservation);
         self.updated_at = now_ms;
     }
@@ -94,7 +93,7 @@ impl Budget {
     pub(super) fn release(&mut self, reservation_id: &str, now_ms: i64) {
         let before = self.reservations.len();
         self.reservations
-            .retain(|reservation| reservation.reservation_id != reservation_id);
+            .retain(|reservation| reservation.id != reservation_id);
         if self.reservations.len() < before {
             self.updated_at = now_ms;
         }
@@ -113,7 +112,7 @@ impl Budget {
             if ratio >= alert.threshold_pct && alert.last_fired_period_start != Some(start) {
                 alert.last_fired_period_start = Some(start);
                 self.ledger.deliveries.push(Delivery {
-                    alert_id: alert.alert_id.clone(),
+                    alert_id: alert.id.clone(),
                     period_start: start,
                     function_id: alert.callback_function_id.clone(),
                     payload: alert.payload(id, spent_usd, ceiling_usd),
@@ -139,7 +138,7 @@ impl Budget {
         self.archive(at.now_ms, "change", at);
         self.period = period;
         self.begin(bounds.start, bounds.end, at);
-        self.ledger.record_ids = RecordIds::default();
+        self.ledger.record_ids.renew();
         Ok(())
     }
 
@@ -186,7 +185,7 @@ impl Alert {
             Some(_) | None => Map::new(),
         };
         let ours = json!({
-            "alert_id": self.alert_id,
+            "alert_id": self.id,
             "budget_id": budget_id,
             "spent_usd": spent_usd,
             "ceiling_usd": ceiling_usd,

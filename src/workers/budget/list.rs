@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::budget::Budget;
 use super::ledger::Moment;
+use super::stored::Budget;
 use super::{Budgets, index};
 use crate::bus::{Cx, Function};
 use crate::error::Result;

@@ -12,7 +12,6 @@
 //! neither; a failed read is an error, never a budget without spend. Deliberately not here: prices, and who asks when.
 
 mod alert_set;
-mod budget;
 mod callbacks;
 mod check;
 mod create;
@@ -34,6 +33,7 @@ mod request;
 mod reset;
 mod rows;
 mod store;
+mod stored;
 mod tree;
 mod update;
 mod usage;
@@ -49,7 +49,7 @@ use crate::model::api::budget::SCOPE;
 pub struct Budgets {
     lanes: lanes::Lanes,
     roots: store::Roots,
-    older: store::Older,
+    moved: store::Moved,
     index: index::Index,
     under_way: callbacks::UnderWay,
 }

@@ -63,9 +63,7 @@ impl Period {
     }
 
     fn bounds(self, now_ms: i64, zone: &TimeZone) -> Result<Bounds, jiff::Error> {
-        let today = Timestamp::from_millisecond(now_ms)?
-            .to_zoned(zone.clone())
-            .date();
+        let today = Timestamp::from_millisecond(now_ms)?.to_zoned(zone.clone()).date();
         let first = self.first_day(today)?;
         let next = match self {
             Self::Day => first.checked_add(1.day())?,

@@ -1,7 +1,7 @@
 //! Where spend is heading, without I/O (contract 07 §3.11).
 
-use super::budget::Budget;
 use super::periods::{DAY_MS, days, days_elapsed, days_remaining};
+use super::stored::Budget;
 
 /// Days that a projected month has.
 const MONTH_DAYS: f64 = 30.0;

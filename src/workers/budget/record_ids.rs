@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
 use schemars::JsonSchema;
@@ -23,9 +24,21 @@ pub(super) struct RecordIds {
     /// Hashes of the newest ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     newest: Vec<String>,
-    /// How many rows hold the older ones.
+    /// Number of the first row that holds older ones. Numbers are not used again in a later period.
     #[serde(default, skip_serializing_if = "is_zero")]
-    pub(super) rows: u32,
+    pub(super) first: u32,
+    /// Number behind the last such row.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) end: u32,
+}
+
+/// Ids that moved to rows, in memory.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Older {
+    /// Number of the first of the rows.
+    pub(super) first: u32,
+    /// Hashes.
+    pub(super) ids: Arc<HashSet<String>>,
 }
 
 /// What a row of older ids holds.
@@ -48,20 +61,36 @@ pub(super) fn hash(record_id: &str) -> String {
 
 impl RecordIds {
     /// Whether a spend is recorded; `older` are the ids that moved.
-    pub(super) fn has(&self, hash: &str, older: &HashSet<String>) -> bool {
-        self.newest.iter().any(|known| known == hash) || older.contains(hash)
+    pub(super) fn has(&self, hash: &str, older: &Older) -> bool {
+        let moved = older.first == self.first && older.ids.contains(hash);
+        moved || self.newest.iter().any(|known| known == hash)
     }
 
-    /// Adds one; answers the ids that are to move to row number `rows - 1` of the budget.
-    pub(super) fn add(&mut self, hash: String) -> Option<OlderIds> {
+    /// Adds one; answers the ids that are to move, and the number of their row.
+    pub(super) fn add(&mut self, hash: String, older: &mut Older) -> Option<(u32, OlderIds)> {
         self.newest.push(hash);
         if self.newest.len() < NEWEST {
             return None;
         }
-        self.rows = self.rows.saturating_add(1);
-        Some(OlderIds {
+        let moved = OlderIds {
             record_ids: std::mem::take(&mut self.newest),
-        })
+        };
+        if older.first != self.first {
+            *older = Older {
+                first: self.first,
+                ids: Arc::default(),
+            };
+        }
+        Arc::make_mut(&mut older.ids).extend(moved.record_ids.iter().cloned());
+        let number = self.end;
+        self.end = self.end.saturating_add(1);
+        Some((number, moved))
+    }
+
+    /// A period begins: nothing is recorded in it.
+    pub(super) fn renew(&mut self) {
+        self.newest.clear();
+        self.first = self.end;
     }
 }
 
@@ -84,15 +113,25 @@ mod tests {
     #[test]
     fn old_ids_move_and_are_known_still() {
         let mut ids = RecordIds::default();
-        let mut older = HashSet::new();
+        let mut older = Older::default();
+        let mut rows = Vec::new();
         for n in 0..300 {
             let hash = hash(&n.to_string());
             assert!(!ids.has(&hash, &older));
-            let moved = ids.add(hash).map(|moved| moved.record_ids).unwrap_or_default();
-            assert!(moved.is_empty() || moved.len() == NEWEST);
-            older.extend(moved);
+            rows.extend(
+                ids.add(hash, &mut older)
+                    .map(|(number, ids)| (number, ids.record_ids.len())),
+            );
         }
-        assert_eq!((ids.rows, ids.newest.len()), (2, 44));
+        assert_eq!((rows, ids.newest.len()), (vec![(0, NEWEST), (1, NEWEST)], 44));
         assert!((0..300).all(|n| ids.has(&hash(&n.to_string()), &older)));
+        ids.renew();
+        assert!(!(0..300).any(|n| ids.has(&hash(&n.to_string()), &older)));
+        let moved = (0..128)
+            .filter_map(|n| ids.add(hash(&n.to_string()), &mut older))
+            .count();
+        assert_eq!((moved, ids.first, ids.end), (1, 2, 3));
+        assert!((0..128).all(|n| ids.has(&hash(&n.to_string()), &older)));
+        assert!(!ids.has(&hash("200"), &older));
     }
 }

@@ -3,10 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Budgets, wake};
 use super::lanes::change;
 use super::request::{self, BudgetRef};
 use super::rows::Needs;
+use super::{Budgets, wake};
 use crate::bus::{Cx, Function};
 use crate::error::Result;
 use crate::model::Usd;

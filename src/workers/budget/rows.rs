@@ -1,11 +1,10 @@
 //! What a change sees: the budgets of one tree, loaded, not yet saved.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashMap;
 
-use super::budget::{Budget, SpendLog};
 use super::ledger::Moment;
-use super::record_ids::OlderIds;
+use super::record_ids::{Older, OlderIds};
+use super::stored::{Budget, SpendLog};
 use crate::error::{Error, Result};
 
 /// Longest chain of budgets above one another.
@@ -30,7 +29,7 @@ pub(super) struct Row {
     /// As it is to be stored.
     pub(super) budget: Option<Budget>,
     /// Record ids of the period that moved out of the row before.
-    pub(super) older: Arc<HashSet<String>>,
+    pub(super) older: Older,
     /// Record ids that move now: number of their row, and they.
     pub(super) moved: Vec<(u32, OlderIds)>,
     /// Its logs, when they were asked for.
@@ -71,10 +70,8 @@ impl Row {
     /// Remembers that a spend is recorded.
     pub(super) fn add_record(&mut self, hash: String) {
         let Some(budget) = &mut self.budget else { return };
-        if let Some(moved) = budget.ledger.record_ids.add(hash) {
-            Arc::make_mut(&mut self.older).extend(moved.record_ids.iter().cloned());
-            self.moved.push((budget.ledger.record_ids.rows - 1, moved));
-        }
+        let moved = budget.ledger.record_ids.add(hash, &mut self.older);
+        self.moved.extend(moved);
     }
 }
 

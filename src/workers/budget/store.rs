@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::future::try_join_all;
 use serde::Serialize;
 
-use super::budget::{Budget, SpendLog};
 use super::callbacks;
-use super::record_ids::OlderIds;
+use super::record_ids::{Older, OlderIds};
 use super::rows::{MAX_LEVELS, Needs, Row, Rows};
+use super::stored::{Budget, SpendLog};
 use super::{Budgets, index};
 use crate::bus::{Cx, Write, to_json};
 use crate::error::{Error, Result};
@@ -26,14 +26,7 @@ pub(super) struct Roots(Mutex<HashMap<String, String>>);
 
 /// Record ids of the running period that moved out of their budget's row.
 #[derive(Debug, Default)]
-pub(super) struct Older(Mutex<HashMap<String, Moved>>);
-
-#[derive(Debug)]
-struct Moved {
-    period_start: i64,
-    rows: u32,
-    ids: Arc<HashSet<String>>,
-}
+pub(super) struct Moved(Mutex<HashMap<String, (u32, Older)>>);
 
 /// The lane of a budget.
 pub(super) async fn root_of(cx: &Cx<Budgets>, id: &str) -> Result<String> {
@@ -75,9 +68,13 @@ async fn load_chains(cx: &Cx<Budgets>, rows: &mut Rows, mut wanted: Vec<String>)
         }
         let read = wanted.iter().map(|id| read(cx, id));
         let found = try_join_all(read).await?;
-        let parents = found.iter().flatten().filter_map(|budget| budget.parent_id.clone());
+        let parents = found
+            .iter()
+            .flatten()
+            .filter_map(|budget| budget.parent_id.clone());
         let parents: HashSet<String> = parents.collect();
-        rows.0.extend(wanted.into_iter().zip(found.into_iter().map(Row::of)));
+        rows.0
+            .extend(wanted.into_iter().zip(found.into_iter().map(Row::of)));
         wanted = parents.into_iter().collect();
     }
     Ok(())
@@ -101,29 +98,23 @@ async fn load_family(cx: &Cx<Budgets>, rows: &mut Rows, id: &str) -> Result<()> 
 
 async fn load_older(cx: &Cx<Budgets>, id: &str, row: &mut Row) -> Result<()> {
     let Some(budget) = &row.budget else { return Ok(()) };
-    let (count, period_start) = (budget.ledger.record_ids.rows, budget.period_start_at);
-    if count == 0 {
+    let (first, end) = (budget.ledger.record_ids.first, budget.ledger.record_ids.end);
+    if let Some(older) = cx.state().moved.of(id, first, end) {
+        row.older = older;
         return Ok(());
     }
-    let known = cx.state().older.of(id, period_start, count);
-    if let Some(ids) = known {
-        row.older = ids;
-        return Ok(());
-    }
-    let keys: Vec<String> = (0..count).map(|number| older_key(id, number)).collect();
-    let read = keys
-        .iter()
-        .map(async |key| cx.scope(SCOPE).get_as::<OlderIds>(key).await);
-    let mut ids = HashSet::new();
-    for (number, stored) in try_join_all(read).await?.into_iter().enumerate() {
-        let stored = stored
-            .ok_or_else(|| Error::store(older_key(id, u32::try_from(number).unwrap_or(0)), "row is missing"))?;
-        ids.extend(stored.record_ids);
-    }
-    row.older = Arc::new(ids);
-    cx.state()
-        .older
-        .remember(id, period_start, count, Arc::clone(&row.older));
+    let read = (first..end).map(async |number| {
+        let key = older_key(id, number);
+        let stored = cx.scope(SCOPE).get_as::<OlderIds>(&key).await?;
+        stored.ok_or_else(|| Error::store(key, "the row is missing"))
+    });
+    let rows = try_join_all(read).await?;
+    let ids: HashSet<String> = rows.into_iter().flat_map(|row| row.record_ids).collect();
+    row.older = Older {
+        first,
+        ids: Arc::new(ids),
+    };
+    cx.state().moved.remember(id, end, row.older.clone());
     Ok(())
 }
 
@@ -162,9 +153,13 @@ impl Plan {
         for (number, ids) in &row.moved {
             self.first.push(set(older_key(id, *number), ids)?);
         }
-        let kept = row.budget.as_ref().map_or(0, |budget| budget.ledger.record_ids.rows);
-        let had = row.before.as_ref().map_or(0, |budget| budget.ledger.record_ids.rows);
-        let over = (kept..had).map(|number| delete(older_key(id, number)));
+        let had = row.before.as_ref().map(|budget| &budget.ledger.record_ids);
+        let (first, end) = had.map_or((0, 0), |had| (had.first, had.end));
+        let kept = row
+            .budget
+            .as_ref()
+            .map_or(end, |budget| budget.ledger.record_ids.first);
+        let over = (first..kept.min(end)).map(|number| delete(older_key(id, number)));
         let Some(budget) = &mut row.budget else {
             if row.before.is_some() || !row.logs.is_empty() {
                 self.first.extend(over);
@@ -194,14 +189,14 @@ impl Plan {
 
     async fn store(self, cx: &Cx<Budgets>, whole: bool) -> Result<()> {
         let transport = cx.bus().transport();
-        let Self {
-            first,
-            budgets,
-            last,
-        } = self;
+        let Self { first, budgets, last } = self;
         if whole {
             let all: Vec<Write> = [first, budgets, last.concat()].concat();
-            return if all.is_empty() { Ok(()) } else { transport.commit(all).await };
+            return if all.is_empty() {
+                Ok(())
+            } else {
+                transport.commit(all).await
+            };
         }
         if !first.is_empty() {
             transport.commit(first).await?;
@@ -226,29 +221,27 @@ fn settle(cx: &Cx<Budgets>, id: String, row: Row) {
         before,
         budget,
         older,
+        moved,
         logs,
         ..
     } = row;
-    match &budget {
-        Some(budget) => {
-            let ids = &budget.ledger.record_ids;
-            if ids.rows == 0 {
-                state.older.forget(&id);
-            } else if !older.is_empty() {
-                state
-                    .older
-                    .remember(&id, budget.period_start_at, ids.rows, older);
-            }
-            let owed = &budget.ledger.deliveries;
-            let was_owed = before.as_ref().map_or(&[][..], |before| &before.ledger.deliveries);
-            for delivery in owed.iter().filter(|delivery| !was_owed.contains(delivery)) {
-                callbacks::deliver(cx, &id, delivery.clone());
-            }
+    if let Some(budget) = &budget {
+        let ids = &budget.ledger.record_ids;
+        if ids.first == ids.end {
+            state.moved.forget(&id);
+        } else if !moved.is_empty() {
+            state.moved.remember(&id, ids.end, older);
         }
-        None => {
-            state.older.forget(&id);
-            state.roots.forget(&id);
+        let owed = &budget.ledger.deliveries;
+        let was_owed = before
+            .as_ref()
+            .map_or(&[][..], |before| &before.ledger.deliveries);
+        for delivery in owed.iter().filter(|delivery| !was_owed.contains(delivery)) {
+            callbacks::deliver(cx, &id, delivery.clone());
         }
+    } else {
+        state.moved.forget(&id);
+        state.roots.forget(&id);
     }
     if before != budget || !logs.is_empty() {
         state.index.apply(id, budget, logs);
@@ -293,28 +286,28 @@ impl Roots {
     }
 }
 
-impl Older {
-    fn of(&self, id: &str, period_start: i64, rows: u32) -> Option<Arc<HashSet<String>>> {
-        self.map()
-            .get(id)
-            .filter(|moved| moved.period_start == period_start && moved.rows == rows)
-            .map(|moved| Arc::clone(&moved.ids))
+impl Moved {
+    fn of(&self, id: &str, first: u32, end: u32) -> Option<Older> {
+        if first == end {
+            return Some(Older {
+                first,
+                ..Older::default()
+            });
+        }
+        let map = self.map();
+        let (known_end, older) = map.get(id)?;
+        (*known_end == end && older.first == first).then(|| older.clone())
     }
 
-    fn remember(&self, id: &str, period_start: i64, rows: u32, ids: Arc<HashSet<String>>) {
-        let moved = Moved {
-            period_start,
-            rows,
-            ids,
-        };
-        self.map().insert(id.to_owned(), moved);
+    fn remember(&self, id: &str, end: u32, older: Older) {
+        self.map().insert(id.to_owned(), (end, older));
     }
 
     fn forget(&self, id: &str) {
         self.map().remove(id);
     }
 
-    fn map(&self) -> MutexGuard<'_, HashMap<String, Moved>> {
+    fn map(&self) -> MutexGuard<'_, HashMap<String, (u32, Older)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,7 @@
 //! A spend and the budgets that pay for it, without I/O (contract 07 §3.6, §3.7).
 
-use super::budget::Reservation;
 use super::rows::Chain;
+use super::stored::Reservation;
 use crate::error::{Error, Result};
 use crate::model::Usd;
 use crate::model::api::budget::{CheckResponse, RecordResponse};
@@ -39,7 +39,10 @@ pub(super) fn check(chain: &mut Chain<'_>, ask: &Ask) -> Result<CheckResponse> {
     chain.roll()?;
     let (at, levels) = (chain.at, chain.levels());
     let principal = ask.principal_id.as_deref();
-    let own_id = ask.reserve.as_ref().map(|reserve| reserve.reservation_id.as_str());
+    let own_id = ask
+        .reserve
+        .as_ref()
+        .map(|reserve| reserve.reservation_id.as_str());
     let mut limiting = Vec::new();
     let mut exceeded = None;
     for level in 0..levels {
@@ -57,7 +60,7 @@ pub(super) fn check(chain: &mut Chain<'_>, ask: &Ask) -> Result<CheckResponse> {
     if let (None, Some(reserve)) = (&exceeded, &ask.reserve) {
         for level in &limiting {
             let reservation = Reservation {
-                reservation_id: reserve.reservation_id.clone(),
+                id: reserve.reservation_id.clone(),
                 amount_usd: ask.estimate,
                 expires_at: at.now_ms.saturating_add(reserve.ttl_ms),
             };
@@ -85,7 +88,13 @@ pub(super) fn record(chain: &mut Chain<'_>, spend: &Spend) -> Result<RecordRespo
     chain.roll()?;
     let (at, levels) = (chain.at, chain.levels());
     let sums = (0..levels)
-        .map(|level| chain.level(level)?.spent_usd.checked_add(spend.cost).ok_or_else(too_much))
+        .map(|level| {
+            chain
+                .level(level)?
+                .spent_usd
+                .checked_add(spend.cost)
+                .ok_or_else(too_much)
+        })
         .collect::<Result<Vec<Usd>>>()?;
     for (level, sum) in sums.into_iter().enumerate() {
         let is_known = match (&spend.record, chain.row(level)) {

@@ -38,17 +38,21 @@ pub(super) struct Request {
     assign: Option<Map<String, Value>>,
 }
 
-/// The checked changes; an outer none leaves a member as it is.
+/// The checked changes; none leaves a member as it is.
 #[derive(Debug, Default, PartialEq)]
 struct Changes {
-    name: Option<Option<String>>,
+    name: Option<Text>,
     ceiling_usd: Option<Usd>,
     period: Option<Period>,
     enforced: Option<bool>,
     paused: Option<bool>,
-    workspace_id: Option<Option<String>>,
-    agent_id: Option<Option<String>>,
+    workspace_id: Option<Text>,
+    agent_id: Option<Text>,
 }
+
+/// Another text, or none from now on.
+#[derive(Debug, PartialEq)]
+struct Text(Option<String>);
 
 impl Function for Update {
     const ID: &'static str = "budget::update";
@@ -78,7 +82,7 @@ impl Changes {
     fn of(patch: &Map<String, Value>, assign: &Map<String, Value>) -> Result<Self> {
         let name = match patch.get("name").and_then(Value::as_str) {
             None => None,
-            Some(name) => Some(request::optional("name", Some(name.to_owned()))?),
+            Some(name) => Some(Text(request::optional("name", Some(name.to_owned()))?)),
         };
         Ok(Self {
             name,
@@ -115,11 +119,11 @@ impl Changes {
             agent_id,
             ..
         } = self;
-        put(&mut budget.name, name);
+        put(&mut budget.name, name.map(|Text(name)| name));
         put(&mut budget.enforced, enforced);
         put(&mut budget.paused, paused);
-        put(&mut budget.workspace_id, workspace_id);
-        put(&mut budget.agent_id, agent_id);
+        put(&mut budget.workspace_id, workspace_id.map(|Text(id)| id));
+        put(&mut budget.agent_id, agent_id.map(|Text(id)| id));
         budget.updated_at = at.now_ms;
         let budget = budget.clone().shown();
         Ok(Found { budget })
@@ -147,11 +151,11 @@ fn period(value: &Value) -> Result<Period> {
     Period::named(name).ok_or_else(|| Error::invalid(format!("invalid period: {name}")))
 }
 
-fn owner(assign: &Map<String, Value>, member: &str) -> Result<Option<Option<String>>> {
+fn owner(assign: &Map<String, Value>, member: &str) -> Result<Option<Text>> {
     match assign.get(member) {
         None => Ok(None),
-        Some(Value::Null) => Ok(Some(None)),
-        Some(Value::String(id)) => request::optional(member, Some(id.clone())).map(Some),
+        Some(Value::Null) => Ok(Some(Text(None))),
+        Some(Value::String(id)) => request::optional(member, Some(id.clone())).map(|id| Some(Text(id))),
         Some(_) => Err(Error::invalid(format!("{member} must be a string or null"))),
     }
 }

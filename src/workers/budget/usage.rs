@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::budget::{Budget, SpendLog};
 use super::lanes::change;
 use super::periods::Period;
 use super::rows::Needs;
 use super::store::all_logs;
+use super::stored::{Budget, SpendLog};
 use super::{Budgets, request};
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
@@ -71,7 +71,11 @@ impl Function for Usage {
             let budget = chain.own()?.clone();
             let since = since(&budget, &window)?;
             let stored = chain.row(0).map_or(&[][..], |row| &row.logs);
-            Ok(Response::of(&budget, &all_logs(stored, &budget.ledger.unarchived), since))
+            Ok(Response::of(
+                &budget,
+                &all_logs(stored, &budget.ledger.unarchived),
+                since,
+            ))
         })
         .await
     }

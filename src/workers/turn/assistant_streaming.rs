@@ -17,7 +17,9 @@ use crate::bus::{Cx, Function};
 use crate::error::Result;
 use crate::model::api::session::MessagesResponse;
 use crate::model::route::Route;
-use crate::model::{AgentEvent, AgentFunction, AgentMessage, AssistantMessage, RawMessage, StopReason, TurnState};
+use crate::model::{
+    AgentEvent, AgentFunction, AgentMessage, AssistantMessage, RawMessage, StopReason, TurnState,
+};
 
 /// `turn::assistant_streaming`.
 #[derive(Debug)]
@@ -42,13 +44,13 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     }
     let request = session.request().await?;
     let tools = request.tools()?;
-    let payer = billing::budget_of(session, &request).map(|budget_id| (budget_id, record.clone()));
+    let payer = billing::budget_of(session, &request).map(|budget_id| (budget_id, Box::new(record.clone())));
     begin(record);
     let stop = Arc::clone(&session.stop);
     let (message, body_streamed) = match stop.unless_asked(look(session, record, &request)).await {
-        Some(Ok(seen)) => match ask(session, record, &request, seen, payer, tools).await? {
+        Some(Ok(seen)) => match Box::pin(ask(session, record, &request, seen, payer, tools)).await? {
             Asked::Answered(turn) => (turn.message, turn.body_streamed),
-            Asked::Refused(Refused::Ends(message)) => (message, false),
+            Asked::Refused(Refused::Ends(message)) => (*message, false),
             Asked::Refused(Refused::Rests(before)) => {
                 *record = *before;
                 return Ok(Outcome::default());
@@ -76,7 +78,7 @@ struct Seen {
 
 /// What came of a turn.
 enum Asked {
-    Answered(ProviderTurn),
+    Answered(Box<ProviderTurn>),
     Refused(Refused),
 }
 
@@ -86,7 +88,7 @@ async fn ask(
     record: &mut TurnRecord,
     request: &RunRequest,
     seen: Seen,
-    payer: Option<(String, TurnRecord)>,
+    payer: Option<(String, Box<TurnRecord>)>,
     tools: Vec<AgentFunction>,
 ) -> Result<Asked> {
     let Seen { route, messages, cut } = seen;
@@ -104,7 +106,9 @@ async fn ask(
         }
     }
     record.budget_wait = None;
-    let turn = provider_turn::run(session, record, request, &route, messages, tools).await;
+    let (cx, id) = (session.cx.clone(), session.id.clone());
+    let turn = provider_turn::run(session, record, request, &route, messages, tools);
+    let turn = billing::held(&cx, &id, bill.as_ref(), turn).await;
     let owed = bill.map(|bill| bill.of(session, &turn.message));
     let answer = Answer {
         place: record.place(),
@@ -114,7 +118,7 @@ async fn ask(
     };
     session.cx.state().answers.keep(&session.id, answer);
     billing::pay(session, owed).await?;
-    Ok(Asked::Answered(turn))
+    Ok(Asked::Answered(Box::new(turn)))
 }
 
 /// The answer of a model, kept until it is stored: it was paid for.
@@ -188,11 +192,7 @@ fn accept(
 }
 
 /// Where the model is, and what it is to see.
-async fn look(
-    session: &mut Session,
-    record: &TurnRecord,
-    request: &RunRequest,
-) -> Result<Seen> {
+async fn look(session: &mut Session, record: &TurnRecord, request: &RunRequest) -> Result<Seen> {
     let place = record.place();
     if !session.repeats {
         session.swept = Some(place.clone());

@@ -9,19 +9,25 @@
 //! life repeats asks again, and that costs again. What the dead life had streamed is charged under its own name.
 //! Without a budget nothing is asked.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
+use futures::future::{Either, select};
 use serde_json::{Value, json};
 
+use super::Turns;
 use super::later;
 use super::leftover::Cut;
 use super::price::{self, Prices};
 use super::record::TurnRecord;
 use super::request::RunRequest;
 use super::session::Session;
+use crate::bus::{CallOptions, Cx};
 use crate::config::{AtCeiling, Unpriced};
 use crate::error::{Error, Result};
 use crate::model::api::budget::{Check, CheckRequest, CheckResponse, Record, RecordRequest};
 use crate::model::turn::BudgetWait;
-use crate::model::{AssistantMessage, RawMessage, StopReason, Usd, tokens};
+use crate::model::{AssistantMessage, RawMessage, SessionId, StopReason, Usd, tokens};
 
 /// Limit of a call about money.
 const LIMIT_MS: u64 = 30_000;
@@ -52,6 +58,7 @@ pub(super) struct Bill {
     reservation_id: String,
     provider: String,
     prices: Option<Prices>,
+    worst: Usd,
 }
 
 /// A cost that is to be recorded.
@@ -74,24 +81,18 @@ pub(super) async fn open(
     asked: Call<'_>,
 ) -> Result<Verdict> {
     let model = catalog_record(session, record, &asked).await;
+    let prices = Prices::of(&model, asked.provider);
     let bill = Bill {
         budget_id,
         reservation_id: record.place(),
         provider: asked.provider.to_owned(),
-        prices: Prices::of(&model, asked.provider),
+        worst: worst(session, prices, &model, &asked),
+        prices,
     };
     if let Some(cut) = asked.cut {
         pay(session, Some(bill.of_cut(record, cut))).await?;
     }
-    let worst = bill.worst(session, &model, &asked);
-    let request = CheckRequest {
-        budget_id: bill.budget_id.clone(),
-        estimated_cost_usd: Some(json!(worst)),
-        principal_id: Some(session.id.to_string()),
-        reserve: true,
-        reservation_id: Some(bill.reservation_id.clone()),
-    };
-    let refused = match session.call::<Check>(request, LIMIT_MS).await {
+    let refused = match session.call::<Check>(bill.check(&session.id), LIMIT_MS).await {
         // A cap that opens on an error caps nothing.
         Err(error) => Some(format!("budget unavailable: {error}")),
         Ok(answer) if !answer.allowed => answer.reason.or_else(|| Some("denied".to_owned())),
@@ -133,24 +134,72 @@ pub(super) enum Refused {
     /// It rests with this record.
     Rests(Box<TurnRecord>),
     /// It ends with this message.
-    Ends(AssistantMessage),
+    Ends(Box<AssistantMessage>),
 }
 
 /// Ends or parks a run. `before` is its record before this turn.
-pub(super) fn refuse(session: &Session, mut before: TurnRecord, why: BudgetWait) -> Refused {
+pub(super) fn refuse(session: &Session, mut before: Box<TurnRecord>, why: BudgetWait) -> Refused {
     let now = session.cx.now_ms();
     match session.cx.config().budgets.at_ceiling {
         AtCeiling::Park => {
             // Whoever changes a budget wakes it; time may help as well.
             later::look_again(session);
-            before.budget_wait = Some(why);
-            Refused::Rests(Box::new(before))
+            before.budget_wait = Some(Box::new(why));
+            Refused::Rests(before)
         }
         AtCeiling::End => {
             let text = Some(why.reason.as_str());
-            Refused::Ends(AssistantMessage::synthetic(StopReason::Error, text, now))
+            Refused::Ends(Box::new(AssistantMessage::synthetic(
+                StopReason::Error,
+                text,
+                now,
+            )))
         }
     }
+}
+
+/// Does the work while the reservation is kept alive: a call may take longer than one lives.
+pub(super) async fn held<T>(
+    cx: &Cx<Turns>,
+    session: &SessionId,
+    bill: Option<&Bill>,
+    work: impl Future<Output = T>,
+) -> T {
+    let Some(bill) = bill else { return work.await };
+    let renew = renew(cx, session, bill);
+    tokio::pin!(work, renew);
+    match select(work, renew).await {
+        Either::Left((done, _)) => done,
+        Either::Right((never, _)) => match never {},
+    }
+}
+
+/// Sets the same aside again and again.
+async fn renew(cx: &Cx<Turns>, session: &SessionId, bill: &Bill) -> Infallible {
+    loop {
+        let half = cx.config().budgets.reservation_ttl_ms / 2;
+        tokio::time::sleep(Duration::from_millis(half.max(1))).await;
+        let options = CallOptions::timeout_ms(LIMIT_MS);
+        // A cap that was lowered meanwhile does not take back what runs already.
+        if let Err(error) = cx.call_with::<Check>(bill.check(session), options).await {
+            tracing::warn!(%error, "the reservation of a model call was not renewed");
+        }
+    }
+}
+
+/// The most that the call can cost, or what the run says when that is more.
+fn worst(session: &Session, prices: Option<Prices>, model: &Value, asked: &Call<'_>) -> Usd {
+    let request = asked.request;
+    let fixed = tokens::of_fixed(&request.system_prompt, &request.function_schemas);
+    let input = tokens::of_view(asked.messages, fixed, &request.model) + fixed;
+    let cap = session.cx.config().provider.output_token_max;
+    let output = model
+        .get("max_output_tokens")
+        .and_then(tokens::whole)
+        .map_or(cap, |most| most.min(cap));
+    let priced = prices.map_or(Usd::ZERO, |prices| prices.worst(input, output));
+    let estimated = request.estimated_cost_usd.and_then(Usd::from_dollars);
+    priced.max(estimated.unwrap_or(Usd::ZERO))
 }
 
 async fn catalog_record(session: &Session, record: &TurnRecord, asked: &Call<'_>) -> Value {
@@ -173,7 +222,10 @@ impl Bill {
 
     /// What an earlier life had streamed; that life may have recorded it already.
     fn of_cut(&self, record: &TurnRecord, cut: &Cut) -> Owed {
-        let epoch = record.emitter.as_ref().map_or("", |emitter| emitter.epoch.as_str());
+        let epoch = record
+            .emitter
+            .as_ref()
+            .map_or("", |emitter| emitter.epoch.as_str());
         self.owed(epoch, &cut.message)
     }
 
@@ -189,20 +241,14 @@ impl Bill {
         }
     }
 
-    fn worst(&self, session: &Session, model: &Value, asked: &Call<'_>) -> Usd {
-        let request = asked.request;
-        let fixed = tokens::of_fixed(&request.system_prompt, &request.function_schemas);
-        let input = tokens::of_view(asked.messages, fixed, &request.model) + fixed;
-        let cap = session.cx.config().provider.output_token_max;
-        let output = model
-            .get("max_output_tokens")
-            .and_then(tokens::whole)
-            .map_or(cap, |most| most.min(cap));
-        let priced = self
-            .prices
-            .map_or(Usd::ZERO, |prices| prices.worst(input, output));
-        let estimated = request.estimated_cost_usd.and_then(Usd::from_dollars);
-        priced.max(estimated.unwrap_or(Usd::ZERO))
+    fn check(&self, session: &SessionId) -> CheckRequest {
+        CheckRequest {
+            budget_id: self.budget_id.clone(),
+            estimated_cost_usd: Some(json!(self.worst)),
+            principal_id: Some(session.to_string()),
+            reserve: true,
+            reservation_id: Some(self.reservation_id.clone()),
+        }
     }
 
     /// Why a call without a price does not happen, under a cap that holds.

@@ -22,11 +22,7 @@ pub(super) struct Cut {
 }
 
 /// Keeps what was streamed of the turn at hand, once per attempt. `sent` is what the model saw.
-pub(super) async fn keep(
-    session: &Session,
-    record: &TurnRecord,
-    sent: &[RawMessage],
-) -> Result<Option<Cut>> {
+pub(super) async fn keep(session: &Session, record: &TurnRecord, sent: &[RawMessage]) -> Result<Option<Cut>> {
     let request = json!({ "stream_name": EVENTS, "group_id": session.id });
     let events = match session.invoke("stream::list", request, READ_MS).await {
         Ok(events) => events,

@@ -56,8 +56,8 @@ impl Prices {
     /// What a call cost. Cached tokens are a part of `input` where the provider's own total says so, and beside it where that
     /// has them on top; without a total it is known of one vendor that it counts them apart.
     pub(super) fn cost(&self, usage: &Usage, provider: &str) -> Usd {
-        let [input, output, read, write] = [usage.input, usage.output, usage.cache_read, usage.cache_write]
-            .map(Option::unwrap_or_default);
+        let [input, output, read, write] =
+            [usage.input, usage.output, usage.cache_read, usage.cache_write].map(Option::unwrap_or_default);
         let apart = match usage.total {
             Some(total) => total > input.saturating_add(output),
             None => provider == "anthropic",
@@ -155,7 +155,12 @@ mod tests {
         ] {
             assert_eq!(Prices::of(&model, "openai"), None, "{model}");
         }
-        assert_eq!(Prices::of(&json!({}), "llamacpp").unwrap().worst(1 << 20, 1 << 20), Usd::ZERO);
+        assert_eq!(
+            Prices::of(&json!({}), "llamacpp")
+                .unwrap()
+                .worst(1 << 20, 1 << 20),
+            Usd::ZERO
+        );
     }
 
     #[test]

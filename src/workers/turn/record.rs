@@ -100,7 +100,7 @@ pub(super) struct TurnRecord {
         skip_serializing_if = "Option::is_none",
         deserialize_with = "lenient::optional"
     )]
-    pub(super) budget_wait: Option<BudgetWait>,
+    pub(super) budget_wait: Option<Box<BudgetWait>>,
     /// Who numbered this session's events last.
     #[serde(
         default,

@@ -101,14 +101,19 @@ fn usd(cents: i64) -> Value {
 async fn a_history_is_as_the_model_says() {
     let mut runner = TestRunner::deterministic();
     for _ in 0..12 {
-        let steps = prop::collection::vec(a_step(), 60).new_tree(&mut runner).unwrap().current();
+        let steps = prop::collection::vec(a_step(), 60)
+            .new_tree(&mut runner)
+            .unwrap()
+            .current();
         play(steps).await;
     }
 }
 
 async fn play(steps: Vec<Step>) {
     let desk = Desk::open().await;
-    let id = desk.create(json!({"ceiling_usd": usd(CEILING), "period": "day"})).await;
+    let id = desk
+        .create(json!({"ceiling_usd": usd(CEILING), "period": "day"}))
+        .await;
     let mut model = Model {
         now: 17 * 3_600_000,
         ..Model::default()
@@ -126,7 +131,9 @@ async fn play(steps: Vec<Step>) {
                 let mut expected = model.check(estimate);
                 if expected["allowed"] == true {
                     let reservation = answer["reservation_id"].as_str().unwrap().to_owned();
-                    model.reserved.insert(reservation.clone(), (estimate, model.now + TTL));
+                    model
+                        .reserved
+                        .insert(reservation.clone(), (estimate, model.now + TTL));
                     expected["reservation_id"] = json!(reservation);
                     open.push(reservation);
                 }
@@ -141,7 +148,8 @@ async fn play(steps: Vec<Step>) {
             }
             Step::Settle(..) => {}
             Step::Record(record, cost) => {
-                let request = json!({"budget_id": id, "cost_usd": usd(cost), "record_id": format!("id {record}")});
+                let request =
+                    json!({"budget_id": id, "cost_usd": usd(cost), "record_id": format!("id {record}")});
                 let expected = if model.ids.insert(record) {
                     model.record(cost)
                 } else {
@@ -173,7 +181,11 @@ async fn many_writers_never_pass_the_ceiling() {
         leaves.push(desk.create(request).await);
     }
     let over = Arc::new(AtomicBool::new(false));
-    let watch = tokio::spawn(watch(Arc::clone(&desk), [leaves.clone(), vec![top.clone()]].concat(), Arc::clone(&over)));
+    let watch = watch(
+        Arc::clone(&desk),
+        [leaves.clone(), vec![top.clone()]].concat(),
+        Arc::clone(&over),
+    );
     let writers = (0..24_usize).map(|writer| {
         let (desk, leaf) = (Arc::clone(&desk), leaves[writer % 3].clone());
         async move {
@@ -193,16 +205,23 @@ async fn many_writers_never_pass_the_ceiling() {
             (writer % 3, spent)
         }
     });
+    let written = async {
+        let counts = together(writers).await;
+        over.store(true, Ordering::SeqCst);
+        counts
+    };
+    let (written, ()) = tokio::join!(written, watch);
     let mut counts = [0_i64; 3];
-    for (leaf, spent) in together(writers).await {
+    for (leaf, spent) in written {
         counts[leaf] += spent;
     }
-    over.store(true, Ordering::SeqCst);
-    watch.await.unwrap();
     for (leaf, count) in leaves.iter().zip(counts) {
         assert_eq!(desk.get(leaf).await["spent_usd"], usd(25 * count));
     }
-    assert_eq!(desk.get(&top).await["spent_usd"], usd(25 * counts.iter().sum::<i64>()));
+    assert_eq!(
+        desk.get(&top).await["spent_usd"],
+        usd(25 * counts.iter().sum::<i64>())
+    );
     assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
 }
 

@@ -5,6 +5,7 @@ mod crash;
 mod faults;
 mod histories;
 mod reservations;
+mod runs;
 mod trees;
 
 use std::sync::Arc;

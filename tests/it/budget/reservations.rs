@@ -50,7 +50,10 @@ async fn a_reservation_is_set_aside_and_settled() {
     settle(&desk, &id, reservation, 0.0).await;
     let second = desk.reserve(&id, 7.5).await;
     assert_eq!(second["allowed"], true);
-    assert_eq!(settle(&desk, &id, &second["reservation_id"], 0.0).await["remaining_usd"], 7.5);
+    assert_eq!(
+        settle(&desk, &id, &second["reservation_id"], 0.0).await["remaining_usd"],
+        7.5
+    );
     assert_eq!(desk.check(&id, 7.5).await["allowed"], true);
 }
 
@@ -63,7 +66,10 @@ async fn time_releases_a_reservation() {
     desk.advance(1);
     assert_eq!(desk.check(&id, 10.0).await["allowed"], true);
     // What it cost is counted all the same.
-    assert_eq!(settle(&desk, &id, &late["reservation_id"], 3.0).await["spent_usd"], 3);
+    assert_eq!(
+        settle(&desk, &id, &late["reservation_id"], 3.0).await["spent_usd"],
+        3
+    );
 }
 
 async fn ten_thousand_checks_with_room_for_one() {
@@ -73,7 +79,11 @@ async fn ten_thousand_checks_with_room_for_one() {
         let (desk, id) = (Arc::clone(&desk), id.clone());
         async move { desk.reserve(&id, 1.0).await["allowed"] == true }
     });
-    let allowed = together(checks).await.into_iter().filter(|allowed| *allowed).count();
+    let allowed = together(checks)
+        .await
+        .into_iter()
+        .filter(|allowed| *allowed)
+        .count();
     assert_eq!(allowed, 1);
     assert_eq!(desk.get(&id).await["reservations"].as_array().unwrap().len(), 1);
 }

@@ -33,7 +33,10 @@ async fn a_tree_is_charged_together() {
     let session = below(&desk, &agent, 8.0).await;
     let other = below(&desk, &workspace, 8.0).await;
     let held = desk.reserve(&session, 5.0).await;
-    assert_eq!((&held["allowed"], &held["reserved_usd"]), (&json!(true), &json!(5)));
+    assert_eq!(
+        (&held["allowed"], &held["reserved_usd"]),
+        (&json!(true), &json!(5))
+    );
     assert_eq!(
         desk.check(&other, 6.0).await,
         json!({"allowed": false, "remaining_usd": 8, "reason": "ceiling_exceeded", "exceeded_budget_id": workspace})
@@ -50,10 +53,7 @@ async fn a_tree_is_charged_together() {
         [json!(4), json!(4), json!(4), json!(0)]
     );
     assert_eq!(desk.get(&workspace).await.get("reservations"), None);
-    assert_eq!(
-        desk.check(&session, 3.0).await["exceeded_budget_id"],
-        agent
-    );
+    assert_eq!(desk.check(&session, 3.0).await["exceeded_budget_id"], agent);
 }
 
 async fn a_new_budget_needs_its_parent() {

@@ -1,6 +1,6 @@
-use super::super::budget::Budget;
 use super::super::ledger::Moment;
 use super::super::rows::{Row, Rows};
+use super::super::stored::Budget;
 use super::*;
 use pretty_assertions::assert_eq;
 use proptest::prelude::*;
@@ -69,17 +69,27 @@ fn every_level_must_agree_and_pays() {
     let mut rows = tree([10, 6, 8, 8]);
     let denied = ask(&mut rows, "s", T0, 7, Some("r"));
     assert_eq!(
-        (denied.allowed, denied.reason.as_deref(), denied.exceeded_budget_id.as_deref()),
+        (
+            denied.allowed,
+            denied.reason.as_deref(),
+            denied.exceeded_budget_id.as_deref()
+        ),
         (false, Some("ceiling_exceeded"), Some("a"))
     );
     assert_eq!(denied.remaining_usd, usd(8));
     assert_eq!(["w", "a", "s", "t"].map(|id| numbers(&rows, id)), [(0, 0); 4]);
     assert!(ask(&mut rows, "s", T0, 5, Some("r")).allowed);
-    assert_eq!(["w", "a", "s", "t"].map(|id| numbers(&rows, id)), [(0, 5), (0, 5), (0, 5), (0, 0)]);
+    assert_eq!(
+        ["w", "a", "s", "t"].map(|id| numbers(&rows, id)),
+        [(0, 5), (0, 5), (0, 5), (0, 0)]
+    );
     assert!(!ask(&mut rows, "t", T0, 2, None).allowed);
     spend(&mut rows, "s", T0, 3, Some("r"), "1");
     spend(&mut rows, "s", T0, 3, Some("r"), "1");
-    assert_eq!(["w", "a", "s", "t"].map(|id| numbers(&rows, id)), [(3, 0), (3, 0), (3, 0), (0, 0)]);
+    assert_eq!(
+        ["w", "a", "s", "t"].map(|id| numbers(&rows, id)),
+        [(3, 0), (3, 0), (3, 0), (0, 0)]
+    );
     assert!(ask(&mut rows, "t", T0, 3, None).allowed);
 }
 
@@ -89,10 +99,17 @@ fn a_paused_budget_does_not_open_the_one_above_it() {
     rows.0.get_mut("s").unwrap().budget.as_mut().unwrap().paused = true;
     let allowed = ask(&mut rows, "s", T0, 6, Some("r"));
     assert_eq!(
-        (allowed.reason.as_deref(), allowed.reservation_id.as_deref(), allowed.reserved_usd),
+        (
+            allowed.reason.as_deref(),
+            allowed.reservation_id.as_deref(),
+            allowed.reserved_usd
+        ),
         (Some("paused"), Some("r"), Some(usd(0)))
     );
-    assert_eq!(["w", "a", "s"].map(|id| numbers(&rows, id)), [(0, 6), (0, 6), (0, 0)]);
+    assert_eq!(
+        ["w", "a", "s"].map(|id| numbers(&rows, id)),
+        [(0, 6), (0, 6), (0, 0)]
+    );
     let denied = ask(&mut rows, "s", T0, 1, None);
     assert_eq!(denied.exceeded_budget_id.as_deref(), Some("a"));
 }
@@ -102,7 +119,8 @@ fn a_spend_that_some_levels_know_reaches_the_others() {
     let mut rows = tree([10, 6, 8, 8]);
     spend(&mut rows, "s", T0, 3, None, "1");
     // As after a crash between the rows of an engine without transactions.
-    rows.0.insert("w".into(), Row::of(Some(budget("w", None, 10, "week"))));
+    rows.0
+        .insert("w".into(), Row::of(Some(budget("w", None, 10, "week"))));
     spend(&mut rows, "s", T0, 3, None, "1");
     assert_eq!(["w", "a", "s"].map(|id| numbers(&rows, id)), [(3, 0); 3]);
 }
@@ -112,7 +130,8 @@ fn a_chain_ends_where_its_parent_is_gone_and_has_no_circle() {
     let mut rows = tree([10, 6, 8, 8]);
     rows.0.insert("w".into(), Row::of(None));
     assert_eq!(rows.chain_ids("s").unwrap(), ["s", "a"]);
-    rows.0.insert("w".into(), Row::of(Some(budget("w", Some("s"), 10, "week"))));
+    rows.0
+        .insert("w".into(), Row::of(Some(budget("w", Some("s"), 10, "week"))));
     assert_eq!(
         rows.chain_ids("s").unwrap_err().to_string(),
         "budget s has more than 7 budgets above it"

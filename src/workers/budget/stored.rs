@@ -73,7 +73,8 @@ pub(super) struct Budget {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Alert {
     /// Id.
-    pub(super) alert_id: String,
+    #[serde(rename = "alert_id")]
+    pub(super) id: String,
     /// Share of the ceiling, above 0, at most 1.
     pub(super) threshold_pct: f64,
     /// What is called.
@@ -101,7 +102,8 @@ pub(super) struct Exemption {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Reservation {
     /// Id.
-    pub(super) reservation_id: String,
+    #[serde(rename = "reservation_id")]
+    pub(super) id: String,
     /// How much.
     pub(super) amount_usd: Usd,
     /// Void from then on.
@@ -201,7 +203,8 @@ impl SpendLog {
 
     /// Reads a stored value; what is no log is none (§1).
     pub(super) fn read(value: Value) -> Result<Option<Self>> {
-        let is_log = value.get("budget_id").is_some_and(Value::is_string) && value.get("ceiling_usd").is_none();
+        let is_log =
+            value.get("budget_id").is_some_and(Value::is_string) && value.get("ceiling_usd").is_none();
         if !is_log {
             return Ok(None);
         }
