@@ -47,7 +47,7 @@ async fn rig(
         "id": PRICED, "provider": "stub", "max_output_tokens": 1000,
         "pricing": {"input_per_1m": 0, "output_per_1m": 1000},
     });
-    rig.t.ok("models::register", json!({ "model": model })).await;
+    rig.t.ok("models::register", model).await;
     rig
 }
 
