@@ -106,6 +106,13 @@ async fn work(cx: &Cx<Budgets>, root: &str, jobs: Vec<Job>) {
         .collect();
     let mut rows = match store::load(cx, wanted).await {
         Ok(rows) => rows,
+        // A row that cannot be read is the trouble of those who need it.
+        Err(_) if jobs.len() > 1 => {
+            for job in jobs {
+                Box::pin(work(cx, root, vec![job])).await;
+            }
+            return;
+        }
         Err(error) => {
             for job in jobs {
                 (job.edit)(Err(error.clone()))(Ok(()));

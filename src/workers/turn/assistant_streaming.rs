@@ -105,7 +105,6 @@ async fn ask(
             Verdict::Stop(why) => return Ok(Asked::Refused(billing::refuse(session, before, why))),
         }
     }
-    record.budget_wait = None;
     let (cx, id) = (session.cx.clone(), session.id.clone());
     let turn = provider_turn::run(session, record, request, &route, messages, tools);
     let turn = billing::held(&cx, &id, bill.as_ref(), turn).await;

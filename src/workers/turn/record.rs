@@ -258,6 +258,7 @@ impl TurnRecord {
     pub(super) fn go(&mut self, state: TurnState, now_ms: i64) {
         if self.state != state {
             self.updated_at_ms = now_ms;
+            self.budget_wait = None;
         }
         self.state = state;
     }

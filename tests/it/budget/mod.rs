@@ -1,11 +1,14 @@
 //! `budget::*` (contract 07).
 
+mod archives;
 mod cases;
 mod crash;
 mod faults;
 mod histories;
+mod lives;
 mod reservations;
 mod runs;
+mod settings;
 mod trees;
 
 use std::sync::Arc;

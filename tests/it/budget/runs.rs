@@ -1,17 +1,16 @@
 //! Runs pay for their model calls (contract 07 §4, field lessons B3, B4, B7, B10).
 
-use harness::bus::Write;
 use harness::config::{AtCeiling, Unpriced};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
-use crate::support::spy::{Op, Spy};
 use crate::support::stub::{Door, Out, calls_then_ends, done, message, says};
 use crate::support::{TestOptions, three_ways};
 use crate::turn::{Rig, of_type, run, said};
 
 three_ways! {
     a_call_is_set_aside_then_paid,
+    a_long_call_keeps_what_is_set_aside,
     every_call_of_a_run_is_paid,
     runs_that_name_no_budget_have_the_one_of_the_settings,
     at_the_ceiling_a_run_ends,
@@ -38,7 +37,7 @@ fn options(change: impl FnOnce(&mut TestOptions)) -> TestOptions {
 }
 
 /// A rig whose model has a price.
-async fn rig(
+pub(super) async fn rig(
     change: impl FnOnce(&mut TestOptions),
     answer: impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static,
 ) -> Rig {
@@ -52,20 +51,20 @@ async fn rig(
 }
 
 /// Says something that cost so many tokens.
-fn costs(tokens: u64) -> Vec<Out> {
+pub(super) fn costs(tokens: u64) -> Vec<Out> {
     let mut whole = message(json!([{ "type": "text", "text": "ok" }]), "end");
     whole["usage"] = json!({ "input": 7, "output": tokens });
     vec![done(whole)]
 }
 
-async fn budget(rig: &Rig, ceiling_usd: f64) -> String {
+pub(super) async fn budget(rig: &Rig, ceiling_usd: f64) -> String {
     let request = json!({ "ceiling_usd": ceiling_usd, "period": "month" });
     let answer = rig.t.ok("budget::create", request).await;
     answer["budget_id"].as_str().unwrap().to_owned()
 }
 
 /// Spent, and set aside.
-async fn numbers(rig: &Rig, id: &str) -> (Value, Vec<Value>) {
+pub(super) async fn numbers(rig: &Rig, id: &str) -> (Value, Vec<Value>) {
     let mut budget = rig.t.ok("budget::get", json!({ "budget_id": id })).await["budget"].take();
     let reserved = budget["reservations"].as_array().cloned().unwrap_or_default();
     let amounts = reserved
@@ -74,7 +73,7 @@ async fn numbers(rig: &Rig, id: &str) -> (Value, Vec<Value>) {
     (budget["spent_usd"].take(), amounts.collect())
 }
 
-async fn start(rig: &Rig, session: &str, budget: &str) {
+pub(super) async fn start(rig: &Rig, session: &str, budget: &str) {
     let mut request = run(session);
     request["budget_id"] = json!(budget);
     rig.t.ok("run::start", request).await;
@@ -107,6 +106,31 @@ async fn a_call_is_set_aside_then_paid() {
         "assistant budget exceeded: ceiling_exceeded"
     );
     assert_eq!(rig.stub.requests().len(), 1);
+}
+
+async fn a_long_call_keeps_what_is_set_aside() {
+    let door = Door::closed();
+    let held = door.clone();
+    let rig = rig(
+        |options| options.config.budgets.reservation_ttl_ms = 400,
+        move |_, _| [vec![Out::Wait(held.clone())], costs(500)].concat(),
+    )
+    .await;
+    let id = budget(&rig, 1.0).await;
+    start(&rig, "s", &id).await;
+    rig.stub.asked(&rig.t, 1).await;
+    let ends = async || {
+        let budget = rig.t.ok("budget::get", json!({ "budget_id": id })).await["budget"].take();
+        budget["reservations"][0]["expires_at"].as_i64()
+    };
+    let first = rig.t.eventually(ends).await;
+    let later = first + 1000;
+    rig.t
+        .eventually(async || ends().await.filter(|end| *end > later))
+        .await;
+    door.open();
+    rig.t.ended("s", 1).await;
+    assert_eq!(numbers(&rig, &id).await, (json!(0.5), vec![]));
 }
 
 async fn every_call_of_a_run_is_paid() {
@@ -200,6 +224,7 @@ async fn a_run_that_rests_can_be_stopped() {
     );
     rig.t.ended("s", 1).await;
     assert_eq!(numbers(&rig, &id).await, (json!(0), vec![]));
+    assert_eq!(rig.record("s").await.get("budget_wait"), None);
 }
 
 async fn a_model_without_a_price() {
@@ -309,96 +334,4 @@ async fn a_run_without_a_budget_asks_nobody() {
         (rig.t.calls_of("budget::check"), rig.t.calls_of("budget::record")),
         (0, 0)
     );
-}
-
-/// A life of the program on a store, and its model.
-async fn life(
-    dir: &std::path::Path,
-    spy: &Spy,
-    answer: impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static,
-) -> Rig {
-    let (place, wrap) = (dir.to_owned(), spy.wrap());
-    let change = |options: &mut TestOptions| {
-        options.data_dir = Some(place);
-        options.wrap = wrap;
-        options.config.turn.step_retries = 0;
-    };
-    rig(change, answer).await
-}
-
-async fn ends(rig: &Rig) -> Vec<String> {
-    rig.t.ended("s", 1).await;
-    rig.transcript("s").await.iter().map(said).collect()
-}
-
-#[tokio::test]
-async fn what_a_dead_life_had_streamed_is_paid_and_so_is_the_second_call() {
-    let dir = tempfile::tempdir().unwrap();
-    let (spy, door) = (Spy::default(), Door::closed());
-    let held = door.clone();
-    let first = life(dir.path(), &spy, move |_, _| {
-        let mut out = says(&["forty characters are ten tokens, or so.."]);
-        out.pop();
-        out.push(Out::Wait(held.clone()));
-        out
-    })
-    .await;
-    let id = budget(&first, 5.0).await;
-    start(&first, "s", &id).await;
-    first
-        .t
-        .eventually(async || {
-            let events = first.t.events("s").await;
-            let is_text = |event: &Value| event["llm_event"]["type"] == "text_delta";
-            events.iter().any(is_text).then_some(())
-        })
-        .await;
-    // From here on nothing is stored any more.
-    spy.fail_when(|_| true);
-    door.open();
-    first.t.stop().await;
-    let second = life(dir.path(), &Spy::default(), |_, _| costs(500)).await;
-    assert_eq!(
-        ends(&second).await,
-        [
-            "user hi",
-            "assistant forty characters are ten tokens, or so..",
-            "assistant ok"
-        ]
-    );
-    let cut = &second.transcript("s").await[1];
-    let output = cut["usage"]["output"].as_u64().unwrap();
-    assert_eq!(output, 10);
-    assert_eq!(numbers(&second, &id).await, (json!(0.51), vec![]));
-    second.t.stop().await;
-}
-
-#[tokio::test]
-async fn an_answer_that_was_paid_and_lost_is_not_paid_as_a_part_too() {
-    let dir = tempfile::tempdir().unwrap();
-    let spy = Spy::default();
-    let first = life(dir.path(), &spy, |_, _| {
-        let mut out = says(&["an answer that nobody will store"]);
-        out.pop();
-        [out, costs(300)].concat()
-    })
-    .await;
-    let id = budget(&first, 5.0).await;
-    // Money is recorded; no answer is stored.
-    spy.fail_when(|op| match op {
-        Op::Commit(writes) => writes.iter().any(|write| {
-            matches!(write, Write::StateSet { value, .. } if value.to_string().contains("\"role\":\"assistant\""))
-        }),
-        Op::Call(_) => false,
-    });
-    start(&first, "s", &id).await;
-    first
-        .t
-        .eventually(async || (numbers(&first, &id).await.0 == 0.3).then_some(()))
-        .await;
-    first.t.stop().await;
-    let second = life(dir.path(), &Spy::default(), |_, _| costs(500)).await;
-    ends(&second).await;
-    assert_eq!(numbers(&second, &id).await, (json!(0.8), vec![]));
-    second.t.stop().await;
 }
