@@ -1,9 +1,10 @@
 //! The command line: one file per command, and [`Exit`] for how each may end.
 //!
-//! `serve`, `demo`, `policy`, `check-config` and the static lists need no engine. `call`, `functions --engine`, `models`, `run` and `chat` are
+//! `serve`, `demo`, `policy`, `check-config` and the static lists need no engine. `budget`, `call`, `functions --engine`, `models`, `run` and `chat` are
 //! clients of one: [`client`] connects, [`feed`] brings the events of a session in order, [`view`] turns them into lines
 //! without any I/O, [`screen`] prints those, and [`dialogue`] is what `run` and `chat` have in common.
 
+mod budget;
 mod call;
 mod chat;
 mod check_config;
@@ -60,6 +61,8 @@ enum Command {
     Engine,
     /// Show the main job: the real program on its embedded engine with a scripted model, no key needed.
     Demo,
+    /// Show the budgets: what is spent, set aside and left, and where it is heading.
+    Budget(budget::Args),
     /// Call a function of the engine; prints what it answers as JSON.
     Call(call::Args),
     /// Ask an agent one thing; prints its answer as it comes.
@@ -158,6 +161,7 @@ fn dispatch(cli: Cli) -> Result<Exit> {
         Command::Demo => {
             on_runtime(async { demo::run(&mut std::io::stdout(), workers::all()).await }).map(|()| Exit::Done)
         }
+        Command::Budget(args) => on_runtime(budget::budget(args, load()?)),
         Command::Call(args) => on_runtime(call::call(args, load()?)),
         Command::Run(args) => on_runtime(run::run(args, load()?)),
         Command::Chat(args) => on_runtime(chat::chat(args, load()?)),

@@ -67,6 +67,16 @@ choice! {
 }
 
 choice! {
+    /// `budgets.at_ceiling`.
+    AtCeiling {
+        /// The run ends with an error message.
+        End = "end",
+        /// The run rests until there is money.
+        Park = "park",
+    }
+}
+
+choice! {
     /// `log.format`.
     LogFormat {
         /// For people.

@@ -15,6 +15,13 @@ const ALWAYS: &[&str] = &[
     "harness::provider::register",
     "models::register",
     "session-tree::delete",
+    "budget::alert_set",
+    "budget::delete",
+    "budget::enforce",
+    "budget::exempt",
+    "budget::pause",
+    "budget::reset",
+    "budget::update",
 ];
 
 /// Functions no agent may call on a scope of ours.

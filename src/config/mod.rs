@@ -29,7 +29,7 @@ mod secret;
 mod spec;
 mod table;
 
-pub use choice::{Durability, EngineMode, LogFormat, StoreBackend, Unpriced};
+pub use choice::{AtCeiling, Durability, EngineMode, LogFormat, StoreBackend, Unpriced};
 pub use engine::{DEFAULT_ENGINE_URL, EngineChoice, Probe};
 pub use env::{Env, MapEnv, ProcessEnv};
 pub use input::{DEFAULT_PATH, Finding, Findings, Flags, LoadInput, Loaded, Origin, Source};

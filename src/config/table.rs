@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::choice::{Durability, EngineMode, LogFormat, StoreBackend, Unpriced};
+use super::choice::{AtCeiling, Durability, EngineMode, LogFormat, StoreBackend, Unpriced};
 use super::floor::default_floor;
 use super::older::{
     base_url, comma_list, floored_from_1000, leading_integer, limit, on_unless_off, only_false,
@@ -232,6 +232,8 @@ settings! {
         reservation_ttl_ms: u64 = 600_000 => integer(1);
         /// A model without a price while a budget is attached.
         unpriced: Unpriced = Unpriced::Refuse => one_of(Unpriced::NAMES);
+        /// What a run does that its budget does not let go on.
+        at_ceiling: AtCeiling = AtCeiling::End => one_of(AtCeiling::NAMES);
     }
 
     /// Calls to model providers, all of them.

@@ -13,6 +13,7 @@ pub mod key;
 pub mod lenient;
 pub mod measure;
 pub mod message;
+pub mod money;
 pub mod raw;
 pub mod route;
 pub mod text;
@@ -28,6 +29,7 @@ pub use message::{
     AgentMessage, AssistantMessage, ContentBlock, ErrorKind, FunctionResultMessage, StopReason,
     ThinkingLevel, UserMessage,
 };
+pub use money::Usd;
 pub use raw::RawMessage;
 pub use turn::{AwaitingCall, TurnError, TurnState, TurnStateView};
 pub use usage::Usage;

@@ -74,6 +74,15 @@ pub struct TurnError {
     pub message: String,
 }
 
+/// A run that rests until a budget lets it go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BudgetWait {
+    /// The budget that was asked.
+    pub budget_id: String,
+    /// `budget exceeded: <why>`.
+    pub reason: String,
+}
+
 /// The only form of a turn record that is shown to others. Undefined members are left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TurnStateView {
@@ -92,4 +101,7 @@ pub struct TurnStateView {
     /// Set when failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<TurnError>,
+    /// Set while the run rests because of a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_wait: Option<Box<BudgetWait>>,
 }

@@ -1,6 +1,7 @@
 //! The workers this process hosts, one line each. A worker never imports another one; they call through the bus.
 
 pub mod approval;
+pub mod budget;
 pub mod context_compaction;
 pub mod harness;
 pub mod hook_fanout;
@@ -19,6 +20,7 @@ pub fn all() -> Vec<WorkerDef> {
         harness::worker(),
         turn::worker(),
         approval::worker(),
+        budget::worker(),
         session_tree::worker(),
         session_inbox::worker(),
         hook_fanout::worker(),

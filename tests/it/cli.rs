@@ -1,5 +1,6 @@
 //! The program itself: its command line, its exit codes, and its life from start to signal.
 
+mod budget;
 mod call;
 mod chat;
 mod home;

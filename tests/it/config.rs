@@ -289,7 +289,8 @@ fn the_documentation_lists_the_keys() {
 #[test]
 fn c12_case_09_the_defaults_are_the_contracts() {
     let config = serde_json::to_value(Config::default()).unwrap();
-    assert_eq!(KEYS.len(), 90);
+    // The contract has 78; the other 13 are ours.
+    assert_eq!(KEYS.len(), 91);
     assert_eq!(SECTIONS.len(), 20);
     insta::assert_json_snapshot!(config);
 }

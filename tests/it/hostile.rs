@@ -64,9 +64,11 @@ fn steady_answer(id: &str) -> Option<fn(&Value) -> bool> {
 const NO_OBJECT_IS_EMPTY: [&str; 3] = ["models::list", "session-tree::create", "session-tree::list"];
 
 /// The approval functions that change something answer `{ok: false, error}` instead of an error of the call (03 §2.1, §2.3
-/// to §2.7), and so do those that load models (08 §8).
+/// to §2.7), and so do those that load models (08 §8) and fetch pages (05 §3).
 fn refuses_by_answer(id: &str) -> bool {
-    (id.starts_with("approval::") && id != "approval::get_settings") || id.ends_with("load_model")
+    (id.starts_with("approval::") && id != "approval::get_settings")
+        || id.ends_with("load_model")
+        || id == "web::fetch"
 }
 
 /// Ids that count as absent when they cannot be one.
@@ -96,8 +98,9 @@ fn cannot_succeed(id: &str) -> bool {
         "session-tree::rename",
         "session-tree::tree",
     ];
-    // No session is in that state; no credential, no channel and no shell worker are there.
+    // No session is in that state; no budget, no credential, no channel and no shell worker are there.
     id == "harness::fs::read_inline"
+        || (id.starts_with("budget::") && id != "budget::list")
         || (id.starts_with("turn::") && id != "turn::get_state" && id != "turn::on_approval")
         || OF_A_SESSION.contains(&id)
         || (id.ends_with("::complete") && !needs_no_key(id))

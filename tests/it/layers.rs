@@ -62,7 +62,10 @@ const DOORS: &[(&str, &[&str])] = &[
     ("iii_sdk", &["bus/iii/"]),
     ("notify", &["watch.rs"]),
     ("reqwest", &["http.rs", "workers/providers/", "workers/web/"]),
-    ("ring", &["workers/turn/parked.rs"]),
+    (
+        "ring",
+        &["workers/budget/record_ids.rs", "workers/turn/parked.rs"],
+    ),
     (
         "rusqlite",
         &[

@@ -9,6 +9,8 @@ mod approval;
 #[cfg(test)]
 mod bridge_rig;
 #[cfg(test)]
+mod budget;
+#[cfg(test)]
 mod catalog;
 #[cfg(test)]
 mod cli;

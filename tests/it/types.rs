@@ -232,6 +232,7 @@ fn agent_events() -> Vec<AgentEvent> {
         max_turns: Some(5.into()),
         awaiting_approval: awaiting,
         error,
+        budget_wait: None,
     };
     let parked = AwaitingCall {
         function_call_id: "c-9".into(),

@@ -3,6 +3,7 @@
 //! shapes in their own file.
 
 pub mod approval;
+pub mod budget;
 pub mod compaction;
 pub mod models;
 pub mod provider;

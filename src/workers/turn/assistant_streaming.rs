@@ -2,19 +2,24 @@
 
 use std::sync::Arc;
 
+use super::billing::{Owed, Refused, Verdict};
 use super::commit::Outcome;
+use super::leftover::Cut;
+use super::provider_turn::ProviderTurn;
 use super::record::TurnRecord;
 use super::request::RunRequest;
 use super::runner;
 use super::session::Session;
 use super::step::{self, StepReply, StepRequest};
 use super::transcript::NewEntry;
-use super::{Turns, batch, leftover, preflight, provider_call, provider_turn};
+use super::{Turns, batch, billing, leftover, preflight, provider_call, provider_turn};
 use crate::bus::{Cx, Function};
 use crate::error::Result;
 use crate::model::api::session::MessagesResponse;
 use crate::model::route::Route;
-use crate::model::{AgentEvent, AgentMessage, AssistantMessage, RawMessage, StopReason, TurnState};
+use crate::model::{
+    AgentEvent, AgentFunction, AgentMessage, AssistantMessage, RawMessage, StopReason, TurnState,
+};
 
 /// `turn::assistant_streaming`.
 #[derive(Debug)]
@@ -37,21 +42,20 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     if let Some(outcome) = answered_before(session, record).await? {
         return Ok(outcome);
     }
-    begin(record);
     let request = session.request().await?;
     let tools = request.tools()?;
+    let payer = billing::budget_of(session, &request).map(|budget_id| (budget_id, Box::new(record.clone())));
+    begin(record);
     let stop = Arc::clone(&session.stop);
     let (message, body_streamed) = match stop.unless_asked(look(session, record, &request)).await {
-        Some(Ok((route, messages))) => {
-            let turn = provider_turn::run(session, record, &request, &route, messages, tools).await;
-            let answer = Answer {
-                place: record.place(),
-                message: turn.message.clone(),
-                body_streamed: turn.body_streamed,
-            };
-            session.cx.state().answers.keep(&session.id, answer);
-            (turn.message, turn.body_streamed)
-        }
+        Some(Ok(seen)) => match Box::pin(ask(session, record, &request, seen, payer, tools)).await? {
+            Asked::Answered(turn) => (turn.message, turn.body_streamed),
+            Asked::Refused(Refused::Ends(message)) => (*message, false),
+            Asked::Refused(Refused::Rests(before)) => {
+                *record = *before;
+                return Ok(Outcome::default());
+            }
+        },
         Some(Err(error)) => return Err(error),
         None => {
             let now = session.cx.now_ms();
@@ -64,12 +68,66 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     Ok(accept(session, record, message, body_streamed))
 }
 
+/// What the model is to see, and where it is.
+struct Seen {
+    route: Route,
+    messages: Vec<RawMessage>,
+    /// What an earlier life had streamed of this turn.
+    cut: Option<Cut>,
+}
+
+/// What came of a turn.
+enum Asked {
+    Answered(Box<ProviderTurn>),
+    Refused(Refused),
+}
+
+/// Asks the model, if whoever pays lets it be asked. `payer` is a budget, and the record before this turn.
+async fn ask(
+    session: &mut Session,
+    record: &mut TurnRecord,
+    request: &RunRequest,
+    seen: Seen,
+    payer: Option<(String, Box<TurnRecord>)>,
+    tools: Vec<AgentFunction>,
+) -> Result<Asked> {
+    let Seen { route, messages, cut } = seen;
+    let mut bill = None;
+    if let Some((budget_id, before)) = payer {
+        let call = billing::Call {
+            request,
+            provider: route.name(),
+            messages: &messages,
+            cut: cut.as_ref(),
+        };
+        match billing::open(session, record, budget_id, call).await? {
+            Verdict::Go(opened) => bill = Some(opened),
+            Verdict::Stop(why) => return Ok(Asked::Refused(billing::refuse(session, before, why))),
+        }
+    }
+    let (cx, id) = (session.cx.clone(), session.id.clone());
+    let turn = provider_turn::run(session, record, request, &route, messages, tools);
+    let turn = billing::held(&cx, &id, bill.as_ref(), turn).await;
+    let owed = bill.map(|bill| bill.of(session, &turn.message));
+    let answer = Answer {
+        place: record.place(),
+        message: turn.message.clone(),
+        body_streamed: turn.body_streamed,
+        owed: owed.clone(),
+    };
+    session.cx.state().answers.keep(&session.id, answer);
+    billing::pay(session, owed).await?;
+    Ok(Asked::Answered(Box::new(turn)))
+}
+
 /// The answer of a model, kept until it is stored: it was paid for.
 pub(super) struct Answer {
     /// The turn that it belongs to, as [`TurnRecord::place`] says it.
     place: String,
     message: AssistantMessage,
     body_streamed: bool,
+    /// What is perhaps not recorded yet.
+    owed: Option<Owed>,
 }
 
 /// Goes on with an answer that is there already: stored without the record by an earlier life, or kept because it could not
@@ -82,8 +140,15 @@ pub(super) async fn answered_before(session: &Session, record: &mut TurnRecord) 
     begin(&mut next);
     let place = next.place();
     let kept = session.cx.state().answers.find(&session.id, |answer| {
-        (answer.place == place).then(|| (answer.message.clone(), answer.body_streamed))
+        (answer.place == place).then(|| (answer.message.clone(), answer.body_streamed, answer.owed.clone()))
     });
+    let kept = match kept {
+        Some((message, body_streamed, owed)) => {
+            billing::pay(session, owed).await?;
+            Some((message, body_streamed))
+        }
+        None => None,
+    };
     let body_streamed = kept.as_ref().is_some_and(|(_, body_streamed)| *body_streamed);
     let (rows, _) = session.transcript().await?;
     // What is in the transcript counts: another process may have had the session meanwhile.
@@ -126,24 +191,22 @@ fn accept(
 }
 
 /// Where the model is, and what it is to see.
-async fn look(
-    session: &mut Session,
-    record: &TurnRecord,
-    request: &RunRequest,
-) -> Result<(Route, Vec<RawMessage>)> {
+async fn look(session: &mut Session, record: &TurnRecord, request: &RunRequest) -> Result<Seen> {
     let place = record.place();
     if !session.repeats {
         session.swept = Some(place.clone());
     }
     let (messages, rows) = session.context_view().await?;
     // All events of the session are read for it. What this life has streamed is kept with its answer.
+    let mut cut = None;
     if session.swept.as_ref() != Some(&place) {
-        leftover::keep(session, record, &messages).await?;
+        cut = leftover::keep(session, record, &messages).await?;
         session.swept = Some(place);
     }
     let route = provider_call::route_of(session, request).await?;
     let compacted = preflight::check(session, record, request, route.name(), &messages, &rows).await?;
-    Ok((route, compacted.unwrap_or(messages)))
+    let messages = compacted.unwrap_or(messages);
+    Ok(Seen { route, messages, cut })
 }
 
 /// The answer of this turn, if it is in the transcript.

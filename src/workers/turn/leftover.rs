@@ -14,25 +14,36 @@ use crate::model::{AgentMessage, AssistantMessage, ContentBlock, ErrorKind, RawM
 const READ_MS: u64 = 30_000;
 const CAUSE: &str = "interrupted: the process stopped while the model was answering; it was asked again";
 
+/// What was streamed of an answer that never came.
+#[derive(Debug, Clone)]
+pub(super) struct Cut {
+    /// With the tokens that it cost.
+    pub(super) message: AssistantMessage,
+}
+
 /// Keeps what was streamed of the turn at hand, once per attempt. `sent` is what the model saw.
-pub(super) async fn keep(session: &Session, record: &TurnRecord, sent: &[RawMessage]) -> Result<()> {
+pub(super) async fn keep(session: &Session, record: &TurnRecord, sent: &[RawMessage]) -> Result<Option<Cut>> {
     let request = json!({ "stream_name": EVENTS, "group_id": session.id });
     let events = match session.invoke("stream::list", request, READ_MS).await {
         Ok(events) => events,
         // The events are for people; a turn goes on without them.
         Err(error) => {
             tracing::warn!(session_id = %session.id, %error, "interrupted message not looked for");
-            return Ok(());
+            return Ok(None);
         }
     };
     let Some((attempt, mut message)) = events.as_array().and_then(|events| streamed(events)) else {
-        return Ok(());
+        return Ok(None);
     };
     message.timestamp = session.cx.now_ms();
     spend::settle(&mut message, sent);
+    let cut = Cut {
+        message: message.clone(),
+    };
     let message = RawMessage::from(&AgentMessage::Assistant(message));
     let entry_id = record.entry_id(&format!("cut-{attempt}"));
-    session.append_insisting(NewEntry::new(message, entry_id)).await
+    session.append_insisting(NewEntry::new(message, entry_id)).await?;
+    Ok(Some(cut))
 }
 
 /// The unfinished message at the end of a session's events, with the number of its attempt.

@@ -52,7 +52,7 @@ enum Item {
         is_shown: bool,
     },
     /// Asks for the item id that comes so many events after those before it.
-    Number(usize, oneshot::Sender<String>),
+    Number(usize, oneshot::Sender<Result<String>>),
     /// Asks when all events before it are written.
     Written(oneshot::Sender<Result<()>>),
     Commit {
@@ -100,7 +100,7 @@ impl Outbox {
     pub(super) async fn item_after(&self, more: usize) -> Result<String> {
         let (done, item) = oneshot::channel();
         self.queue.send(Item::Number(more, done)).await.ok();
-        item.await.map_err(|_| Error::Stopped)
+        item.await.unwrap_or(Err(Error::Stopped))
     }
 
     /// Emits an event under the id of its item. Written again it is still one; it is shown unless it `is_shown` already.
@@ -283,7 +283,7 @@ impl Task {
             },
             Item::Number(more, done) => {
                 let after = u64::try_from(more).unwrap_or_default();
-                done.send(self.numbering.item(after)).ok();
+                done.send(Ok(self.numbering.item(after))).ok();
             }
             Item::Commit {
                 batch,
@@ -321,8 +321,10 @@ impl Task {
             Item::Written(done) => {
                 done.send(lost).ok();
             }
-            // Whoever asks for a number learns that there is none.
-            Item::Event(_) | Item::Numbered { .. } | Item::Number(..) => {}
+            Item::Number(_, done) => {
+                done.send(lost.map(|()| String::new())).ok();
+            }
+            Item::Event(_) | Item::Numbered { .. } => {}
         }
     }
 

@@ -66,8 +66,11 @@ pub(super) async fn run(
             }
         }
     };
+    let something_came = reading.has_something();
     let mut turn = reading.conclude(session, record, end).await;
-    spend::settle(&mut turn.message, &sent);
+    if something_came {
+        spend::settle(&mut turn.message, &sent);
+    }
     session.spent_outside(began);
     turn
 }
@@ -311,6 +314,11 @@ impl Reading {
             message,
             body_streamed: true,
         }
+    }
+
+    /// Whether anything came of the call; the text of a failure is ours.
+    fn has_something(&self) -> bool {
+        self.outcome.is_some() || self.last.is_some() || !self.text.is_empty() || !self.thinking.is_empty()
     }
 
     /// What was streamed without a final message, if anything was.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::transcript::NewEntry;
 use crate::error::{Error, Result};
 use crate::model::message::FunctionResultRole;
+use crate::model::turn::BudgetWait;
 use crate::model::{
     AgentMessage, AwaitingCall, CallId, FunctionCall, FunctionResult, FunctionResultMessage, RawMessage,
     SessionId, TurnError, TurnState, TurnStateView, lenient,
@@ -100,6 +101,13 @@ pub(super) struct TurnRecord {
         deserialize_with = "lenient::optional"
     )]
     pub(super) aborted_at_ms: Option<i64>,
+    /// Set while the run rests until a budget lets it go on.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
+    pub(super) budget_wait: Option<Box<BudgetWait>>,
     /// Who numbered this session's events last.
     #[serde(
         default,
@@ -229,6 +237,7 @@ impl TurnRecord {
             run_id: Some(run_id),
             agent_end_emitted: None,
             aborted_at_ms: None,
+            budget_wait: None,
             emitter: None,
             end_item: None,
             extra: Map::new(),
@@ -249,6 +258,7 @@ impl TurnRecord {
             max_turns: self.max_turns.clone(),
             awaiting_approval: self.awaiting_approval.clone(),
             error: self.error.clone(),
+            budget_wait: self.budget_wait.clone(),
         }
     }
 
@@ -256,6 +266,7 @@ impl TurnRecord {
     pub(super) fn go(&mut self, state: TurnState, now_ms: i64) {
         if self.state != state {
             self.updated_at_ms = now_ms;
+            self.budget_wait = None;
         }
         self.state = state;
     }

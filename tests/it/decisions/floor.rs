@@ -49,6 +49,17 @@ fn forbidden() -> Vec<(&'static str, Value)> {
     ] {
         list.push((id, session()));
     }
+    for id in [
+        "budget::alert_set",
+        "budget::delete",
+        "budget::enforce",
+        "budget::exempt",
+        "budget::pause",
+        "budget::reset",
+        "budget::update",
+    ] {
+        list.push((id, json!({ "budget_id": "b" })));
+    }
     for id in ["state::set", "state::update", "state::delete"] {
         for scope in [
             "approvals",

@@ -1,0 +1,53 @@
+//! Checks that hold for every caller, also for a typed one whose request was never JSON.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// What most functions need first.
+pub(super) const BUDGET_ID: &[&str] = &["budget_id"];
+
+/// Longest id, in bytes.
+const MAX_ID_BYTES: usize = 256;
+
+/// Names a budget.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(super) struct BudgetRef {
+    /// The budget.
+    pub(super) budget_id: String,
+}
+
+/// A required string; one that no id can be is refused before it becomes a key.
+pub(super) fn text<'a>(name: &str, value: &'a str) -> Result<&'a str> {
+    if value.is_empty() {
+        return Err(Error::missing_string(name));
+    }
+    if value.len() > MAX_ID_BYTES {
+        return Err(Error::invalid(format!(
+            "invalid {name}: longer than {MAX_ID_BYTES} bytes"
+        )));
+    }
+    Ok(value)
+}
+
+/// The id of a budget.
+pub(super) fn budget_id(value: &str) -> Result<&str> {
+    text("budget_id", value)
+}
+
+/// An optional id.
+pub(super) fn optional(name: &str, value: Option<String>) -> Result<Option<String>> {
+    match value {
+        Some(value) if !value.is_empty() => text(name, &value).map(|_| ()).map(|()| Some(value)),
+        Some(_) | None => Ok(None),
+    }
+}
+
+/// A required boolean.
+pub(super) fn flag(name: &str, value: &Value) -> Result<bool> {
+    value
+        .as_bool()
+        .ok_or_else(|| Error::invalid(format!("{name} must be a boolean")))
+}
