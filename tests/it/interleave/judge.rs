@@ -9,6 +9,7 @@ use super::play::{Model, SESSIONS};
 use crate::crash::outcome::line;
 use crate::matrix::world::World;
 use crate::support::TestBus;
+use crate::turn::of_type;
 
 pub(super) async fn judge(t: &TestBus, world: &World, model: &Model) {
     assert_eq!(world.server.violations(), Vec::<String>::new());
@@ -26,8 +27,11 @@ pub(super) async fn judge(t: &TestBus, world: &World, model: &Model) {
         let runs = texts(session, &messages, model);
         let told = t.events(id).await;
         if world.line.is_shared() {
-            // Its events are written behind the records: a death may take the last ones, or tell an end again.
+            // Its events are written behind the records: a death may take the last ones of a message, but no end.
             assert_eq!(told.last().unwrap()["type"], "agent_end");
+            // A start that was refused half-way leaves its message, and is no run.
+            let ends = of_type(&told, "agent_end").len();
+            assert!(ends <= runs, "{ends} ends of {runs} runs");
         } else {
             events(&told, runs);
         }

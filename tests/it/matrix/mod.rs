@@ -56,6 +56,10 @@ fn play(line: Line, fault: Option<Fault>) -> (Vec<Point>, String) {
         if world.line.is_shared() {
             // A few reads are a matter of time there, and so is when the store is back.
             world.line.arm(None);
+            if world.line.is_dead() {
+                // It died of what comes after the end, such as giving the session back.
+                return None;
+            }
             world.line.heal();
         } else {
             assert_eq!(world.line.was_hit(), fault.is_some(), "the point was not reached");

@@ -35,6 +35,7 @@ pub(super) async fn verdict(t: &TestBus, world: &World, pushed: bool) -> String 
 
     assert_eq!(t.ok("run::start", story::start("next")).await["started"], true);
     let all = ended(t, world, 2).await;
+    assert_eq!(of_type(&all, "agent_end").len(), 2, "{all:#?}");
     assert!(
         shared || all[..events.len()] == events,
         "events of the first run: {all:#?}"
@@ -54,10 +55,8 @@ pub(super) async fn verdict(t: &TestBus, world: &World, pushed: bool) -> String 
 /// The store was away for too long: the run says that it failed. What the user said is not lost, and the session goes on.
 async fn failed(t: &TestBus, world: &World, events: &[Value], pushed: bool) -> String {
     let shared = world.line.is_shared();
-    if !shared {
-        assert_eq!(of_type(events, "agent_end").len(), 1);
-        assert_eq!(events.last().unwrap()["type"], "agent_end");
-    }
+    assert_eq!(of_type(events, "agent_end").len(), 1);
+    assert_eq!(events.last().unwrap()["type"], "agent_end");
     let waiting = inbox(t).await.len();
     let told = transcript(t).await;
     assert_eq!(t.ok("run::start", story::start("next")).await["started"], true);
@@ -109,7 +108,7 @@ async fn ended(t: &TestBus, world: &World, runs: usize) -> Vec<Value> {
     if !world.line.is_shared() {
         return t.ended(SESSION, runs).await;
     }
-    // Its stream may lack an end, or tell one again.
+    // The mark comes behind the event there.
     t.eventually(async || {
         let row = json!({ "scope": "turn_state", "key": SESSION });
         let record = world.line.peek("state::get", row).await;
