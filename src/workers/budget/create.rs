@@ -10,7 +10,7 @@ use super::stored::{Budget, Ledger};
 use super::{Budgets, request};
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
-use crate::model::text::{MAX_ID_BYTES, clip};
+use crate::model::text::clip;
 use crate::model::{Usd, lenient};
 
 /// See the module.
@@ -119,7 +119,7 @@ impl Request {
         let period = Period::named(&name).ok_or_else(|| {
             Error::invalid(format!(
                 "invalid period: {} (expected 'day' | 'week' | 'month')",
-                clip(&name, MAX_ID_BYTES)
+                clip(&name, 64)
             ))
         })?;
         let zone = periods::zone(self.time_zone.as_deref())?;

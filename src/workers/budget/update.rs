@@ -14,7 +14,7 @@ use super::rows::{Chain, Needs};
 use super::{Budgets, request, wake};
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
-use crate::model::text::{MAX_ID_BYTES, clip};
+use crate::model::text::clip;
 use crate::model::{Usd, lenient};
 
 /// See the module.
@@ -150,7 +150,7 @@ fn period(value: &Value) -> Result<Period> {
     let name = value
         .as_str()
         .ok_or_else(|| Error::invalid("period must be a string"))?;
-    Period::named(name).ok_or_else(|| Error::invalid(format!("invalid period: {}", clip(name, MAX_ID_BYTES))))
+    Period::named(name).ok_or_else(|| Error::invalid(format!("invalid period: {}", clip(name, 64))))
 }
 
 fn owner(assign: &Map<String, Value>, member: &str) -> Result<Option<Text>> {
