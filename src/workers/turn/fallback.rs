@@ -3,6 +3,7 @@
 //! Only before the first word, and after the provider's own attempts: what was shown cannot be taken back, and a burst that hits one
 //! model hits the next one too.
 
+use super::billing;
 use super::provider_call::{self, Call};
 use super::provider_turn::{End, Reading, Told};
 use super::record::TurnRecord;
@@ -13,7 +14,7 @@ use crate::model::route::Route;
 use crate::model::{AgentFunction, ErrorKind, RawMessage, StopReason};
 
 /// Asks the models of `turn.fallback_models` in their order, when the turn's own one is not available and has said nothing yet.
-/// `None`: its failure stays the answer, because none of them did better.
+/// `None`: its failure stays the answer, because none of them did better, or because a budget pays for the run.
 pub(super) async fn ask(
     session: &mut Session,
     record: &mut TurnRecord,
@@ -22,7 +23,9 @@ pub(super) async fn ask(
     messages: &[RawMessage],
     tools: &[AgentFunction],
 ) -> Option<(Reading, End)> {
-    if !first.is_unavailable(end) {
+    // What was set aside is the worst case of the run's own model.
+    let is_paid_for = billing::budget_of(session, request).is_some();
+    if is_paid_for || !first.is_unavailable(end) {
         return None;
     }
     let mut told = first.told;

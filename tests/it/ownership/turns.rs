@@ -50,7 +50,7 @@ async fn a_run_is_driven_by_one_program_at_a_time() {
         .await;
     let mut streaming = town.server.open_replies();
     assert_eq!(*streaming.borrow_and_update(), 1);
-    let (second, ()) = futures::future::join(program(&town, town.address), async {
+    let (second, ()) = futures::future::join(within(program(&town, town.address)), async {
         proxy.shut(End::Rst);
         // The request of the one that was cut off is given up before another one can be made.
         within(streaming.wait_for(|open| *open == 0)).await.unwrap();

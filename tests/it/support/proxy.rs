@@ -130,11 +130,12 @@ impl Proxy {
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
+        // Before the look: a cut behind it is seen.
+        let (cut, shared) = (shared.cut.subscribe(), Arc::clone(&shared));
         if shared.is_shut.load(Ordering::Acquire) {
             finish(&client, End::Rst);
             continue;
         }
-        let (cut, shared) = (shared.cut.subscribe(), Arc::clone(&shared));
         connections.spawn(async move { carry(client, cut, &shared).await });
         while connections.try_join_next().is_some() {}
     }
