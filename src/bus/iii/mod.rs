@@ -109,6 +109,16 @@ struct Core {
     tasks: TaskTracker,
 }
 
+impl Drop for Core {
+    /// The SDK's thread goes on by itself, and would join whatever listens at the address next under our name.
+    fn drop(&mut self) {
+        if let Some(client) = self.client.swap(None) {
+            // It waits for nothing.
+            client.shutdown_async().now_or_never();
+        }
+    }
+}
+
 impl Iii {
     /// Nothing is connected yet; [`Transport::start`] does that.
     pub fn new(options: IiiOptions) -> Arc<Self> {

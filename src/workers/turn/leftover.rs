@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::outbox::EVENTS;
+use super::numbering::EVENTS;
 use super::record::TurnRecord;
 use super::session::Session;
 use super::spend;

@@ -40,6 +40,7 @@ mod later;
 mod lease;
 mod leftover;
 mod meters;
+mod numbering;
 mod on_approval;
 mod outbox;
 mod parked;

@@ -4,21 +4,16 @@
 //! model. A commit carries the events of its transition in the same transaction; they are shown after it succeeded. An
 //! engine that has no transactions gets them behind it, like the streamed ones: events never hold up a turn.
 
-use std::sync::Arc;
-
 use futures::future::{BoxFuture, OptionFuture};
 use tokio::sync::{mpsc, oneshot};
 
 use super::lease::Fence;
+use super::numbering::Numbering;
 use super::record::Emitter;
-use crate::bus::{Batch, Bus, StreamItem, Write, to_json};
+use crate::bus::{Batch, Bus, Write};
 use crate::error::{Error, Result};
 use crate::model::{AgentEvent, SessionId};
 
-/// Stream of all agent events.
-pub(super) const EVENTS: &str = "agent::events";
-/// Stream that gets a copy of each `turn_end`.
-const TURN_END: &str = "agent::turn_end";
 /// Items that may wait; beyond that the emitter waits.
 const QUEUE: usize = 256;
 /// Unwritten events that may pile up behind a write under way.
@@ -143,79 +138,6 @@ impl Outbox {
         // When nobody takes it, nobody answers.
         self.queue.send(Item::Written(done)).await.ok();
         written.await.unwrap_or(Err(Error::Stopped))
-    }
-}
-
-/// Gives items their ids (contract 01 §7).
-struct Numbering {
-    session: Arc<str>,
-    prefix: String,
-    next: u64,
-    events: Arc<str>,
-}
-
-impl Numbering {
-    fn new(session: &SessionId, emitter: &Emitter) -> Self {
-        let epoch = match emitter.wake {
-            0 => emitter.epoch.clone(),
-            wake => format!("{}.{wake:04}", emitter.epoch),
-        };
-        Self {
-            session: Arc::from(session.as_str()),
-            prefix: format!("{session}-{epoch}"),
-            next: 0,
-            events: EVENTS.into(),
-        }
-    }
-
-    /// The item id that so many others come before.
-    fn item(&self, after: u64) -> String {
-        format!("{}-{:08}", self.prefix, self.next + after)
-    }
-
-    /// The item of an event and its writes; one step of the counter.
-    fn number(&mut self, event: &AgentEvent) -> Result<(StreamItem, Vec<Write>)> {
-        self.number_as(self.item(0), event)
-    }
-
-    /// The same under a given id, which may be one of an earlier emitter.
-    fn number_as(&mut self, item: String, event: &AgentEvent) -> Result<(StreamItem, Vec<Write>)> {
-        if item == self.item(0) {
-            self.next += 1;
-        }
-        let data = Arc::new(to_json(event)?);
-        let write = |stream: &str| Write::StreamSet {
-            stream: stream.to_owned(),
-            group: self.session.as_ref().to_owned(),
-            item: item.clone(),
-            data: Arc::clone(&data),
-        };
-        let mut writes = vec![write(EVENTS)];
-        if matches!(event, AgentEvent::TurnEnd { .. }) {
-            writes.push(write(TURN_END));
-        }
-        let shown = StreamItem {
-            stream: Arc::clone(&self.events),
-            group: Arc::clone(&self.session),
-            item,
-            data,
-        };
-        Ok((shown, writes))
-    }
-
-    fn number_all(&mut self, events: &[AgentEvent]) -> (Vec<StreamItem>, Vec<Write>) {
-        let mut items = Vec::with_capacity(events.len());
-        let mut writes = Vec::with_capacity(events.len());
-        for event in events {
-            match self.number(event) {
-                Ok((item, set)) => {
-                    items.push(item);
-                    writes.extend(set);
-                }
-                Err(error) => tracing::error!(%error, "event not emitted"),
-            }
-        }
-        (items, writes)
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use harness::bus::{Frame, WeakBus};
 use harness::error::{Error, Result};
 use harness::model::api::provider::ChannelRef;
@@ -94,6 +95,13 @@ impl Outsider {
 
     pub(crate) async fn leave(&self) {
         self.client.shutdown_async().await;
+    }
+}
+
+/// Else the SDK's thread would join whatever another test listens with at this address later.
+impl Drop for Outsider {
+    fn drop(&mut self) {
+        self.client.shutdown_async().now_or_never();
     }
 }
 
