@@ -3,7 +3,7 @@
 //! `cargo bench --bench providers [-- time many cpu]`. The scripted server answers the same stream to `provider::<id>::stream`
 //! of this program, read through its channel, and to a bare HTTP client that only cuts events. `time`: per request (to the end
 //! of an answer of one delta) and per delta (answers of 2,000 deltas). `many`: 100 and 1,000 streams at once. `cpu`: processor
-//! time of the whole process, server included, per 1,000 deltas behind a transcript of 100 KB.
+//! time of the whole process, server included, per 1,000 deltas behind a transcript of 100 KB, for answers of 500, 2,000 and 8,000.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot run has nothing to say")]
 
@@ -36,7 +36,7 @@ use process::{cpu_time, median, ms, wanted};
 
 const DELTAS: u32 = 2_000;
 const ROUNDS: u32 = 40;
-/// Measurements of processor time, of which the middle one counts: the system counts it in steps of 10 ms.
+/// Measurements of which the middle one counts; processor time comes in steps of 10 ms.
 const REPEATS: usize = 3;
 
 /// A provider of this program beside the server.
@@ -102,8 +102,11 @@ async fn time() {
         let one = Rig::start(side, 1).await;
         let long = Rig::start(side, DELTAS).await;
         let request = messages(0);
-        let (ours, bare) = (one.ours(&request).await, one.bare(&request).await);
-        let (ours_long, bare_long) = (long.ours(&request).await, long.bare(&request).await);
+        let (ours, bare) = (one.ours(&request, ROUNDS).await, one.bare(&request, ROUNDS).await);
+        let (ours_long, bare_long) = (
+            long.ours(&request, ROUNDS).await,
+            long.bare(&request, ROUNDS).await,
+        );
         let per_delta = |samples: &Samples| samples.median().as_secs_f64() * 1e6 / f64::from(DELTAS);
         say(format!(
             "| {} | {:.2} ms (p90 {:.2}) | {:.2} ms (p90 {:.2}) | {:.2} µs | {:.2} µs |",
@@ -126,43 +129,53 @@ async fn many() {
     for side in &SIDES {
         let rig = Rig::answering(side, side.usual()).await;
         let request = messages(0);
+        let bare_client = rig.bare_client(&request).await;
         for streams in [100, 1_000] {
-            let began = Instant::now();
-            futures::future::join_all((0..streams).map(|_| rig.stream(&request))).await;
-            let ours = began.elapsed();
-            let bare = rig.bare_client(&request).await;
-            let began = Instant::now();
-            futures::future::join_all((0..streams).map(|_| bare.call(|_| ()))).await;
+            let (mut ours, mut bare) = (Vec::new(), Vec::new());
+            for _ in 0..REPEATS {
+                let began = Instant::now();
+                futures::future::join_all((0..streams).map(|_| rig.stream(&request))).await;
+                ours.push(ms(began.elapsed()));
+                let began = Instant::now();
+                futures::future::join_all((0..streams).map(|_| bare_client.call(|_| ()))).await;
+                bare.push(ms(began.elapsed()));
+            }
+            let (ours, bare) = (median(ours), median(bare));
             say(format!(
-                "| {} | {streams} | {:.0} ms | {:.0} ms |",
-                side.id,
-                ms(ours),
-                ms(began.elapsed())
+                "| {} | {streams} | {ours:.0} ms | {bare:.0} ms |",
+                side.id
             ));
         }
         rig.stop().await;
     }
 }
 
+/// Behind 100 KB of transcript, for answers that grow: what is linear costs the same for each delta of a long one.
 async fn cpu() {
-    say("| provider | processor time per 1,000 deltas | bare |");
-    say("|---|---|---|");
+    say("| provider | deltas of an answer | processor time per 1,000 deltas | bare |");
+    say("|---|---|---|---|");
     for side in &SIDES {
-        let rig = Rig::start(side, DELTAS).await;
-        let request = messages(100_000);
-        let per_1000 = |spent: Duration| ms(spent) / f64::from(ROUNDS * DELTAS) * 1e3;
-        let (mut ours, mut bare) = (Vec::new(), Vec::new());
-        for _ in 0..REPEATS {
-            let before = cpu_time();
-            rig.ours(&request).await;
-            let between = cpu_time();
-            rig.bare(&request).await;
-            ours.push(per_1000(between.saturating_sub(before)));
-            bare.push(per_1000(cpu_time().saturating_sub(between)));
+        for deltas in [DELTAS / 4, DELTAS, DELTAS * 4] {
+            let rig = Rig::start(side, deltas).await;
+            let request = messages(100_000);
+            let rounds = ROUNDS * DELTAS / deltas / 2;
+            let per_1000 = |spent: Duration| ms(spent) / f64::from(rounds * deltas) * 1e3;
+            let (mut ours, mut bare) = (Vec::new(), Vec::new());
+            for _ in 0..REPEATS {
+                let before = cpu_time();
+                rig.ours(&request, rounds).await;
+                let between = cpu_time();
+                rig.bare(&request, rounds).await;
+                ours.push(per_1000(between.saturating_sub(before)));
+                bare.push(per_1000(cpu_time().saturating_sub(between)));
+            }
+            let (ours, bare) = (median(ours), median(bare));
+            say(format!(
+                "| {} | {deltas} | {:.2} ms | {:.2} ms |",
+                side.id, ours, bare
+            ));
+            rig.stop().await;
         }
-        let (ours, bare) = (median(ours), median(bare));
-        say(format!("| {} | {:.2} ms | {:.2} ms |", side.id, ours, bare));
-        rig.stop().await;
     }
 }
 
@@ -256,10 +269,10 @@ impl Rig {
         answer.expect("an answer");
     }
 
-    async fn ours(&self, messages: &Value) -> Samples {
+    async fn ours(&self, messages: &Value, rounds: u32) -> Samples {
         self.stream(messages).await;
         let mut samples = Samples::default();
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             let began = Instant::now();
             self.stream(messages).await;
             samples.push(began.elapsed());
@@ -274,11 +287,11 @@ impl Rig {
         Bare::new(self.url.clone(), &sent.body)
     }
 
-    async fn bare(&self, messages: &Value) -> Samples {
+    async fn bare(&self, messages: &Value, rounds: u32) -> Samples {
         let bare = self.bare_client(messages).await;
         bare.call(|_| ()).await;
         let mut samples = Samples::default();
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             let began = Instant::now();
             bare.call(|_| ()).await;
             samples.push(began.elapsed());

@@ -44,6 +44,7 @@ impl Program {
         let server = Server::start(script).expect("a model server");
         let mut config = Config::default();
         config.http.listen = String::new();
+        config.engine.listen = "127.0.0.1:0".into();
         config.engine.durability = durability;
         config.engine.data_dir = directory
             .path()
