@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// A turn is many small values of JSON that one thread makes and another one drops.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     harness::cli::run()
 }

@@ -1,5 +1,9 @@
 //! Samples, and how figures are printed.
 
+/// The program's own: figures are of what users run.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use std::io::Write;
 use std::time::Duration;
 
