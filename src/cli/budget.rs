@@ -75,7 +75,8 @@ fn shown(row: &Value, now_ms: i64) -> String {
         .into_iter()
         .flatten()
         .map(|reservation| number(&reservation["amount_usd"]))
-        .sum();
+        // Not `sum`: that of no floats is -0.
+        .fold(0.0, |sum, amount| sum + amount);
     let share = |amount: f64| if ceiling > 0.0 { amount / ceiling } else { 1.0 };
     let period = text(&row["period"]);
     let forecast = &row["forecast"];
@@ -198,6 +199,15 @@ mod tests {
                 "  [##############=====.....]  60 %  spent $6.00  reserved $2.00  of $10.00 a day",
                 "  starts anew in 7 h; at this rate $7.75 by then, reaches the ceiling in 0.7 days",
             ]
+        );
+    }
+
+    #[test]
+    fn nothing_reserved_is_no_negative_zero() {
+        let shown = shown(&json!({ "id": "b", "ceiling_usd": 10, "period": "day" }), 0);
+        assert!(
+            shown.contains("spent $0.00  reserved $0.00  of $10.00"),
+            "{shown}"
         );
     }
 

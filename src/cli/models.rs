@@ -58,9 +58,9 @@ async fn refresh(client: &Client, only: Option<&str>) -> Result<()> {
     let ids = declared["providers"].as_array().into_iter().flatten();
     let ids = ids
         .filter(|row| row["supports_model_listing"] == true)
-        .filter_map(|row| row["id"].as_str())
-        .filter(|id| only.is_none_or(|only| only == *id));
-    let refreshed = ids.map(async |id| {
+        .filter_map(|row| Some((row["id"].as_str()?, row["configured"] == false)))
+        .filter(|(id, _)| only.is_none_or(|only| only == *id));
+    let refreshed = ids.map(async |(id, is_bare)| {
         let options = CallOptions {
             timeout: Some(REFRESH),
             ..CallOptions::default()
@@ -68,10 +68,13 @@ async fn refresh(client: &Client, only: Option<&str>) -> Result<()> {
         let function = format!("provider::{id}::refresh_models");
         let answer = client.call_with(&function, json!({}), options).await;
         let count = answer.map(|answer| answer["registered"].as_array().map_or(0, Vec::len));
-        (id, count)
+        (id, is_bare, count)
     });
-    for (id, count) in join_all(refreshed).await {
+    for (id, is_bare, count) in join_all(refreshed).await {
         match count {
+            Ok(0) if is_bare => complain(&format!(
+                "{id}: nothing listed; neither a key nor an address is set for it"
+            )),
             Ok(0) => complain(&format!("{id}: nothing listed")),
             Ok(count) => complain(&format!("{id}: {count} listed")),
             Err(error) => complain(&format!("{id}: {error}")),
@@ -80,13 +83,13 @@ async fn refresh(client: &Client, only: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// `provider/model` as runs name it, window, output limit, price per million tokens.
+/// `provider::model` as runs name it, window, output limit, price per million tokens.
 fn cells(record: &Value) -> [String; 4] {
     let text = |member: &str| record[member].as_str().unwrap_or_default();
     let number = |pointer: &str| Some(record.pointer(pointer)?.as_f64()?.to_string());
     let price = number("/pricing/input_per_1m").zip(number("/pricing/output_per_1m"));
     [
-        format!("{}/{}", text("provider"), text("id")),
+        format!("{}::{}", text("provider"), text("id")),
         number("/context_window").unwrap_or_default(),
         number("/max_output_tokens").unwrap_or_default(),
         price.map_or_else(String::new, |(input, output)| {
@@ -103,10 +106,10 @@ mod tests {
     #[test]
     fn a_row_says_what_is_known() {
         let record = json!({"id": "qwen/q3", "provider": "lmstudio", "context_window": 4096, "max_output_tokens": 8192});
-        assert_eq!(cells(&record), ["lmstudio/qwen/q3", "4096", "8192", ""]);
+        assert_eq!(cells(&record), ["lmstudio::qwen/q3", "4096", "8192", ""]);
         let priced =
             json!({"id": "m", "provider": "p", "pricing": {"input_per_1m": 0.5, "output_per_1m": 2.0}});
-        assert_eq!(cells(&priced), ["p/m", "", "", "$0.5 in, $2 out"]);
-        assert_eq!(cells(&json!("odd")), ["/", "", "", ""]);
+        assert_eq!(cells(&priced), ["p::m", "", "", "$0.5 in, $2 out"]);
+        assert_eq!(cells(&json!("odd")), ["::", "", "", ""]);
     }
 }

@@ -15,7 +15,7 @@ async fn models_are_shown_as_known_and_asked_for_again() {
     );
     assert_eq!(
         refreshed.out.split_whitespace().collect::<Vec<_>>(),
-        ["openai/gpt-5", "400000", "128000", "$1.25", "in,", "$10", "out"]
+        ["openai::gpt-5", "400000", "128000", "$1.25", "in,", "$10", "out"]
     );
     stage.model.set_models(Reply::models(["gpt-5", "o3"]));
     let known = stage.run(&["models", "--provider", "openai"]).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
-use tokio_tungstenite::tungstenite::error::CapacityError;
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use super::limits::Limits;
@@ -120,6 +120,9 @@ fn broken(error: &SocketError) -> Ending {
             cut(CloseCode::Size, "message too large")
         }
         SocketError::Utf8(_) => cut(CloseCode::Invalid, "text that is no UTF-8"),
+        SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+            Ending::Failed(error.to_string())
+        }
         SocketError::Protocol(_) => cut(CloseCode::Protocol, "not the WebSocket protocol"),
         other => Ending::Failed(other.to_string()),
     }
