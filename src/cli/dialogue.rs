@@ -202,7 +202,10 @@ impl Dialogue {
     /// The events of the end may have been missed, when another process wrote them; then the transcript has the answer.
     async fn state(&mut self, state: TurnStateView) -> Result<()> {
         let over = state.state.is_terminal();
-        self.view.state(state);
+        let shown = self.view.state(state);
+        if let Some(piece) = shown.filter(|_| !self.json) {
+            self.screen.show(&piece)?;
+        }
         if over
             && !self.view.has_answer()
             && let Some(message) = self.talk.messages().await?.pop()

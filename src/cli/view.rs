@@ -49,6 +49,8 @@ pub(super) struct View {
     ending: Option<Outcome>,
     ended: bool,
     answered: bool,
+    /// Why the run rests, as it was shown.
+    resting: Option<String>,
 }
 
 impl View {
@@ -80,13 +82,13 @@ impl View {
         Some(self.ending.take().unwrap_or(Outcome::Done))
     }
 
-    /// Takes in the state of the run, as `turn::get_state` tells it. A terminal one ends the run.
-    pub(super) fn state(&mut self, view: TurnStateView) {
+    /// Takes in the state of the run, as `turn::get_state` tells it; answers what it shows. A terminal one ends the run.
+    pub(super) fn state(&mut self, view: TurnStateView) -> Option<Piece> {
         self.ended |= view.state.is_terminal();
-        self.changed(view);
+        self.changed(view)
     }
 
-    fn changed(&mut self, view: TurnStateView) {
+    fn changed(&mut self, view: TurnStateView) -> Option<Piece> {
         if view.state == TurnState::Failed {
             self.ending = Some(Outcome::Failed);
         }
@@ -95,6 +97,15 @@ impl View {
             TurnState::FunctionAwaitingApproval => view.awaiting_approval.unwrap_or_default(),
             _ => Vec::new(),
         };
+        let rests = view.budget_wait.map(|wait| {
+            let (reason, budget) = (visible(&wait.reason), visible(&wait.budget_id));
+            format!("the run rests: {reason}; it goes on once budget {budget} has room")
+        });
+        if rests == self.resting {
+            return None;
+        }
+        self.resting.clone_from(&rests);
+        rests.map(|text| note(Tone::Ask, text))
     }
 
     fn known(&mut self, event: AgentEvent) -> Vec<Piece> {
@@ -102,8 +113,7 @@ impl View {
             AgentEvent::TurnStateChanged { new_value, .. } => {
                 // A model turn begins; its message comes.
                 self.answered &= new_value.state != TurnState::AssistantStreaming;
-                self.changed(new_value);
-                Vec::new()
+                self.changed(new_value).into_iter().collect()
             }
             AgentEvent::MessageUpdate { llm_event, .. } => streamed(llm_event),
             AgentEvent::MessageComplete {
@@ -340,10 +350,21 @@ mod tests {
     fn the_state_tells_an_end_that_was_missed() {
         let read = |event: Value| TurnStateView::deserialize(&event["new_value"]).unwrap();
         let mut view = View::default();
-        view.state(read(state("assistant_streaming", Value::Null)));
+        assert_eq!(view.state(read(state("assistant_streaming", Value::Null))), None);
         assert_eq!((view.ended(), view.has_answer()), (None, false));
-        view.state(read(state("failed", Value::Null)));
+        assert_eq!(view.state(read(state("failed", Value::Null))), None);
         assert_eq!(view.ended(), Some(Outcome::Failed));
+    }
+
+    #[test]
+    fn a_run_that_rests_says_why_once() {
+        let mut rests = state("provisioning", Value::Null);
+        rests["new_value"]["budget_wait"] = json!({ "budget_id": "b", "reason": "budget exceeded: empty" });
+        let mut view = View::default();
+        let told = "[the run rests: budget exceeded: empty; it goes on once budget b has room]";
+        assert_eq!(shown(&mut view, &[rests.clone(), rests.clone()]), told);
+        let goes_on = state("assistant_streaming", Value::Null);
+        assert_eq!(shown(&mut view, &[goes_on, rests]), told);
     }
 
     #[test]
