@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -42,6 +42,26 @@ pub(super) enum Input {
     Resume,
 }
 
+/// What an input has the actor do from what is stored then: one that waits does it for all that come meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Errand {
+    Step(TurnState),
+    Abort,
+    Resume,
+}
+
+impl Input {
+    /// A start brings something of its own.
+    fn errand(&self) -> Option<Errand> {
+        match self {
+            Self::Start { .. } => None,
+            Self::Step { state, .. } => Some(Errand::Step(*state)),
+            Self::Abort(_) => Some(Errand::Abort),
+            Self::Resume => Some(Errand::Resume),
+        }
+    }
+}
+
 /// The actors that are awake.
 #[derive(Default)]
 pub(super) struct Actors(Mutex<HashMap<SessionId, Handle>>);
@@ -60,16 +80,30 @@ struct Status {
     missed: AtomicBool,
     recheck: Arc<Notify>,
     stop: Arc<Stop>,
-    /// A resume waits in the mailbox; further ones ask for nothing that it does not.
-    resumes: AtomicBool,
+    /// Those in the mailbox.
+    errands: Mutex<Vec<Errand>>,
 }
 
 impl Status {
+    /// Notes that an input goes into the mailbox; false when one there does all that it would.
+    fn waits(&self, input: &Input) -> bool {
+        let Some(errand) = input.errand() else { return true };
+        let mut errands = self.errands();
+        let is_new = !errands.contains(&errand);
+        if is_new {
+            errands.push(errand);
+        }
+        is_new
+    }
+
     /// Notes that an input has left the mailbox, before it is seen to: what comes from now on may need another look.
     fn taken(&self, input: &Input) {
-        if matches!(input, Input::Resume) {
-            self.resumes.store(false, Ordering::SeqCst);
-        }
+        let errand = input.errand();
+        self.errands().retain(|waiting| Some(*waiting) != errand);
+    }
+
+    fn errands(&self) -> MutexGuard<'_, Vec<Errand>> {
+        self.errands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,9 +122,8 @@ impl Actors {
         if handle.status.running.load(Ordering::SeqCst) {
             return answer_while_running(&handle.status, session, input);
         }
-        let is_resume = matches!(input, Input::Resume);
-        if is_resume && handle.status.resumes.swap(true, Ordering::SeqCst) {
-            return;
+        if !handle.status.waits(&input) {
+            return join(&handle.status, input);
         }
         // Of several starts at once the first one decides; the others need not wait to hear that it does.
         handle
@@ -98,11 +131,10 @@ impl Actors {
             .running
             .store(matches!(input, Input::Start { .. }), Ordering::SeqCst);
         if let Err(refused) = handle.mailbox.try_send(input) {
-            if is_resume {
-                handle.status.resumes.store(false, Ordering::SeqCst);
-            }
+            let input = refused.into_inner();
+            handle.status.taken(&input);
             let full = Error::Transient(format!("session {session} has too many waiting inputs"));
-            refuse(refused.into_inner(), full);
+            refuse(input, full);
         }
     }
 }
@@ -116,6 +148,15 @@ fn answer_while_running(status: &Status, session: &SessionId, input: Input) {
         }
         Input::Abort(ask) => status.stop.ask(ask),
         Input::Resume => look_again(status),
+    }
+}
+
+/// An input whose errand waits already.
+fn join(status: &Status, input: Input) {
+    match input {
+        Input::Step { reply, .. } => send(reply, Ok(StepReply::skipped("running"))),
+        Input::Abort(ask) => status.stop.ask(ask),
+        Input::Start { .. } | Input::Resume => {}
     }
 }
 
@@ -296,6 +337,6 @@ impl Actor {
 }
 
 /// Holds the list of actors, and with it every input on its way.
-fn lock(cx: &Cx<Turns>) -> std::sync::MutexGuard<'_, HashMap<SessionId, Handle>> {
+fn lock(cx: &Cx<Turns>) -> MutexGuard<'_, HashMap<SessionId, Handle>> {
     cx.state().actors.0.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::flight;
-use super::record::ExecutedCall;
+use super::work::ExecutedCall;
 use crate::model::{AgentEvent, CallId, FunctionCall};
 
 /// Sends start and end events as if the calls ran one after another, in call order, whatever order they end in. A parked

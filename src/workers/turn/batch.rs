@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use super::prompt::AGENT_TRIGGER;
-use super::record::{PreparedCall, Work};
+use super::work::{PreparedCall, Work};
 use crate::model::{AssistantMessage, CallId, ContentBlock, FunctionCall, FunctionResult, StopReason};
 use crate::rules::inner_call;
 

@@ -8,9 +8,10 @@ use futures::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
 
 use super::dispatch;
-use super::record::{ExecutedCall, TurnRecord};
+use super::record::TurnRecord;
 use super::session::Session;
 use super::stop::Answer;
+use super::work::ExecutedCall;
 use crate::bus::Write;
 use crate::error::{Error, Result};
 use crate::model::{AgentEvent, CallId, FunctionCall, FunctionResult};

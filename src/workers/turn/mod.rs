@@ -29,6 +29,7 @@ mod coalesce;
 mod commit;
 mod context;
 mod dispatch;
+mod failed;
 mod fallback;
 mod flight;
 mod function_awaiting_approval;
@@ -63,6 +64,7 @@ mod stop;
 mod transcript;
 mod view;
 mod wake;
+mod work;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

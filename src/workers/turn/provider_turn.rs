@@ -1,5 +1,7 @@
 //! One model turn: ask the routed provider, read its events, keep what arrived (contract 02 §5.3, §5.4).
 
+mod conclude;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,11 +14,9 @@ use super::session::Session;
 use super::spend;
 use crate::bus::provider::stream_of;
 use crate::bus::{Frame, provider};
-use crate::error::Error;
 use crate::model::route::Route;
 use crate::model::{
-    AgentEvent, AgentFunction, AgentMessage, AssistantEvent, AssistantMessage, ContentBlock, ErrorKind,
-    RawMessage, StopReason, Usage,
+    AgentEvent, AgentFunction, AgentMessage, AssistantEvent, AssistantMessage, RawMessage, Usage,
 };
 
 /// A provider that returned must have closed its channel; one that has not is not waited for longer.
@@ -175,7 +175,7 @@ impl Reading {
                     // Closed, but the call has not said why yet.
                     None => return match stop.run_until_cancelled(tokio::time::timeout(CLOSE_GRACE, provider)).await {
                         None => End::Stopped,
-                        Some(Ok(Err(error))) => End::Failed(cause_of(&error)),
+                        Some(Ok(Err(error))) => End::Failed(conclude::cause_of(&error)),
                         Some(Ok(Ok(_)) | Err(_)) => End::Failed("provider channel closed without final".into()),
                     },
                 },
@@ -185,7 +185,7 @@ impl Reading {
                         quiet_until = tokio::time::Instant::now() + CLOSE_GRACE;
                     }
                     Err(_) if last_word.is_some() => return End::Stopped,
-                    Err(error) => return End::Failed(cause_of(&error)),
+                    Err(error) => return End::Failed(conclude::cause_of(&error)),
                 },
                 () = sleep_until(flush_at), if flush_at.is_some() => {
                     if let Some(event) = self.coalescer.flush() {
@@ -269,90 +269,10 @@ impl Reading {
             .await;
     }
 
-    /// The final message: the provider's, or what was streamed with the cause, or the cause alone.
-    async fn conclude(mut self, session: &mut Session, record: &mut TurnRecord, end: End) -> ProviderTurn {
-        if let Some(event) = self.coalescer.flush() {
-            self.emit(session, record, event).await;
-        }
-        let body_streamed = self.body_streamed;
-        let of = |message| ProviderTurn {
-            message,
-            body_streamed,
-        };
-        let outcome = self.outcome.take();
-        let outcome =
-            outcome.map(|shared| Arc::try_unwrap(shared).unwrap_or_else(|shared| (*shared).clone()));
-        let cause = match (end, outcome) {
-            (End::Stopped, outcome) => {
-                let message = outcome.or_else(|| self.streamed()).unwrap_or(self.frame);
-                return of(cut(message, StopReason::Aborted, "aborted"));
-            }
-            (End::Complete | End::Failed(_), Some(message)) => return of(message),
-            (End::Failed(cause), None) => cause,
-            (End::Complete, None) => "provider channel closed without final".into(),
-        };
-        if let Some(message) = self.streamed() {
-            return of(cut(message, StopReason::Error, &cause));
-        }
-        let mut message = AssistantMessage::synthetic(StopReason::Error, Some(&cause), session.cx.now_ms());
-        message.provider.clone_from(&self.frame.provider);
-        message.model.clone_from(&self.frame.model);
-        let event = AssistantEvent::TextDelta {
-            partial: None,
-            delta: cause,
-        };
-        session
-            .emit(
-                record,
-                AgentEvent::MessageUpdate {
-                    message: raw(message.clone()),
-                    llm_event: event,
-                },
-            )
-            .await;
-        ProviderTurn {
-            message,
-            body_streamed: true,
-        }
-    }
-
     /// Whether anything came of the call; the text of a failure is ours.
     fn has_something(&self) -> bool {
         self.outcome.is_some() || self.last.is_some() || !self.text.is_empty() || !self.thinking.is_empty()
     }
-
-    /// What was streamed without a final message, if anything was.
-    fn streamed(&self) -> Option<AssistantMessage> {
-        let mut message = match &self.last {
-            Some(partial) => partial.as_ref().clone(),
-            None if self.text.is_empty() && self.thinking.is_empty() => return None,
-            None => {
-                let mut message = self.frame.clone();
-                let thinking = (!self.thinking.is_empty()).then(|| ContentBlock::Thinking {
-                    text: self.thinking.clone(),
-                    signature: None,
-                });
-                let text = (!self.text.is_empty()).then(|| ContentBlock::text(self.text.clone()));
-                message.content = thinking.into_iter().chain(text).collect();
-                message
-            }
-        };
-        if self.usage.is_some() {
-            message.usage.clone_from(&self.usage);
-        }
-        Some(message)
-    }
-}
-
-/// A message that ended too early. Calls are left out: they did not run.
-fn cut(mut message: AssistantMessage, stop_reason: StopReason, cause: &str) -> AssistantMessage {
-    message
-        .content
-        .retain(|block| !matches!(block, ContentBlock::FunctionCall { .. }));
-    message.stop_reason = stop_reason;
-    message.error_message = Some(cause.to_owned());
-    message.error_kind = Some(ErrorKind::Transient);
-    message
 }
 
 fn raw(message: AssistantMessage) -> RawMessage {
@@ -363,39 +283,5 @@ async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// The text of a failed provider call, without the wrappings of other runtimes.
-fn cause_of(error: &Error) -> String {
-    let text = error.to_string();
-    let mut rest = text.trim();
-    loop {
-        let stripped = ["IIIInvocationError:", "invocation_failed:"]
-            .iter()
-            .find_map(|prefix| {
-                let head = rest.get(..prefix.len())?;
-                head.eq_ignore_ascii_case(prefix)
-                    .then(|| rest.get(prefix.len()..))
-                    .flatten()
-            });
-        match stripped {
-            Some(tail) => rest = tail.trim_start(),
-            None => return rest.to_owned(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use pretty_assertions::assert_eq;
-
-    #[test]
-    fn c02_case_12_wrappings_are_removed_from_a_cause() {
-        let cause = |text: &str| cause_of(&Error::invalid(text));
-        assert_eq!(cause("IIIInvocationError: upstream 500"), "upstream 500");
-        assert_eq!(cause("iiiinvocationerror: Invocation_Failed:  boom "), "boom");
-        assert_eq!(cause("plain"), "plain");
     }
 }

@@ -8,19 +8,16 @@ use tokio::sync::oneshot;
 
 use super::backoff::Backoff;
 use super::commit::Outcome;
-use super::record::{PreparedCall, TurnRecord};
+use super::record::TurnRecord;
 use super::session::{Session, load};
 use super::step::StepReply;
 use super::stop::Answer;
-use super::transcript::NewEntry;
 use super::{
-    abort, aborted, assistant_streaming, function_awaiting_approval, function_execute, later, provisioning,
-    steering_check, wake,
+    abort, aborted, assistant_streaming, failed, function_awaiting_approval, function_execute, later,
+    provisioning, steering_check, wake,
 };
 use crate::error::{Error, Result};
-use crate::model::{
-    AgentEvent, AgentMessage, AssistantMessage, RawMessage, StopReason, TurnError, TurnState,
-};
+use crate::model::{AgentEvent, AgentMessage, AssistantMessage, RawMessage, TurnState};
 
 /// Who asked for a step, and with which state in mind.
 pub(super) type Caller = Option<(TurnState, oneshot::Sender<Result<StepReply>>)>;
@@ -206,7 +203,7 @@ async fn transition(
                 if cx.shutdown_token().is_cancelled() {
                     return Err(error);
                 }
-                break fail(session, record, &error).await?;
+                break failed::fail(session, record, &error).await?;
             }
         }
     };
@@ -232,7 +229,7 @@ async fn transition(
         Err(error) if !error.is_retryable() && !cx.shutdown_token().is_cancelled() => {
             session.published = Some(previous.view());
             *record = previous;
-            let outcome = fail(session, record, &error).await?;
+            let outcome = failed::fail(session, record, &error).await?;
             ending();
             save(session, record, outcome).await
         }
@@ -328,47 +325,8 @@ pub(super) async fn end_unfinished(
     cause: &Error,
 ) -> Result<()> {
     session.published = Some(record.view());
-    let outcome = fail(session, record, cause).await?;
+    let outcome = failed::fail(session, record, cause).await?;
     save(session, record, outcome).await
-}
-
-/// The fail transition: the run ends, and the transcript says why, behind the results that there are.
-///
-/// # Errors
-/// An inbox was begun to be emptied and the store stays away: a next run would be told its messages again, so this one has to
-/// wait for better times.
-async fn fail(session: &mut Session, record: &mut TurnRecord, cause: &Error) -> Result<Outcome> {
-    match steering_check::finish_taking(session, record).await {
-        Err(error) if error.is_retryable() => return Err(error),
-        Err(error) => tracing::warn!(session_id = %session.id, %error, "inbox of a failed run not looked at"),
-        Ok(_) => {}
-    }
-    let now = session.cx.now_ms();
-    let text = format!("from {}: {cause}", record.state.as_str());
-    tracing::error!(session_id = %session.id, error = %text, "run failed");
-    let message = AssistantMessage::synthetic(StopReason::Error, Some(&text), now);
-    let message = RawMessage::from(&AgentMessage::Assistant(message));
-    let work = record.work.iter();
-    let results = work.flat_map(|work| {
-        let calls = work.prepared.iter().map(PreparedCall::call);
-        calls.filter_map(|call| work.executed.get(&call.id))
-    });
-    let mut entries: Vec<NewEntry> = results.map(|executed| executed.entry(record, now)).collect();
-    entries.push(NewEntry::new(message.clone(), record.entry_id("failed")));
-    record.error = Some(TurnError {
-        kind: "transition_error".into(),
-        message: text,
-    });
-    record.awaiting_approval = None;
-    record.go(TurnState::Failed, now);
-    Ok(Outcome {
-        entries,
-        after: vec![AgentEvent::MessageComplete {
-            message,
-            body_streamed: Some(false),
-        }],
-        ..Outcome::default()
-    })
 }
 
 /// Ends a run: what is parked is cleared, `turn_end` goes out if it has not.

@@ -25,7 +25,7 @@ pub(super) struct StepReply {
     /// True when nothing was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) skipped: Option<bool>,
-    /// `stale`: the session is in another state; `running`: its step is under way.
+    /// `stale`: the session is in another state; `running`: its step is under way or about to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) reason: Option<String>,
     /// State before.

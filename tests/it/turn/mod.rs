@@ -9,6 +9,7 @@ mod calls;
 mod compacted;
 mod effects;
 mod ends;
+mod floods;
 mod gate;
 mod inboxes;
 mod late;

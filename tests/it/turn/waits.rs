@@ -15,7 +15,7 @@ use crate::support::stub::{Door, Out, calls_then_ends, message, says};
 use crate::support::timed::leap;
 
 /// Lets everything that can go on without a timer do so.
-async fn settle() {
+pub(super) async fn settle() {
     for _ in 0..200 {
         tokio::task::yield_now().await;
     }

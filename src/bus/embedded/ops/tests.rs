@@ -1,5 +1,7 @@
+mod bounds;
+mod properties;
+
 use pretty_assertions::assert_eq;
-use proptest::prelude::*;
 
 use super::*;
 
@@ -20,10 +22,6 @@ fn ok(value: Value) -> (Value, Vec<String>) {
 
 fn refused(value: Value, code: &str) -> (Value, Vec<String>) {
     (value, vec![code.to_owned()])
-}
-
-fn nested(depth: usize) -> Value {
-    (0..depth).fold(json!(1), |inner, _| json!({ "n": inner }))
 }
 
 #[test]
@@ -276,19 +274,6 @@ fn merge_is_shallow_and_makes_its_way() {
 }
 
 #[test]
-fn merge_bounds() {
-    let keys = |n: usize| (0..n).map(|i| (format!("k{i}"), json!(1))).collect::<Map<_, _>>();
-    let merge = |value: Value| run(json!({}), json!({"type":"merge","value":value})).1;
-    assert_eq!(merge(nested(MAX_MERGE_DEPTH)), Vec::<String>::new());
-    assert_eq!(merge(nested(MAX_MERGE_DEPTH + 1)), ["merge.value.too_deep"]);
-    assert_eq!(merge(Value::Object(keys(MAX_MERGE_KEYS))), Vec::<String>::new());
-    assert_eq!(
-        merge(Value::Object(keys(MAX_MERGE_KEYS + 1))),
-        ["merge.value.too_many_keys"]
-    );
-}
-
-#[test]
 fn append_by_place_and_kind() {
     let table = [
         (json!([1]), json!({"type":"append","value":2}), ok(json!([1, 2]))),
@@ -347,49 +332,6 @@ fn append_by_place_and_kind() {
 }
 
 #[test]
-fn path_bounds_of_every_operation() {
-    let long = "x".repeat(MAX_SEGMENT_BYTES + 1);
-    let fits = "x".repeat(MAX_SEGMENT_BYTES);
-    let with = |name: &str, path: Value| match name {
-        "merge" => json!({"type":name,"path":path,"value":{}}),
-        "increment" | "decrement" => json!({"type":name,"path":path,"by":1}),
-        _ => json!({"type":name,"path":path,"value":1}),
-    };
-    for name in ["set", "merge", "increment", "decrement", "append", "remove"] {
-        assert_eq!(
-            run(json!({}), with(name, json!(fits))).1,
-            Vec::<String>::new(),
-            "{name}"
-        );
-        let code = |end: &str| vec![format!("{name}.path.{end}")];
-        assert_eq!(
-            run(json!({}), with(name, json!(long))),
-            (json!({}), code("segment_too_long"))
-        );
-        assert_eq!(
-            run(json!({}), with(name, json!("prototype"))),
-            (json!({}), code("proto_polluted"))
-        );
-    }
-    for name in ["merge", "append"] {
-        let code = |end: &str| vec![format!("{name}.path.{end}")];
-        let deep = |n: usize| Value::from(vec!["a"; n]);
-        assert_eq!(
-            run(json!({}), with(name, deep(MAX_PATH_DEPTH))).1,
-            Vec::<String>::new()
-        );
-        assert_eq!(
-            run(json!({}), with(name, deep(MAX_PATH_DEPTH + 1))),
-            (json!({}), code("too_deep"))
-        );
-        assert_eq!(
-            run(json!({}), with(name, json!(["a", ""]))),
-            (json!({}), code("empty_segment"))
-        );
-    }
-}
-
-#[test]
 fn a_failed_operation_does_not_stop_the_next() {
     let ops = [
         json!({"type":"increment","path":"s","by":1}),
@@ -405,87 +347,4 @@ fn a_failed_operation_does_not_stop_the_next() {
         .map(|error| error["op_index"].clone())
         .collect();
     assert_eq!(indices, [json!(0), json!(2)]);
-}
-
-#[test]
-fn malformed_operations_are_named() {
-    let error = |op: Value| parse(&[json!({"type":"set","path":"a"}), op]).expect_err("malformed");
-    assert_eq!(error(json!({"type":"append"})), "ops[1]: missing field `value`");
-    assert_eq!(
-        error(json!({"type":"increment","path":"a"})),
-        "ops[1]: missing field `by`"
-    );
-    assert!(error(json!({"type":"explode"})).starts_with("ops[1]: unknown variant `explode`"));
-    assert!(error(json!(5)).starts_with("ops[1]: "));
-}
-
-fn json_value() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i64>().prop_map(Value::from),
-        (-1e9..1e9f64).prop_map(Value::from),
-        "[a-c]{0,3}".prop_map(Value::from),
-    ];
-    leaf.prop_recursive(3, 24, 4, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec(("[a-c]{1,2}", inner), 0..4)
-                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
-        ]
-    })
-}
-
-fn any_op() -> impl Strategy<Value = Op> {
-    let key = "[a-c]{0,2}";
-    let path = prop_oneof![
-        Just(None),
-        key.prop_map(|key| Some(Path::Key(key))),
-        prop::collection::vec("[a-c]{0,2}", 0..4).prop_map(|segments| Some(Path::Segments(segments))),
-    ];
-    prop_oneof![
-        (key, json_value()).prop_map(|(path, value)| Op::Set { path, value }),
-        (path.clone(), json_value()).prop_map(|(path, value)| Op::Merge { path, value }),
-        (key, any::<i64>()).prop_map(|(path, by)| Op::Increment { path, by }),
-        (key, any::<i64>()).prop_map(|(path, by)| Op::Decrement { path, by }),
-        (path, json_value()).prop_map(|(path, value)| Op::Append { path, value }),
-        key.prop_map(|path| Op::Remove { path }),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn a_skipped_operation_leaves_the_value_alone(current in json_value(), op in any_op()) {
-        let applied = apply(Some(current.clone()), std::slice::from_ref(&op));
-        if !applied.errors.is_empty() {
-            prop_assert_eq!(applied.value, current);
-        }
-    }
-
-    #[test]
-    fn a_list_is_the_same_as_one_by_one(current in json_value(), ops in prop::collection::vec(any_op(), 0..8)) {
-        let at_once = apply(Some(current.clone()), &ops);
-        let mut value = current;
-        let mut skipped = Vec::new();
-        for (index, op) in ops.iter().enumerate() {
-            let applied = apply(Some(value), std::slice::from_ref(op));
-            value = applied.value;
-            if !applied.errors.is_empty() {
-                skipped.push(json!(index));
-            }
-        }
-        let indices: Vec<_> = at_once.errors.iter().map(|error| error["op_index"].clone()).collect();
-        prop_assert_eq!(at_once.value, value);
-        prop_assert_eq!(indices, skipped);
-    }
-
-    #[test]
-    fn increment_and_decrement_undo_each_other(start in any::<i32>(), by in any::<i32>()) {
-        let ops = [
-            Op::Increment { path: "n".to_owned(), by: i64::from(by) },
-            Op::Decrement { path: "n".to_owned(), by: i64::from(by) },
-        ];
-        let applied = apply(Some(json!({"n":start})), &ops);
-        prop_assert_eq!(applied, Applied { value: json!({"n":start}), errors: vec![] });
-    }
 }
