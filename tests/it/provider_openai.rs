@@ -113,8 +113,8 @@ async fn c08_case_12_passing_failures_are_tried_again_with_one_start() {
     let mut world = World::default();
     world.config.provider.max_retries = 2;
     let failures = [
-        Reply::fails(503, "a"),
         Reply::raw([Step::Break]),
+        Reply::fails(503, "a").with_header("retry-after", "0"),
         Reply::says("ok", 1),
     ];
     let rig = Rig::with(queue(failures), world).await;

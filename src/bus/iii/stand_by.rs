@@ -31,8 +31,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(400);
 const LOOK_JITTER_MS: u64 = 200;
 
-/// Pause after an engine refused us although our name was free.
-const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+/// Pause after an engine refused us although our name was free, as a part of the lease: five seconds of the usual one.
+const REFUSED_PART: u32 = 6;
 
 /// How long after its first answer an engine may have no state: its parts start after it.
 const STARTING: Duration = Duration::from_secs(3);
@@ -101,7 +101,7 @@ pub(super) async fn wait(
     };
     let mut stateless_since = None;
     if was_refused {
-        stop.run_until_cancelled(sleep(REFUSED_PAUSE))
+        stop.run_until_cancelled(sleep(core.options.lease / REFUSED_PART))
             .await
             .ok_or(Error::Stopped)?;
     }

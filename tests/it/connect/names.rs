@@ -1,6 +1,8 @@
 //! Who may have which name.
 
-use harness::bus::iii::{Greeting, greet};
+use std::time::Duration;
+
+use harness::bus::iii::{Greeting, IiiOptions, greet};
 use harness::error::Error;
 use harness::ids::RandomIds;
 use pretty_assertions::assert_eq;
@@ -55,7 +57,11 @@ async fn c00_case_38_a_refused_function_leaves_the_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_worker_of_our_name_shows() {
     let engine = FakeEngine::start(Script::default()).await;
-    let program = echo_on(&engine, options(engine.address)).await;
+    let options = IiiOptions {
+        heartbeat: Duration::from_secs(1),
+        ..options(engine.address)
+    };
+    let program = echo_on(&engine, options).await;
     engine.rescript(|script| script.workers.push("harness"));
     program.transport().settle().await.unwrap();
     assert_eq!(

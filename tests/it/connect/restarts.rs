@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use harness::bus::iii::Iii;
-use harness::bus::{Link, Transport};
+use harness::bus::iii::{Iii, IiiOptions};
+use harness::bus::{Bus, Link, Transport};
 use harness::error::Error;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
 
 use super::{Served, call, call_within, echo, eventually, join};
 use crate::support::engine::within;
@@ -113,4 +114,59 @@ async fn an_open_turn_survives_a_restart_of_the_engine() {
     // The configuration entry is known to the new engine too.
     let entry = call(&engine.bus, "configuration::get", json!({ "id": "harness" })).await;
     assert!(entry.is_ok(), "{entry:?}");
+}
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// Which of two programs are on an engine.
+async fn names(engine: &Bus) -> Vec<Value> {
+    let listed = call(engine, "engine::workers::list", json!({})).await.unwrap();
+    let workers = listed["workers"].as_array().unwrap().iter();
+    let names = workers.map(|worker| worker["name"].clone());
+    let are_ours = |name: &Value| name == "harness" || name == "witness";
+    names.filter(are_ours).collect()
+}
+
+async fn until_only(engine: &Bus, name: &str) {
+    within(async {
+        while names(engine).await != [name] {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
+
+/// Nobody stops it: its runtime just ends, as that of a test that failed does. The SDK has a thread of its own.
+#[test]
+fn a_transport_that_is_dropped_joins_no_engine_any_more() {
+    let outside = runtime();
+    let (engine, witness) = outside.block_on(async {
+        let engine = Served::start().await;
+        let options = IiiOptions {
+            worker_name: "witness".to_owned(),
+            ..engine.options()
+        };
+        let witness = join(options, Vec::new()).await;
+        (engine, witness)
+    });
+    let life = runtime();
+    let program = life.block_on(join(engine.options(), Vec::new()));
+    assert_eq!(outside.block_on(names(&engine.bus)).len(), 2);
+    drop(program);
+    drop(life);
+    outside.block_on(async {
+        until_only(&engine.bus, "witness").await;
+        let address = engine.address;
+        engine.stop().await;
+        // Who lives comes back to an engine that appears there later.
+        let later = Served::at(address, None).await;
+        eventually(|| matches!(*witness.link().borrow(), Link::Up(2))).await;
+        until_only(&later.bus, "witness").await;
+    });
 }

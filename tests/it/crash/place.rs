@@ -301,13 +301,20 @@ pub(crate) struct Life {
 impl Life {
     /// Starts the program with a configuration.
     pub(crate) fn begin(config: &Path, log: PathBuf) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_harness"))
+        let mut program = Command::new(env!("CARGO_BIN_EXE_harness"));
+        program
             .arg("serve")
             .arg("--config")
             .arg(config)
             .env_clear()
             .env(KEY, "not-a-secret")
-            .current_dir(config.parent().unwrap())
+            .current_dir(config.parent().unwrap());
+        Self::of(&mut program, log)
+    }
+
+    /// Starts any program that tells what it does on stderr.
+    pub(crate) fn of(program: &mut Command, log: PathBuf) -> Self {
+        let child = program
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).unwrap())

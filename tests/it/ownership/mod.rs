@@ -1,15 +1,19 @@
 //! Several programs on one engine: one serves, the others stand by (design §4, one active process per engine).
 
+mod frozen;
 mod processes;
 mod rivals;
 mod turns;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use harness::bus::iii::{Iii, IiiOptions};
-use harness::bus::{Bus, CallContext, CallOptions};
+use harness::bus::{Bus, CallContext, CallOptions, Transport};
+use harness::config::Config;
 use harness::error::Result;
 use harness::scripted::{Reply, Request, Script, Server};
 use pretty_assertions::assert_eq;
@@ -17,11 +21,14 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::crash::outcome::line;
-use crate::crash::place::Life;
+use crate::crash::place::{KEY, Life};
 use crate::support::engine::{ports, served, within};
+use crate::support::{TestBus, TestOptions};
 use crate::turn::{of_type, user};
 
 const SESSION: &str = "s";
+/// Of programs inside this process.
+const LEASE: Duration = Duration::from_secs(2);
 
 /// An engine that hosts nothing of ours, a model server, and room for programs.
 struct Town {
@@ -55,8 +62,8 @@ impl Town {
 
     /// One that reaches the engine at another address.
     fn begin_at(&self, address: SocketAddr, rules: &str) -> Life {
-        let number = self.lives.fetch_add(1, Ordering::SeqCst);
         let dir = self.dir.path();
+        let (number, log) = self.log();
         let config = json!({
             "permissions_path": dir.join(format!("rules-{number}.yaml")),
             "engine": { "mode": "connect", "url": format!("ws://{address}") },
@@ -69,7 +76,13 @@ impl Town {
         std::fs::write(dir.join(format!("rules-{number}.yaml")), rules).unwrap();
         let path = dir.join(format!("config-{number}.yaml"));
         std::fs::write(&path, config.to_string()).unwrap();
-        Life::begin(&path, dir.join(format!("life-{number}.log")))
+        Life::begin(&path, log)
+    }
+
+    /// The next life, and where it writes.
+    fn log(&self) -> (usize, PathBuf) {
+        let number = self.lives.fetch_add(1, Ordering::SeqCst);
+        (number, self.dir.path().join(format!("life-{number}.log")))
     }
 
     /// A program that serves, and one that stands by.
@@ -79,6 +92,11 @@ impl Town {
         let second = self.begin(rules);
         second.says("standing by").await;
         (first, second)
+    }
+
+    /// A program inside this process, once it serves.
+    async fn join(&self, address: SocketAddr) -> TestBus {
+        program(address, self.server.url()).await
     }
 
     async fn call(&self, id: &str, payload: Value) -> Result<Value> {
@@ -164,12 +182,13 @@ async fn events(engine: &Bus) -> Vec<Value> {
 }
 
 async fn serving(engine: &Bus) -> usize {
+    serving_as(engine, "harness").await
+}
+
+async fn serving_as(engine: &Bus, name: &str) -> usize {
     let listed = call(engine, "engine::workers::list", json!({})).await.unwrap();
     let workers = listed["workers"].as_array().unwrap();
-    workers
-        .iter()
-        .filter(|worker| worker["name"] == "harness")
-        .count()
+    workers.iter().filter(|worker| worker["name"] == name).count()
 }
 
 async fn eventually<T>(probe: impl AsyncFn() -> Option<T>) -> T {
@@ -180,6 +199,21 @@ async fn eventually<T>(probe: impl AsyncFn() -> Option<T>) -> T {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    })
+    .await
+}
+
+/// All workers on an engine, with a short lease, and a model server; once it serves.
+async fn program(address: SocketAddr, model: String) -> TestBus {
+    let mut config = Config::default();
+    config.turn.step_backoff_ms = 10;
+    config.provider_openai.default_api_url = model;
+    let options = joining(address, LEASE);
+    TestBus::with(TestOptions {
+        config,
+        env: [(KEY.to_owned(), "not-a-secret".to_owned())].into(),
+        wrap: Box::new(move |_| Iii::new(options) as Arc<dyn Transport>),
+        ..TestOptions::default()
     })
     .await
 }

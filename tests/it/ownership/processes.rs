@@ -3,17 +3,14 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 
-use harness::bus::lease::TTL;
 use harness::scripted::{Gate, Reply, Request};
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 
 use super::{SESSION, Town};
 use crate::admin::get;
 use crate::crash::model::half;
 use crate::crash::place::Life;
-use crate::support::proxy::{End, Proxy};
 use crate::turn::{of_type, user};
 
 const ALLOWING: &str = "rules: ['session-inbox::push', 'provider::openai::complete']";
@@ -32,7 +29,7 @@ fn answer_to(request: &Request, target: &str, payload: &Value) -> Reply {
     }
 }
 
-fn one_end(events: &[Value]) {
+pub(super) fn one_end(events: &[Value]) {
     assert_eq!(of_type(events, "agent_end").len(), 1, "{events:#?}");
     assert_eq!(events.last().unwrap()["type"], "agent_end", "{events:#?}");
 }
@@ -132,48 +129,6 @@ async fn killed_while_a_call_runs() {
             "assistant Done."
         ]
     );
-}
-
-/// A process that is frozen, such as that of a paused virtual machine, wakes up when its lease has long lapsed.
-#[tokio::test]
-async fn frozen_while_the_model_streams() {
-    let gate = Gate::new();
-    let held = gate.clone();
-    let first_asked = AtomicBool::new(true);
-    let town = Town::start(move |request| {
-        if first_asked.swap(false, SeqCst) {
-            return Reply::says("Too late", 1).after(held.clone());
-        }
-        answer_to(request, "", &Value::Null)
-    })
-    .await;
-    let proxy = Proxy::start(town.address).await;
-    let first = town.begin_at(proxy.address(), ALLOWING);
-    first.says("ready functions=").await;
-    let second = town.begin(ALLOWING);
-    second.says("standing by").await;
-    town.run("hello").await;
-    town.eventually(async || (town.asked("gpt-5") == 1).then_some(()))
-        .await;
-    first.signal("STOP");
-    proxy.shut(End::Rst);
-    let lapsed = timeout(2 * TTL, second.has_said("ready functions="));
-    lapsed.await.unwrap();
-    one_end(&town.ended().await);
-    // The answer that it waited for is there when it wakes up.
-    gate.release();
-    first.signal("CONT");
-    first.says("does not serve the engine any more").await;
-    proxy.reopen();
-    first.says("standing by").await;
-    one_end(&town.events().await);
-    assert_eq!(town.transcript().await, ["user hello", "assistant Re: hello"]);
-    assert_eq!(town.serving().await, 1);
-    // It is as good as a new one.
-    second.kill();
-    let start =
-        json!({ "session_id": "later", "provider": "openai", "model": "gpt-5", "messages": [user("hello")] });
-    assert_eq!(town.ok("run::start", start).await["started"], true);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use pretty_assertions::assert_eq;
 
 use super::*;
+use crate::support::timed::{leap, settle};
 
 three_ways! {
     c09_case_24_a_mode_asks_no_provider,
@@ -69,9 +70,15 @@ impl Two {
         (self.openai.listings(), self.kimi.listings())
     }
 
-    /// Longer than the pause after an edit, so that whatever it leads to has begun.
-    async fn settled(&self) {
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+    /// Lets the pause after an edit go by, so that whatever it leads to begins; then has the models of some providers asked
+    /// for once more, which waits for that: a provider is asked by one at a time.
+    async fn settled(&self, providers: &[&str]) {
+        leap(Duration::from_secs(2)).await;
+        settle().await;
+        for provider in providers {
+            let refresh = format!("provider::{provider}::refresh_models");
+            self.test.ok(&refresh, json!({})).await;
+        }
     }
 }
 
@@ -90,8 +97,8 @@ async fn c09_case_24_a_mode_asks_no_provider() {
             (settings["mode"] == "auto").then_some(())
         })
         .await;
-    two.settled().await;
-    assert_eq!(two.listings(), (1, 0));
+    two.settled(&["openai"]).await;
+    assert_eq!(two.listings(), (2, 0));
 }
 
 async fn c09_case_25_a_new_key_is_used_at_once() {
@@ -99,8 +106,8 @@ async fn c09_case_25_a_new_key_is_used_at_once() {
     assert_eq!(two.listed().await, Vec::<String>::new());
     two.set("manual", json!({"openai": two.slice("openai")})).await;
     two.lists(&["gpt-5"]).await;
-    two.settled().await;
-    assert_eq!(two.listings(), (1, 0));
+    two.settled(&["openai"]).await;
+    assert_eq!(two.listings(), (2, 0));
 }
 
 async fn c09_case_26_two_edits_at_once_ask_both() {
@@ -112,8 +119,8 @@ async fn c09_case_26_two_edits_at_once_ask_both() {
     )
     .await;
     two.lists(&["kimi-k2.6", "gpt-5"]).await;
-    two.settled().await;
-    assert_eq!(two.listings(), (1, 1));
+    two.settled(&["kimi", "openai"]).await;
+    assert_eq!(two.listings(), (2, 2));
 }
 
 async fn a_key_that_goes_takes_its_models_along() {

@@ -22,7 +22,7 @@ pub(crate) enum Out {
 }
 
 /// Opened by a test, once per waiter.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Door(Arc<Semaphore>);
 
 impl Door {

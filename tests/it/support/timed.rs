@@ -46,3 +46,10 @@ pub(crate) async fn leap(time: Duration) {
     drop(frozen);
     tokio::time::resume();
 }
+
+/// Lets everything that can go on without a timer do so.
+pub(crate) async fn settle() {
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+}

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::{Rig, run};
 use crate::support::pass_on::pass_on_to;
 use crate::support::stub::calls_then_ends;
+use crate::support::timed::settle;
 use crate::support::{TestBus, TestOptions};
 
 /// More than the mailbox of a session takes.
@@ -79,7 +80,7 @@ async fn parked() -> (Rig, watch::Sender<bool>) {
 async fn flood(t: &TestBus, door: &watch::Sender<bool>, id: &str) -> Vec<Value> {
     let calls = join_all((0..MANY).map(|_| t.ok(id, json!({ "session_id": "s1" }))));
     let opening = async {
-        super::waits::settle().await;
+        settle().await;
         door.send_replace(false);
     };
     join(calls, opening).await.0
@@ -96,7 +97,7 @@ async fn many_changes_of_settings_make_no_session_busy() {
         rig.t.ok("approval::approve_always", other).await;
     }
     let opening = async {
-        super::waits::settle().await;
+        settle().await;
         door.send_replace(false);
     };
     let (answer, ()) = join(rig.t.call("run::start", run("s1")), opening).await;

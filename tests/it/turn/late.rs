@@ -124,7 +124,7 @@ async fn d4_a_conversation_that_does_not_fit_waits_for_the_compaction_worker() {
 /// What cannot be looked up now may exist.
 #[tokio::test]
 async fn a_lookup_that_fails_is_no_unknown_provider() {
-    const REFUSALS: usize = 12;
+    const REFUSALS: usize = 7;
     let spy = Spy::default();
     let mut options = TestOptions {
         way: Way::Listener,

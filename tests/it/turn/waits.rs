@@ -12,14 +12,7 @@ use crate::support::TestOptions;
 use crate::support::outsider::Writer;
 use crate::support::spy::Spy;
 use crate::support::stub::{Door, Out, calls_then_ends, message, says};
-use crate::support::timed::leap;
-
-/// Lets everything that can go on without a timer do so.
-pub(super) async fn settle() {
-    for _ in 0..200 {
-        tokio::task::yield_now().await;
-    }
-}
+use crate::support::timed::{leap, settle};
 
 /// A provider that says half of something; what it does with its channel then is up to the test.
 async fn halfway<R>(rig: &Rig, then: impl Fn(Writer) -> R + Send + Sync + 'static)

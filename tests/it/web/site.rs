@@ -8,6 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::support::stub::Door;
+
 /// A request as the server got it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Asked {
@@ -50,6 +52,8 @@ pub(super) enum Act {
     Say(Vec<u8>),
     /// Waits.
     Wait(Duration),
+    /// Waits until the test lets it go on.
+    Hold(Door),
     /// Sends this again and again, with a pause, until the client is gone.
     Repeat(Vec<u8>, Duration),
     /// Ends the connection.
@@ -168,6 +172,7 @@ async fn act(stream: &mut TcpStream, acts: Vec<Act>) -> bool {
                 }
             }
             Act::Wait(time) => tokio::time::sleep(time).await,
+            Act::Hold(door) => door.pass().await,
             Act::Repeat(bytes, pause) => {
                 while stream.write_all(&bytes).await.is_ok() {
                     tokio::time::sleep(pause).await;
