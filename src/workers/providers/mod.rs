@@ -54,7 +54,7 @@ pub use chat_completions::{Effort, Local, Probe, Quirks, Reasoning, Vendor};
 use functions::{Complete, RefreshModels, Stream};
 use protocol::Provider;
 pub use protocol::{Settings, Spec};
-pub use records::{Family, Known, Price, family};
+pub use records::{Costs, Family, Known, Long, Price, costs, family};
 
 /// Memory of a provider's worker.
 struct Host {
