@@ -71,7 +71,7 @@ impl Two {
 
     /// Longer than the pause after an edit, so that whatever it leads to has begun.
     async fn settled(&self) {
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
@@ -97,10 +97,15 @@ async fn c09_case_24_a_mode_asks_no_provider() {
 async fn c09_case_25_a_new_key_is_used_at_once() {
     let two = Two::start().await;
     assert_eq!(two.listed().await, Vec::<String>::new());
-    two.set("manual", json!({"openai": two.slice("openai")})).await;
-    two.lists(&["gpt-5"]).await;
+    let kimi = two.slice("kimi");
+    two.set("manual", json!({ "kimi": kimi })).await;
+    two.lists(&["kimi-k2.6"]).await;
+    // The other one has a key too, and would be asked if it were meant.
+    two.set("manual", json!({"kimi": kimi, "openai": two.slice("openai")}))
+        .await;
+    two.lists(&["kimi-k2.6", "gpt-5"]).await;
     two.settled().await;
-    assert_eq!(two.listings(), (1, 0));
+    assert_eq!(two.listings(), (1, 1));
 }
 
 async fn c09_case_26_two_edits_at_once_ask_both() {
