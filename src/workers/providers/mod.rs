@@ -26,6 +26,7 @@ pub mod fuzzing;
 mod json;
 pub mod kimi;
 mod limits;
+mod listed_price;
 pub mod llamacpp;
 pub mod lmstudio;
 mod local;

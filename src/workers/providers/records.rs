@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::listed_price;
+
 /// Members of a listed model that name its window, tokens; the first one that is there counts. What a server has loaded a
 /// model with comes before what the model could do.
 const CONTEXT: &[&str] = &[
@@ -177,7 +179,12 @@ impl Known {
         if let Value::Object(members) = &mut record {
             insert(members, "supports_thinking", thinking.map(Value::from));
             insert(members, "supports_vision", vision.map(Value::from));
-            insert(members, "pricing", self.pricing(id));
+            let pricing = if listed_price::is_named(entry) {
+                listed_price::of(entry)
+            } else {
+                self.pricing(id)
+            };
+            insert(members, "pricing", pricing);
         }
         record
     }
@@ -292,6 +299,13 @@ mod tests {
                 "pricing": {"input_per_1m": 1.0, "output_per_1m": 2.0, "cache_read_per_1m": 0.5}
             })
         );
+        let routed = json!({"pricing": {"prompt": "0.000003", "completion": "0.000004"}});
+        assert_eq!(
+            record("f-1", &routed)["pricing"],
+            json!({"input_per_1m": 3.0, "output_per_1m": 4.0})
+        );
+        let unclear = json!({"pricing": {"prompt": "-1", "completion": "-1"}});
+        assert_eq!(record("f-1", &unclear).get("pricing"), None);
         let smaller = record("f-1-mini", &json!({}));
         assert_eq!(
             (
