@@ -105,15 +105,13 @@ fn price(pricing: &Value) -> Option<String> {
         let [input, output] = ["input_per_1m", "output_per_1m"].map(|member| rates[member].as_f64());
         Some(format!("${} in, ${} out", input?, output?))
     };
-    let mut price = of(pricing)?;
-    for tier in pricing["tiers"].as_array().into_iter().flatten() {
-        price.push_str(&format!(
-            "; above {} tokens {}",
-            tier["above_tokens"].as_f64()?,
-            of(tier)?
-        ));
-    }
-    Some(price)
+    let tiers = pricing["tiers"].as_array().into_iter().flatten();
+    let tiers = tiers.map(|tier| {
+        let above = tier["above_tokens"].as_f64()?;
+        Some(format!("above {above} tokens {}", of(tier)?))
+    });
+    let all: Option<Vec<_>> = std::iter::once(of(pricing)).chain(tiers).collect();
+    Some(all?.join("; "))
 }
 
 #[cfg(test)]

@@ -101,14 +101,11 @@ async fn program(engine: &Shared) -> Bus {
                 }
             };
             async move {
-                match outcome {
-                    Some(outcome) => outcome,
-                    None => {
-                        // Nobody waits for so long.
-                        settle(10_000).await;
-                        Err(Error::Stopped)
-                    }
+                if outcome.is_none() {
+                    // Nobody waits for so long.
+                    settle(10_000).await;
                 }
+                outcome.unwrap_or(Err(Error::Stopped))
             }
         };
         bus.register(FunctionDef::ad_hoc(format!("configuration::{verb}"), handler))
@@ -140,7 +137,7 @@ async fn play(history: Vec<Event>) {
             }
             Event::EngineRestarts => engine.lock().unwrap().schema = None,
             Event::ProgramRestarts => {
-                assert!(bus.shutdown(Duration::from_secs(60)).await);
+                assert!(bus.shutdown(Duration::from_mins(1)).await);
                 bus = program(&engine).await;
             }
             Event::Passes(ms) => settle(ms).await,
@@ -155,7 +152,7 @@ async fn play(history: Vec<Event>) {
     let kept = engine.lock().unwrap().value.clone();
     assert_eq!(kept, Some(stored.unwrap_or_else(entry::seed)));
     assert!(engine.lock().unwrap().schema.is_some());
-    assert!(bus.shutdown(Duration::from_secs(60)).await);
+    assert!(bus.shutdown(Duration::from_mins(1)).await);
 }
 
 fn event() -> impl Strategy<Value = Event> {
