@@ -60,7 +60,11 @@ async fn refresh(client: &Client, only: Option<&str>) -> Result<()> {
         .filter(|row| row["supports_model_listing"] == true)
         .filter_map(|row| Some((row["id"].as_str()?, row["configured"] == false)))
         .filter(|(id, _)| only.is_none_or(|only| only == *id));
-    let refreshed = ids.map(async |(id, is_bare)| {
+    let ids: Vec<_> = ids.collect();
+    if let (Some(only), []) = (only, ids.as_slice()) {
+        complain(&format!("{only}: no provider of this name lists models"));
+    }
+    let refreshed = ids.into_iter().map(async |(id, is_bare)| {
         let options = CallOptions {
             timeout: Some(REFRESH),
             ..CallOptions::default()
@@ -86,16 +90,28 @@ async fn refresh(client: &Client, only: Option<&str>) -> Result<()> {
 /// `provider::model` as runs name it, window, output limit, price per million tokens.
 fn cells(record: &Value) -> [String; 4] {
     let text = |member: &str| record[member].as_str().unwrap_or_default();
-    let number = |pointer: &str| Some(record.pointer(pointer)?.as_f64()?.to_string());
-    let price = number("/pricing/input_per_1m").zip(number("/pricing/output_per_1m"));
+    let number = |member: &str| record[member].as_f64().map(|number| number.to_string());
     [
         format!("{}::{}", text("provider"), text("id")),
-        number("/context_window").unwrap_or_default(),
-        number("/max_output_tokens").unwrap_or_default(),
-        price.map_or_else(String::new, |(input, output)| {
-            format!("${input} in, ${output} out")
-        }),
+        number("context_window").unwrap_or_default(),
+        number("max_output_tokens").unwrap_or_default(),
+        price(&record["pricing"]).unwrap_or_default(),
     ]
+}
+
+/// What tokens cost, and what they cost in longer prompts.
+fn price(pricing: &Value) -> Option<String> {
+    let of = |rates: &Value| {
+        let [input, output] = ["input_per_1m", "output_per_1m"].map(|member| rates[member].as_f64());
+        Some(format!("${} in, ${} out", input?, output?))
+    };
+    let tiers = pricing["tiers"].as_array().into_iter().flatten();
+    let tiers = tiers.map(|tier| {
+        let above = tier["above_tokens"].as_f64()?;
+        Some(format!("above {above} tokens {}", of(tier)?))
+    });
+    let all: Option<Vec<_>> = std::iter::once(of(pricing)).chain(tiers).collect();
+    Some(all?.join("; "))
 }
 
 #[cfg(test)]
@@ -110,6 +126,12 @@ mod tests {
         let priced =
             json!({"id": "m", "provider": "p", "pricing": {"input_per_1m": 0.5, "output_per_1m": 2.0}});
         assert_eq!(cells(&priced), ["p::m", "", "", "$0.5 in, $2 out"]);
+        let tiered = json!({"id": "m", "provider": "p", "pricing": {"input_per_1m": 2.5, "output_per_1m": 15,
+            "tiers": [{"above_tokens": 272_000, "input_per_1m": 5, "output_per_1m": 22.5}]}});
+        assert_eq!(
+            cells(&tiered)[3],
+            "$2.5 in, $15 out; above 272000 tokens $5 in, $22.5 out"
+        );
         assert_eq!(cells(&json!("odd")), ["::", "", "", ""]);
     }
 }

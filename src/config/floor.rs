@@ -27,9 +27,9 @@ const ALWAYS: &[&str] = &[
 /// Functions no agent may call on a scope of ours.
 const ON_OUR_SCOPES: &[&str] = &["state::set", "state::update", "state::delete"];
 
-/// Scopes whose rows decide what agents may do or spend, and which process serves them.
+/// Scopes whose rows decide what agents may do or spend, what a model costs among them, and which process serves them.
 const OUR_SCOPES: &str =
-    "^(approvals|approval_settings|turn_state|turn_lease|run_request|budgets|harness_owner)$";
+    "^(approvals|approval_settings|turn_state|turn_lease|run_request|budgets|harness_owner|models)$";
 
 /// Functions that would show people what never happened, such as a call to approve, on a stream of ours.
 const ON_OUR_STREAMS: &[&str] = &["stream::set", "stream::update", "stream::delete", "stream::send"];

@@ -117,17 +117,59 @@ pub struct Model {
     pub extra: Map<String, Value>,
 }
 
-/// Prices in US dollars per million tokens.
+/// Prices of a model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Pricing {
+    /// For prompts of any length, unless a tier says otherwise.
+    #[serde(flatten)]
+    pub rates: Rates,
+    /// Additive: prices of calls with longer prompts. The tier with the most tokens that a prompt has more than counts, for all
+    /// tokens of the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiers: Option<Vec<Tier>>,
+}
+
+/// Prices of calls whose prompt, cached tokens included, is longer than a number of tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Tier {
+    /// The number of tokens.
+    pub above_tokens: f64,
+    /// What their tokens cost.
+    #[serde(flatten)]
+    pub rates: Rates,
+}
+
+/// Prices in US dollars per million tokens.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Rates {
     /// Prompt.
     pub input_per_1m: f64,
     /// Output.
     pub output_per_1m: f64,
-    /// Cached prompt.
+    /// Cached prompt; the price of the prompt when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_read_per_1m: Option<f64>,
-    /// Prompt written to the cache.
+    /// Prompt written to the cache; the price of the prompt when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_write_per_1m: Option<f64>,
+}
+
+impl Rates {
+    /// Of cached tokens.
+    pub fn cache_read(&self) -> f64 {
+        self.cache_read_per_1m.unwrap_or(self.input_per_1m)
+    }
+
+    /// Of tokens that are written to the cache.
+    pub fn cache_write(&self) -> f64 {
+        self.cache_write_per_1m.unwrap_or(self.input_per_1m)
+    }
+
+    /// All that are named.
+    pub fn all(&self) -> impl Iterator<Item = f64> {
+        let cached = [self.cache_read_per_1m, self.cache_write_per_1m];
+        [self.input_per_1m, self.output_per_1m]
+            .into_iter()
+            .chain(cached.into_iter().flatten())
+    }
 }

@@ -14,6 +14,7 @@ pub mod lenient;
 pub mod measure;
 pub mod message;
 pub mod money;
+pub mod price;
 pub mod raw;
 pub mod route;
 pub mod text;

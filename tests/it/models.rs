@@ -3,11 +3,13 @@
 use harness::bus::{CallContext, CallOptions};
 use harness::error::Error;
 use harness::model::api;
+use harness::workers;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::bridge_rig::Rig;
-use crate::support::three_ways;
+use crate::support::spy::Spy;
+use crate::support::{TestBus, TestOptions, three_ways};
 
 three_ways! {
     c09_case_16_registered_verbatim,
@@ -277,6 +279,53 @@ async fn a_record_can_be_removed() {
         .ok("state::get", json!({"scope": "models", "key": "models:p1:m1"}))
         .await;
     assert_eq!(stored, Value::Null);
+}
+
+/// On an engine of its own the program hears of each write, so that the map is right without being read again.
+#[tokio::test]
+async fn c09_weakness_8_lookups_ask_no_state() {
+    let spy = Spy::default();
+    let test = TestBus::with(TestOptions {
+        workers: vec![workers::models::worker()],
+        wrap: spy.wrap(),
+        ..TestOptions::default()
+    })
+    .await;
+    let reads = || {
+        let calls = spy.calls();
+        let reads = calls
+            .iter()
+            .filter(|(id, scope)| ["state::get", "state::list"].contains(&id.as_str()) && scope == "models");
+        reads.count()
+    };
+    test.ok("models::register", m1()).await;
+    let known = json!({"provider": "p1", "model_id": "m1"});
+    assert_eq!(test.ok("models::get", known.clone()).await, m1());
+    let before = reads();
+    for _ in 0..50 {
+        assert_eq!(test.ok("models::get", known.clone()).await, m1());
+        let unknown = json!({"provider": "p1", "model_id": "m2"});
+        assert_eq!(test.ok("models::get", unknown).await, Value::Null);
+        assert_eq!(
+            test.ok("models::list", json!({})).await,
+            json!({"models": [m1()]})
+        );
+    }
+    assert_eq!(reads(), before);
+    // Written and removed by hand: seen by the very next call.
+    let (m2, row) = (json!({"id": "m2", "provider": "p1"}), ("models", "models:p1:m2"));
+    test.set_state(row.0, row.1, m2.clone()).await;
+    assert_eq!(
+        test.ok("models::list", json!({})).await,
+        json!({"models": [m1(), m2]})
+    );
+    test.ok("state::delete", json!({"scope": row.0, "key": row.1}))
+        .await;
+    assert_eq!(
+        test.ok("models::list", json!({})).await,
+        json!({"models": [m1()]})
+    );
+    test.stop().await;
 }
 
 #[tokio::test]

@@ -210,19 +210,33 @@ async fn c09_case_10_a_schema_of_ones_own() {
 }
 
 async fn c09_case_12_templates_of_the_environment() {
-    let rig = Rig::with(&[("KIMI", "abc"), ("ANTHROPIC_API_KEY", "sk-env")], None).await;
-    let slices = json!({
-        "openai": {"api_key": "${HARNESS_TEST_UNSET_KEY:fallback}"},
-        "kimi": {"api_key": "${HARNESS_TEST_UNSET_KEY:}${HARNESS_TEST_UNSET_KEY:xyz}"},
-        "anthropic": {"api_key": "${HARNESS_TEST_UNSET_KEY}"},
-    });
-    store(&rig, slices).await;
-    assert_eq!(key_of(&rig, "openai").await, (json!("stored"), json!("fallback")));
-    assert_eq!(key_of(&rig, "kimi").await, (json!("stored"), json!("xyz")));
-    assert_eq!(
-        key_of(&rig, "anthropic").await,
-        (json!("environment"), json!("sk-env"))
-    );
+    let env = [
+        ("HKEY", "abc"),
+        ("DIGITS", "007"),
+        ("ANTHROPIC_API_KEY", "sk-env"),
+    ];
+    let rig = Rig::with(&env, None).await;
+    // What has no value makes the entry as a whole unreadable, and so does a key that YAML reads as a number.
+    for broken in ["${HARNESS_TEST_UNSET_KEY}", "no template"] {
+        let slices = json!({
+            "openai": {"api_key": "${HARNESS_TEST_UNSET_KEY:fallback}"},
+            "kimi": {"api_key": "${HKEY:fallback}"},
+            "lmstudio": {"api_key": "${DIGITS}"},
+            "anthropic": {"api_key": broken},
+        });
+        store(&rig, slices).await;
+        let mut keys = Vec::new();
+        for provider in ["openai", "kimi", "lmstudio", "anthropic"] {
+            let (source, key) = key_of(&rig, provider).await;
+            keys.push(format!("{}: {}", source.as_str().unwrap(), key.as_str().unwrap()));
+        }
+        let last = if broken == "no template" {
+            "stored: no template"
+        } else {
+            "environment: sk-env"
+        };
+        assert_eq!(keys, ["stored: fallback", "stored: abc", "stored: 007", last]);
+    }
 }
 
 async fn c09_case_13_14_keys_survive_restarts() {

@@ -82,9 +82,10 @@ impl std::fmt::Debug for Slice {
     }
 }
 
-/// Whether the configuration worker made a number of the key: an all-digit key loses leading zeros that way.
+/// Whether the configuration worker made something else of the text of the key: one of digits becomes a number and loses its
+/// leading zeros, `true` and `null` are no text either.
 pub(super) fn key_was_retyped(slice: &Map<String, Value>) -> bool {
-    slice.get("api_key").is_some_and(Value::is_number)
+    slice.get("api_key").is_some_and(|key| !key.is_string())
 }
 
 fn usable(tokens: f64) -> bool {
@@ -101,18 +102,17 @@ fn text(value: &Value) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// Replaces `${VAR}` and `${VAR:default}`; `None` when a variable is not set and has no default.
+/// Replaces `${VAR}` and `${VAR:default}` as the configuration worker does; `None` when a variable is not set and has no
+/// default. What has no name of a variable in it stays text.
 fn expand(template: &str, var: Var<'_>) -> Option<String> {
     let mut expanded = String::with_capacity(template.len());
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("${") {
-        let Some((inner, tail)) = after.split_once('}') else {
-            break;
-        };
         expanded.push_str(before);
-        let (name, default) = match inner.split_once(':') {
-            Some((name, default)) => (name, Some(default)),
-            None => (inner, None),
+        let Some((name, default, tail)) = placeholder(after) else {
+            expanded.push_str("${");
+            rest = after;
+            continue;
         };
         match var(name) {
             Some(value) => expanded.push_str(&value),
@@ -122,6 +122,18 @@ fn expand(template: &str, var: Var<'_>) -> Option<String> {
     }
     expanded.push_str(rest);
     Some(expanded)
+}
+
+/// Name, default and what follows, of text behind `${`.
+fn placeholder(text: &str) -> Option<(&str, Option<&str>, &str)> {
+    let (inner, tail) = text.split_once('}')?;
+    let (name, default) = match inner.split_once(':') {
+        Some((name, default)) => (name, Some(default)),
+        None => (inner, None),
+    };
+    let is_name = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    is_name.then_some((name, default, tail))
 }
 
 #[cfg(test)]
@@ -225,9 +237,21 @@ mod tests {
                     max_tokens: Some(4000.0)
                 }
         );
-        for odd in ["${", "$", "${NONE", "}{$"] {
+        for odd in [
+            "${",
+            "$",
+            "${NONE",
+            "}{$",
+            "${}",
+            "${:x}",
+            "${1A}",
+            "a${no name}b",
+            "${SÉT}",
+            "${SET-}",
+        ] {
             assert!(raw(json!({ "api_key": odd })).api_key == Some(odd.into()));
         }
+        assert!(raw(json!({"api_key": "${no ${SET}}"})).api_key == Some("${no 007}".into()));
         assert!(raw(json!({"api_key": "${BLANK}"})).api_key.is_none());
     }
 

@@ -28,8 +28,12 @@ mod read_inline;
 mod register;
 mod registry;
 #[cfg(test)]
+mod registry_histories;
+#[cfg(test)]
 mod registry_tests;
 mod resolve;
+#[cfg(test)]
+mod resolve_tests;
 mod session_created;
 mod subscribe;
 mod subscriptions;

@@ -34,12 +34,8 @@ impl Function for Register {
 
     async fn call(cx: &Cx<Harness>, declaration: Declaration) -> Result<Ack> {
         entry::check(&declaration)?;
-        let registry = &cx.state().registry;
-        registry.declare(declaration, &cx.config());
-        if let Err(error) = registry::publish(cx).await {
-            tracing::warn!(%error, "provider declared, but its settings are not in the configuration yet");
-            registry.retry_later();
-        }
+        cx.state().registry.declare(declaration, &cx.config());
+        registry::publish_soon(cx).await;
         Ok(Ack { ok: true })
     }
 }

@@ -4,7 +4,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use super::Harness;
 use super::builtin::{BUILTIN, Builtin};
@@ -16,7 +17,9 @@ use crate::error::{Error, Result};
 use crate::model::api::provider::{Declaration, Resolved};
 
 /// Limit of each call to the configuration worker (contract 09 B1).
-const TIMEOUT_MS: u64 = 5_000;
+const CALL: Duration = Duration::from_secs(5);
+/// Limit of all calls for one answer. Callers wait for 5 s: environment and defaults must answer before that.
+const ANSWER: Duration = Duration::from_secs(4);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How often it is checked that the engine still has our schema: a restarted one has lost it.
@@ -103,7 +106,7 @@ impl Registry {
     }
 
     /// Asks the background work to write the schema soon.
-    pub(super) fn retry_later(&self) {
+    fn retry_later(&self) {
         self.failed.notify_one();
     }
 
@@ -131,6 +134,22 @@ pub(super) async fn publish(cx: &Cx<Harness>) -> Result<()> {
     Ok(())
 }
 
+/// The same for a caller who waits for an answer: a write that takes longer than that goes on, a failed one is tried again.
+pub(super) async fn publish_soon(cx: &Cx<Harness>) {
+    let (done, is_done) = oneshot::channel::<()>();
+    let own = cx.clone();
+    cx.spawn(async move {
+        if let Err(error) = publish(&own).await {
+            tracing::warn!(%error, "provider declared, but its settings are not in the configuration yet");
+            own.state().registry.retry_later();
+        }
+        drop(done);
+    });
+    if tokio::time::timeout(ANSWER, is_done).await.is_err() {
+        tracing::info!("the configuration entry takes long to register, the declaration counts already");
+    }
+}
+
 /// Writes it whatever was written before, for an engine that may have forgotten it.
 pub(super) async fn publish_again(cx: Cx<Harness>) -> Result<()> {
     let registry = &cx.state().registry;
@@ -144,7 +163,7 @@ pub(super) async fn publish_again(cx: Cx<Harness>) -> Result<()> {
 
 async fn write(cx: &Cx<Harness>, declared: &[Declaration]) -> Result<()> {
     // An initial value would replace what is stored, so nothing but a clear "there is none" leads to one.
-    let stored = match read(cx, true).await {
+    let stored = match read(cx, true, CALL).await {
         Ok(value) => Some(value).filter(|value| !value.is_null()),
         Err(error) if error.wire_code() == "NOT_FOUND" => None,
         Err(error) => return Err(error),
@@ -159,10 +178,10 @@ async fn write(cx: &Cx<Harness>, declared: &[Declaration]) -> Result<()> {
     if stored.is_none() {
         request["initial_value"] = entry::seed();
     }
-    configuration(cx, "register", request).await?;
+    configuration(cx, "register", request, CALL).await?;
     // An engine that has just started can lose the schema of an entry (contract 00 §7).
     if let Ok(false) = has_schema(cx).await {
-        configuration(cx, "register", again).await?;
+        configuration(cx, "register", again, CALL).await?;
     }
     Ok(())
 }
@@ -198,9 +217,12 @@ pub(super) async fn keep_written(cx: Cx<Harness>) -> Result<()> {
 
 /// Credential and settings of a provider, read afresh.
 pub(super) async fn resolve(cx: &Cx<Harness>, provider: &str) -> Resolved {
-    let mut stored = Stored::read(cx).await;
-    if stored.needs_text_of_key(provider) {
-        stored = Stored::read_raw(cx).await;
+    let until = Instant::now() + ANSWER;
+    let mut stored = Stored::read(cx, until).await;
+    if stored.needs_text_of_key(provider)
+        && let Ok(value) = read(cx, true, until - Instant::now()).await
+    {
+        stored = Stored { value, raw: true };
     }
     let declaration = cx.state().registry.get(provider, &cx.config());
     let var = |name: &str| cx.ports().env.var(name);
@@ -209,7 +231,7 @@ pub(super) async fn resolve(cx: &Cx<Harness>, provider: &str) -> Resolved {
 
 /// Which of the declared providers have a credential, by one read of the entry.
 pub(super) async fn configured(cx: &Cx<Harness>, declared: &[Declaration]) -> Vec<bool> {
-    let stored = Stored::read(cx).await;
+    let stored = Stored::read(cx, Instant::now() + ANSWER).await;
     let var = |name: &str| cx.ports().env.var(name);
     declared
         .iter()
@@ -229,18 +251,18 @@ struct Stored {
 impl Stored {
     /// An entry that is not valid or not expandable as a whole is read raw, so that one provider's mistake does not disable
     /// the others; one that cannot be read at all counts as empty, so that environment and defaults still answer.
-    async fn read(cx: &Cx<Harness>) -> Self {
-        match read(cx, false).await {
+    async fn read(cx: &Cx<Harness>, until: Instant) -> Self {
+        match read(cx, false, until - Instant::now()).await {
             Ok(value) => Self { value, raw: false },
             Err(error) if matches!(error.wire_code(), "SCHEMA_INVALID" | "EXPAND_FAILED") => {
-                Self::read_raw(cx).await
+                Self::read_raw(cx, until).await
             }
             Err(error) => Self::unreadable(&error),
         }
     }
 
-    async fn read_raw(cx: &Cx<Harness>) -> Self {
-        match read(cx, true).await {
+    async fn read_raw(cx: &Cx<Harness>, until: Instant) -> Self {
+        match read(cx, true, until - Instant::now()).await {
             Ok(value) => Self { value, raw: true },
             Err(error) => Self::unreadable(&error),
         }
@@ -273,8 +295,8 @@ impl Stored {
     }
 }
 
-async fn read(cx: &Cx<Harness>, raw: bool) -> Result<Value> {
-    let mut reply = configuration(cx, "get", json!({ "id": entry::ID, "raw": raw })).await?;
+async fn read(cx: &Cx<Harness>, raw: bool, limit: Duration) -> Result<Value> {
+    let mut reply = configuration(cx, "get", json!({ "id": entry::ID, "raw": raw }), limit).await?;
     match reply.get_mut("value") {
         Some(value) => Ok(value.take()),
         None => Err(Error::Unavailable(
@@ -284,14 +306,18 @@ async fn read(cx: &Cx<Harness>, raw: bool) -> Result<Value> {
 }
 
 async fn has_schema(cx: &Cx<Harness>) -> Result<bool> {
-    match configuration(cx, "schema", json!({ "id": entry::ID })).await {
+    match configuration(cx, "schema", json!({ "id": entry::ID }), CALL).await {
         Ok(row) => Ok(row.get("schema").is_some_and(|schema| !schema.is_null())),
         Err(error) if error.wire_code() == "NOT_FOUND" => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-async fn configuration(cx: &Cx<Harness>, verb: &str, request: Value) -> Result<Value> {
+async fn configuration(cx: &Cx<Harness>, verb: &str, request: Value, limit: Duration) -> Result<Value> {
     let id = format!("configuration::{verb}");
-    cx.invoke(&id, request, CallOptions::timeout_ms(TIMEOUT_MS)).await
+    let options = CallOptions {
+        timeout: Some(limit),
+        ..CallOptions::default()
+    };
+    cx.invoke(&id, request, options).await
 }

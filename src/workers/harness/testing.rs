@@ -168,3 +168,85 @@ impl Inbox {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
 }
+
+/// What a double of the configuration worker does.
+type Answer = Arc<dyn Fn(&str, &Value) -> Option<Result<Value>> + Send + Sync>;
+
+/// A configuration worker whose answers the test decides; `None` never answers.
+#[derive(Clone)]
+pub(super) struct ConfigurationDouble {
+    pub(super) calls: Arc<Mutex<Vec<(String, Value)>>>,
+    answer: Arc<Mutex<Answer>>,
+}
+
+impl ConfigurationDouble {
+    /// Registers it.
+    pub(super) fn install(
+        bus: &Bus,
+        answer: impl Fn(&str, &Value) -> Option<Result<Value>> + Send + Sync + 'static,
+    ) -> Self {
+        let double = Self {
+            calls: Arc::default(),
+            answer: Arc::new(Mutex::new(Arc::new(answer))),
+        };
+        for verb in ["get", "register", "schema"] {
+            let own = double.clone();
+            let handler = move |payload: Value, _| {
+                let own = own.clone();
+                async move {
+                    own.calls.lock().unwrap().push((verb.to_owned(), payload.clone()));
+                    let answer = Arc::clone(&own.answer.lock().unwrap());
+                    match answer(verb, &payload) {
+                        Some(outcome) => outcome,
+                        None => std::future::pending().await,
+                    }
+                }
+            };
+            bus.register(FunctionDef::ad_hoc(format!("configuration::{verb}"), handler))
+                .unwrap();
+        }
+        double
+    }
+
+    /// Changes what it answers from now on.
+    pub(super) fn now(&self, answer: impl Fn(&str, &Value) -> Option<Result<Value>> + Send + Sync + 'static) {
+        *self.answer.lock().unwrap() = Arc::new(answer);
+    }
+
+    /// Takes the registrations that came.
+    pub(super) fn registered(&self) -> Vec<Value> {
+        let calls = std::mem::take(&mut *self.calls.lock().unwrap());
+        calls
+            .into_iter()
+            .filter(|(verb, _)| verb == "register")
+            .map(|(_, payload)| payload)
+            .collect()
+    }
+}
+
+/// An entry with this value.
+pub(super) fn holding(value: Value) -> impl Fn(&str, &Value) -> Option<Result<Value>> {
+    move |verb, _| {
+        Some(Ok(match verb {
+            "get" => json!({"id": "harness", "value": value}),
+            _ => json!({"id": "harness", "schema": {}}),
+        }))
+    }
+}
+
+/// No entry.
+pub(super) fn empty() -> impl Fn(&str, &Value) -> Option<Result<Value>> {
+    |verb, _| {
+        Some(match verb {
+            "get" => Err(Error::coded("NOT_FOUND", "no such entry")),
+            _ => Ok(json!({"id": "harness", "schema": {}})),
+        })
+    }
+}
+
+/// What `harness::provider::resolve` answers.
+pub(super) async fn resolve(bus: &Bus, provider: &str) -> Value {
+    call(bus, "harness::provider::resolve", json!({ "provider": provider }))
+        .await
+        .unwrap()
+}

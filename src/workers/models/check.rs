@@ -77,21 +77,15 @@ fn complaint(record: &Map<String, Value>) -> Option<String> {
     }
     wrong("transports", is_texts, "an array of strings")
         .or_else(|| {
+            let budgets = record.get("thinking_budgets")?;
             numbers(
-                record,
+                budgets,
                 "thinking_budgets",
                 &[],
                 &["minimal", "low", "medium", "high"],
             )
         })
-        .or_else(|| {
-            numbers(
-                record,
-                "pricing",
-                &["input_per_1m", "output_per_1m"],
-                &["cache_read_per_1m", "cache_write_per_1m"],
-            )
-        })
+        .or_else(|| pricing(record.get("pricing")?))
 }
 
 fn is_texts(value: &Value) -> bool {
@@ -100,27 +94,49 @@ fn is_texts(value: &Value) -> bool {
         .is_some_and(|items| items.iter().all(Value::is_string))
 }
 
-/// An object of numbers.
-fn numbers(
-    record: &Map<String, Value>,
-    member: &str,
-    required: &[&str],
-    optional: &[&str],
-) -> Option<String> {
-    let value = record.get(member).filter(|value| !value.is_null())?;
-    let Some(object) = value.as_object() else {
-        return Some(format!("{member} must be an object"));
+/// Prices, and those of longer prompts.
+fn pricing(pricing: &Value) -> Option<String> {
+    const CACHED: &[&str] = &["cache_read_per_1m", "cache_write_per_1m"];
+    let rates = &["input_per_1m", "output_per_1m"];
+    if let Some(complaint) = numbers(pricing, "pricing", rates, CACHED) {
+        return Some(complaint);
+    }
+    let tiers = pricing.get("tiers").filter(|tiers| !tiers.is_null())?;
+    let Some(tiers) = tiers.as_array() else {
+        return Some("pricing.tiers must be an array".to_owned());
     };
-    let is_wrong = |name: &&&str, may_be_absent: bool| match object.get(**name) {
+    tiers.iter().enumerate().find_map(|(n, tier)| {
+        let name = format!("pricing.tiers[{n}]");
+        if tier.is_null() {
+            return Some(format!("{name} must be an object"));
+        }
+        numbers(
+            tier,
+            &name,
+            &["above_tokens", "input_per_1m", "output_per_1m"],
+            CACHED,
+        )
+    })
+}
+
+/// An object of numbers, or null.
+fn numbers(value: &Value, name: &str, required: &[&str], optional: &[&str]) -> Option<String> {
+    if value.is_null() {
+        return None;
+    }
+    let Some(object) = value.as_object() else {
+        return Some(format!("{name} must be an object"));
+    };
+    let is_wrong = |member: &&&str, may_be_absent: bool| match object.get(**member) {
         Some(Value::Number(_)) => false,
         None | Some(Value::Null) => !may_be_absent,
         Some(_) => true,
     };
     required
         .iter()
-        .find(|name| is_wrong(name, false))
-        .or_else(|| optional.iter().find(|name| is_wrong(name, true)))
-        .map(|name| format!("{member}.{name} must be a number"))
+        .find(|member| is_wrong(member, false))
+        .or_else(|| optional.iter().find(|member| is_wrong(member, true)))
+        .map(|member| format!("{name}.{member} must be a number"))
 }
 
 #[cfg(test)]
@@ -142,7 +158,8 @@ mod tests {
                 "models:p1:m1",
             ),
             (
-                json!({"id": "qwen/qwen3:4b", "provider": "lmstudio", "pricing": {"input_per_1m": 0, "output_per_1m": 0.5},
+                json!({"id": "qwen/qwen3:4b", "provider": "lmstudio", "pricing": {"input_per_1m": 0, "output_per_1m": 0.5,
+                       "tiers": [{"above_tokens": 9, "input_per_1m": 1, "output_per_1m": 1, "cache_read_per_1m": null}]},
                        "transports": ["sse"], "thinking_budgets": {"low": 1024}, "supports_vision": null}),
                 "models:lmstudio:qwen/qwen3:4b",
             ),
@@ -213,6 +230,22 @@ mod tests {
                 "pricing",
                 json!({"input_per_1m": 1, "output_per_1m": 1, "cache_read_per_1m": true}),
                 "pricing.cache_read_per_1m must be a number",
+            ),
+            (
+                "pricing",
+                json!({"input_per_1m": 1, "output_per_1m": 1, "tiers": {}}),
+                "pricing.tiers must be an array",
+            ),
+            (
+                "pricing",
+                json!({"input_per_1m": 1, "output_per_1m": 1, "tiers": [null]}),
+                "pricing.tiers[0] must be an object",
+            ),
+            (
+                "pricing",
+                json!({"input_per_1m": 1, "output_per_1m": 1, "tiers": [
+                    {"above_tokens": 9, "input_per_1m": 1, "output_per_1m": 1}, {"input_per_1m": 1, "output_per_1m": 1}]}),
+                "pricing.tiers[1].above_tokens must be a number",
             ),
         ] {
             let mut record = json!({"id": "m", "provider": "p"});

@@ -21,5 +21,7 @@ pub fn worker() -> WorkerDef {
     .function::<list::List>()
     .function::<register::Register>()
     .function::<supports::Supports>()
+    .prepare(catalog::watch)
+    .background(catalog::read_ahead)
     .build()
 }

@@ -2,7 +2,7 @@
 
 use super::chat_completions::{Quirks, Reasoning, Vendor};
 use super::protocol::{Settings, Spec};
-use super::records::{Family, Known, Price, family};
+use super::records::{Family, Known, Price, costs, family};
 use crate::bus::WorkerDef;
 
 static VENDOR: Vendor = Vendor {
@@ -59,9 +59,9 @@ const FAMILIES: &[Family] = &[
 
 /// Only prices that are certain, as of the same day.
 const PRICES: &[Price] = &[
-    ("kimi-k3", 3.0, 15.0, Some(0.3)),
-    ("kimi-k2.6", 0.95, 4.0, Some(0.16)),
-    ("kimi-k2.5", 0.6, 3.0, Some(0.1)),
+    ("kimi-k3", costs(3.0, 15.0).cached(0.3)),
+    ("kimi-k2.6", costs(0.95, 4.0).cached(0.16)),
+    ("kimi-k2.5", costs(0.6, 3.0).cached(0.1)),
 ];
 
 /// The worker.

@@ -26,6 +26,7 @@ pub mod fuzzing;
 mod json;
 pub mod kimi;
 mod limits;
+mod listed_price;
 pub mod llamacpp;
 pub mod lmstudio;
 mod local;
@@ -54,7 +55,7 @@ pub use chat_completions::{Effort, Local, Probe, Quirks, Reasoning, Vendor};
 use functions::{Complete, RefreshModels, Stream};
 use protocol::Provider;
 pub use protocol::{Settings, Spec};
-pub use records::{Family, Known, Price, family};
+pub use records::{Costs, Family, Known, Long, Price, costs, family};
 
 /// Memory of a provider's worker.
 struct Host {

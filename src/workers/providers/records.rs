@@ -3,6 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::listed_price;
+
 /// Members of a listed model that name its window, tokens; the first one that is there counts. What a server has loaded a
 /// model with comes before what the model could do.
 const CONTEXT: &[&str] = &[
@@ -64,8 +66,94 @@ pub const fn family(prefix: &'static str, context: u64, output: u64, thinking: b
     }
 }
 
-/// Id, and US dollars per million tokens: input, output, and cached input where that is cheaper.
-pub type Price = (&'static str, f64, f64, Option<f64>);
+/// Id, and what its tokens cost.
+pub type Price = (&'static str, Costs);
+
+/// US dollars per million tokens.
+#[derive(Debug, Clone, Copy)]
+pub struct Costs {
+    input: f64,
+    output: f64,
+    cache_read: Option<f64>,
+    cache_write: Option<f64>,
+    long: Option<Long>,
+}
+
+/// Calls with long prompts cost so many times as much.
+#[derive(Debug, Clone, Copy)]
+pub struct Long {
+    /// Prompts of more tokens are long, cached ones included.
+    pub above: u64,
+    /// For the prompt, cached or not.
+    pub input: f64,
+    /// For the output.
+    pub output: f64,
+}
+
+/// Prompt and output; cached tokens cost the same.
+pub const fn costs(input: f64, output: f64) -> Costs {
+    Costs {
+        input,
+        output,
+        cache_read: None,
+        cache_write: None,
+        long: None,
+    }
+}
+
+impl Costs {
+    /// With a price of cached tokens.
+    #[must_use]
+    pub const fn cached(mut self, price: f64) -> Self {
+        self.cache_read = Some(price);
+        self
+    }
+
+    /// With a price of tokens that are written to the cache.
+    #[must_use]
+    pub const fn written(mut self, price: f64) -> Self {
+        self.cache_write = Some(price);
+        self
+    }
+
+    /// With other prices for long prompts.
+    #[must_use]
+    pub const fn long(mut self, long: Long) -> Self {
+        self.long = Some(long);
+        self
+    }
+
+    /// The member `pricing` of a record.
+    pub(super) fn pricing(&self) -> Value {
+        let mut pricing = self.times(1.0, 1.0);
+        if let Some(Long { above, input, output }) = self.long {
+            let mut tier = self.times(input, output);
+            tier["above_tokens"] = above.into();
+            pricing["tiers"] = json!([tier]);
+        }
+        pricing
+    }
+
+    fn times(&self, input: f64, output: f64) -> Value {
+        /// Finer than any price.
+        const STEPS: f64 = 1e6;
+        let price = |price: f64, times: f64| Value::from((price * times * STEPS).round() / STEPS);
+        let mut rates = json!({
+            "input_per_1m": price(self.input, input),
+            "output_per_1m": price(self.output, output),
+        });
+        let cached = [
+            ("cache_read_per_1m", self.cache_read),
+            ("cache_write_per_1m", self.cache_write),
+        ];
+        for (member, cost) in cached {
+            if let Some(cost) = cost {
+                rates[member] = price(cost, input);
+            }
+        }
+        rates
+    }
+}
 
 impl Known {
     /// The record of one listed model.
@@ -91,20 +179,21 @@ impl Known {
         if let Value::Object(members) = &mut record {
             insert(members, "supports_thinking", thinking.map(Value::from));
             insert(members, "supports_vision", vision.map(Value::from));
-            insert(members, "pricing", self.pricing(id));
+            let pricing = if listed_price::is_named(entry) {
+                listed_price::of(entry)
+            } else {
+                self.pricing(id)
+            };
+            insert(members, "pricing", pricing);
         }
         record
     }
 
     /// A dated release may cost something else than the name without the date.
     fn pricing(&self, id: &str) -> Option<Value> {
-        let of = |id: &str| self.prices.iter().find(|(known, ..)| *known == id);
-        let (_, input, output, cached) = of(id).or_else(|| of(undated(id)))?;
-        let mut pricing = json!({"input_per_1m": input, "output_per_1m": output});
-        if let (Value::Object(members), Some(cached)) = (&mut pricing, cached) {
-            members.insert("cache_read_per_1m".to_owned(), (*cached).into());
-        }
-        Some(pricing)
+        let of = |id: &str| self.prices.iter().find(|(known, _)| *known == id);
+        let (_, costs) = of(id).or_else(|| of(undated(id)))?;
+        Some(costs.pricing())
     }
 }
 
@@ -166,7 +255,7 @@ mod tests {
             family("f-1-mini", 1_000, 100, false, false),
             family("f-1", 2_000, 200, true, true),
         ],
-        prices: &[("f-1", 1.0, 2.0, Some(0.5))],
+        prices: &[("f-1", costs(1.0, 2.0).cached(0.5))],
     };
 
     fn record(id: &str, entry: &Value) -> Value {
@@ -210,6 +299,13 @@ mod tests {
                 "pricing": {"input_per_1m": 1.0, "output_per_1m": 2.0, "cache_read_per_1m": 0.5}
             })
         );
+        let routed = json!({"pricing": {"prompt": "0.000003", "completion": "0.000004"}});
+        assert_eq!(
+            record("f-1", &routed)["pricing"],
+            json!({"input_per_1m": 3.0, "output_per_1m": 4.0})
+        );
+        let unclear = json!({"pricing": {"prompt": "-1", "completion": "-1"}});
+        assert_eq!(record("f-1", &unclear).get("pricing"), None);
         let smaller = record("f-1-mini", &json!({}));
         assert_eq!(
             (
@@ -218,6 +314,22 @@ mod tests {
                 smaller.get("pricing")
             ),
             (&json!(1_000), &json!(false), None)
+        );
+    }
+
+    #[test]
+    fn prices_of_long_prompts_are_a_tier() {
+        let long = Long {
+            above: 100_000,
+            input: 2.0,
+            output: 1.5,
+        };
+        let costs = costs(0.2, 1.2).cached(0.02).written(0.25).long(long);
+        assert_eq!(
+            costs.pricing(),
+            json!({"input_per_1m": 0.2, "output_per_1m": 1.2, "cache_read_per_1m": 0.02, "cache_write_per_1m": 0.25,
+                "tiers": [{"above_tokens": 100_000, "input_per_1m": 0.4, "output_per_1m": 1.8,
+                    "cache_read_per_1m": 0.04, "cache_write_per_1m": 0.5}]})
         );
     }
 

@@ -138,6 +138,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_comes_late_passes_nobody() {
+        let throttle = Throttle::default();
+        let one = || limits(Some(1), None);
+        let first = throttle.enter(one).await;
+        let waiting = throttle.enter(one);
+        futures::pin_mut!(waiting);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(first);
+        // There is a place, and it is not for those who come now.
+        let late = throttle.enter(one);
+        futures::pin_mut!(late);
+        assert!(late.as_mut().now_or_never().is_none());
+        let place = waiting.now_or_never().expect("its turn");
+        assert!(late.as_mut().now_or_never().is_none());
+        drop(place);
+        assert!(late.now_or_never().is_some());
+    }
+
+    #[tokio::test]
     async fn one_who_gives_up_keeps_nobody_waiting() {
         let throttle = Throttle::default();
         let one = || limits(Some(1), None);
@@ -173,28 +192,60 @@ mod tests {
         assert!(throttle.enter(|| limits(None, None)).now_or_never().is_some());
     }
 
+    /// A request: when it comes after the one before it, how long it waits at most, and how long it takes; seconds.
+    type Request = (u64, u64, u64);
+
+    /// Plays requests; answers which of them began and when, in the order of beginning.
+    async fn play(requests: Vec<Request>, at_a_time: u64, per_minute: Option<u64>) -> Vec<(usize, Instant)> {
+        let throttle = Throttle::default();
+        let begun = Mutex::new(Vec::new());
+        let mut comes = 0;
+        let all = requests
+            .into_iter()
+            .enumerate()
+            .map(|(n, (gap, patience, takes))| {
+                comes += gap;
+                let (throttle, begun, came) = (&throttle, &begun, Duration::from_secs(comes));
+                async move {
+                    tokio::time::sleep(came).await;
+                    let place = throttle.enter(|| limits(Some(at_a_time), per_minute));
+                    // Not at the same moment as anything else.
+                    let patience = Duration::from_millis(patience * 1_000 + 500);
+                    if let Ok(_place) = tokio::time::timeout(patience, place).await {
+                        begun.lock().unwrap().push((n, Instant::now()));
+                        assert!(throttle.state().running <= at_a_time);
+                        tokio::time::sleep(Duration::from_secs(takes)).await;
+                    }
+                }
+            });
+        join_all(all).await;
+        assert_eq!(throttle.state().running, 0);
+        begun.into_inner().unwrap()
+    }
+
     proptest! {
-        /// In no minute more begin than are allowed, however they come.
+        /// Whoever waits long enough gets a place, in the order of coming, whatever the others do.
         #[test]
-        fn no_minute_has_too_many(gaps in prop::collection::vec(0_u64..40, 1..40), most in 1_u64..5) {
+        fn nobody_passes_anybody_and_nobody_starves(
+            requests in prop::collection::vec((1_u64..20, prop_oneof![0_u64..90, Just(100_000)], 0_u64..60), 1..40),
+            at_a_time in 1_u64..4, per_minute in prop::option::of(1_u64..6),
+        ) {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_time()
                 .start_paused(true)
                 .build()
                 .unwrap();
-            let begun = runtime.block_on(async {
-                let throttle = Throttle::default();
-                let mut begun = Vec::new();
-                for gap in gaps {
-                    tokio::time::sleep(Duration::from_secs(gap)).await;
-                    drop(throttle.enter(|| limits(None, Some(most))).await);
-                    begun.push(Instant::now());
+            let patient: Vec<usize> =
+                (0..requests.len()).filter(|n| requests[*n].1 == 100_000).collect();
+            let begun = runtime.block_on(play(requests, at_a_time, per_minute));
+            let order: Vec<usize> = begun.iter().map(|(n, _)| *n).collect();
+            prop_assert!(order.is_sorted(), "{order:?}");
+            prop_assert!(patient.iter().all(|n| order.contains(n)), "{patient:?} {order:?}");
+            if let Some(most) = per_minute {
+                for pair in begun.windows(usize::try_from(most).unwrap() + 1) {
+                    let (first, last) = (pair[0].1, pair[pair.len() - 1].1);
+                    prop_assert!(last.duration_since(first) >= MINUTE);
                 }
-                begun
-            });
-            for (n, at) in begun.iter().enumerate() {
-                let within = begun[..=n].iter().filter(|other| at.duration_since(**other) < MINUTE);
-                prop_assert!(within.count() as u64 <= most);
             }
         }
     }

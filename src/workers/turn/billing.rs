@@ -86,7 +86,7 @@ pub(super) async fn open(
         budget_id,
         reservation_id: record.place(),
         provider: asked.provider.to_owned(),
-        worst: worst(session, prices, &model, &asked),
+        worst: worst(session, prices.as_ref(), &model, &asked),
         prices,
     };
     if let Some(cut) = asked.cut {
@@ -188,7 +188,7 @@ async fn renew(cx: &Cx<Turns>, session: &SessionId, bill: &Bill) -> Infallible {
 }
 
 /// The most that the call can cost, or what the run says when that is more.
-fn worst(session: &Session, prices: Option<Prices>, model: &Value, asked: &Call<'_>) -> Usd {
+fn worst(session: &Session, prices: Option<&Prices>, model: &Value, asked: &Call<'_>) -> Usd {
     let request = asked.request;
     let fixed = tokens::of_fixed(&request.system_prompt, &request.function_schemas);
     let input = tokens::of_view(asked.messages, fixed, &request.model) + fixed;

@@ -9,6 +9,7 @@ mod lives;
 mod reservations;
 mod runs;
 mod settings;
+mod tiers;
 mod trees;
 
 use std::sync::Arc;

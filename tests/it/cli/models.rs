@@ -45,6 +45,6 @@ async fn models_are_shown_as_known_and_asked_for_again() {
     let nobody = stage.run(&["models", "--refresh", "--provider", "nobody"]).await;
     assert_eq!(
         (nobody.code, nobody.out.as_str(), nobody.err.as_str()),
-        (Some(0), "", "")
+        (Some(0), "", "nobody: no provider of this name lists models\n")
     );
 }

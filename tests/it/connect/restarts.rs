@@ -1,6 +1,7 @@
 //! An engine that is restarted under a program at work.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use harness::bus::iii::{Iii, IiiOptions};
 use harness::bus::{Bus, Link, Transport};
@@ -40,7 +41,7 @@ async fn c00_case_37_serving_again_after_a_restart() {
     let stopping = async {
         // The engine's own wait for its handler ends when the door opens.
         tokio::task::yield_now().await;
-        let stopped = engine.bus.shutdown(std::time::Duration::ZERO).await;
+        let stopped = engine.bus.shutdown(Duration::ZERO).await;
         door.open();
         stopped
     };
@@ -169,4 +170,49 @@ fn a_transport_that_is_dropped_joins_no_engine_any_more() {
         eventually(|| matches!(*witness.link().borrow(), Link::Up(2))).await;
         until_only(&later.bus, "witness").await;
     });
+}
+
+/// A program that starts is never heard to say that a stored key is not there, whether its engine stayed or restarted too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c09_case_13_14_a_key_is_there_from_the_first_answer_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = || Some(dir.path().join("data"));
+    let mut engine = Served::at("127.0.0.1:0".parse().unwrap(), data()).await;
+    let address = engine.address;
+    let start = |engine: &Served| join(engine.options(), vec![harness::workers::harness::worker()]);
+    let stop = async |program: harness::bus::Bus| assert!(program.shutdown(Duration::from_secs(5)).await);
+    let value =
+        json!({"permissions": {"default_mode": "full"}, "providers": {"openai": {"api_key": "sk-kept"}}});
+    let program = start(&engine).await;
+    let edit = json!({ "id": "harness", "value": value });
+    call(&engine.bus, "configuration::set", edit).await.unwrap();
+    stop(program).await;
+    for restarts in [false, true] {
+        if restarts {
+            engine.stop().await;
+            engine = Served::at(address, data()).await;
+        }
+        let asks = async {
+            let mut heard = Vec::new();
+            while heard.len() < 20 {
+                let request = json!({ "provider": "openai" });
+                match call(&engine.bus, "harness::provider::resolve", request).await {
+                    Err(error) if error.is_function_not_found() => tokio::task::yield_now().await,
+                    answer => heard.push(answer.unwrap()["credential"]["key"].take()),
+                }
+            }
+            heard
+        };
+        let (heard, program) = within(async { tokio::join!(asks, start(&engine)) }).await;
+        assert_eq!(heard, vec![json!("sk-kept"); 20]);
+        let entry = call(
+            &engine.bus,
+            "configuration::get",
+            json!({ "id": "harness", "raw": true }),
+        )
+        .await;
+        assert_eq!(entry.unwrap()["value"], value);
+        stop(program).await;
+    }
+    engine.stop().await;
 }

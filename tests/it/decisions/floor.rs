@@ -69,6 +69,7 @@ fn forbidden() -> Vec<(&'static str, Value)> {
             "run_request",
             "budgets",
             "harness_owner",
+            "models",
         ] {
             list.push((id, row(scope)));
         }

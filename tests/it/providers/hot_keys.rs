@@ -104,10 +104,15 @@ async fn c09_case_24_a_mode_asks_no_provider() {
 async fn c09_case_25_a_new_key_is_used_at_once() {
     let two = Two::start().await;
     assert_eq!(two.listed().await, Vec::<String>::new());
-    two.set("manual", json!({"openai": two.slice("openai")})).await;
-    two.lists(&["gpt-5"]).await;
-    two.settled(&["openai"]).await;
-    assert_eq!(two.listings(), (2, 0));
+    let kimi = two.slice("kimi");
+    two.set("manual", json!({ "kimi": kimi })).await;
+    two.lists(&["kimi-k2.6"]).await;
+    // The other one has a key too, and would be asked if it were meant.
+    two.set("manual", json!({"kimi": kimi, "openai": two.slice("openai")}))
+        .await;
+    two.lists(&["kimi-k2.6", "gpt-5"]).await;
+    two.settled(&["kimi", "openai"]).await;
+    assert_eq!(two.listings(), (2, 2));
 }
 
 async fn c09_case_26_two_edits_at_once_ask_both() {

@@ -9,6 +9,7 @@ mod llamacpp;
 mod lmstudio;
 mod real_llama_cpp;
 mod sixth;
+mod starts;
 
 use harness::scripted::{Reply, Script, Server};
 use serde_json::{Value, json};

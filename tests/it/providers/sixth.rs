@@ -1,7 +1,7 @@
 //! A provider that speaks Chat Completions is one constant, and one line in the list of workers: this file adds a sixth one, by
 //! what the others use.
 
-use harness::workers::providers::{Known, Quirks, Reasoning, Settings, Spec, Vendor, family};
+use harness::workers::providers::{Known, Long, Quirks, Reasoning, Settings, Spec, Vendor, costs, family};
 use pretty_assertions::assert_eq;
 
 use super::*;
@@ -33,7 +33,14 @@ static VENDOR: Vendor = Vendor {
         output: 1_000,
         vision: None,
         families: &[family("six-large", 50_000, 5_000, true, false)],
-        prices: &[("six-large", 1.0, 2.0, None)],
+        prices: &[(
+            "six-large",
+            costs(1.0, 2.0).long(Long {
+                above: 20_000,
+                input: 2.0,
+                output: 1.5,
+            }),
+        )],
     },
     offers: |id, _| id.starts_with("six-"),
     local: None,
@@ -62,7 +69,8 @@ async fn a_sixth_provider_is_one_constant_and_one_line() {
             {"id": "six-large", "provider": "sixth", "api": "openai-completions", "display_name": "six-large",
                 "context_window": 50_000, "max_output_tokens": 5_000, "supports_tools": true, "transports": ["sse"],
                 "supports_thinking": true, "supports_vision": false,
-                "pricing": {"input_per_1m": 1.0, "output_per_1m": 2.0}},
+                "pricing": {"input_per_1m": 1.0, "output_per_1m": 2.0,
+                    "tiers": [{"above_tokens": 20_000, "input_per_1m": 2.0, "output_per_1m": 3.0}]}},
             {"id": "six-small", "provider": "sixth", "api": "openai-completions", "display_name": "six-small",
                 "context_window": 10_000, "max_output_tokens": 1_000, "supports_tools": true, "transports": ["sse"]}
         ])

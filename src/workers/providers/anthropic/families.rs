@@ -3,20 +3,20 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::workers::providers::records::{Costs, Long, costs};
+
 const CONTEXT_TOKENS: u64 = 200_000;
 const OUTPUT_TOKENS: u64 = 8_192;
 const MILLION: u64 = 1_000_000;
 
-/// A model by its id without a date. Limits in tokens, prices in US dollars per million tokens.
+/// A model by its id without a date. Limits in tokens.
 struct Known {
     id: &'static str,
     context: u64,
     output: u64,
     thinks: Thinks,
     xhigh: Option<bool>,
-    /// Input, output, cache written (for five minutes), cache read. None where it depends on the length of the prompt: a
-    /// wrong price is worse for a budget than none.
-    price: Option<[f64; 4]>,
+    costs: Costs,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ const fn known(
     (context, output): (u64, u64),
     thinks: Thinks,
     xhigh: Option<bool>,
-    price: Option<[f64; 4]>,
+    costs: Costs,
 ) -> Known {
     Known {
         id,
@@ -40,14 +40,19 @@ const fn known(
         output,
         thinks,
         xhigh,
-        price,
+        costs,
     }
 }
 
 const LARGE: (u64, u64) = (MILLION, 128_000);
 const MIDDLE: (u64, u64) = (200_000, 64_000);
-const OPUS: Option<[f64; 4]> = Some([5.0, 25.0, 6.25, 0.5]);
-const SONNET: Option<[f64; 4]> = Some([3.0, 15.0, 3.75, 0.3]);
+const OPUS: Costs = price([5.0, 25.0, 6.25, 0.5]);
+const SONNET: Costs = price([3.0, 15.0, 3.75, 0.3]);
+
+/// US dollars per million tokens: input, output, cache written (for five minutes), cache read.
+const fn price([input, output, written, read]: [f64; 4]) -> Costs {
+    costs(input, output).cached(read).written(written)
+}
 
 /// As published on platform.claude.com in November 2026.
 const MODELS: &[Known] = &[
@@ -56,35 +61,35 @@ const MODELS: &[Known] = &[
         LARGE,
         Thinks::AsItLikes,
         None,
-        Some([10.0, 50.0, 12.5, 0.25]),
+        price([10.0, 50.0, 12.5, 0.25]),
     ),
     known(
         "claude-mythos-5-1",
         LARGE,
         Thinks::AsItLikes,
         None,
-        Some([10.0, 50.0, 12.5, 0.25]),
+        price([10.0, 50.0, 12.5, 0.25]),
     ),
     known(
         "claude-fable-5",
         LARGE,
         Thinks::AsItLikes,
         Some(true),
-        Some([10.0, 50.0, 12.5, 1.0]),
+        price([10.0, 50.0, 12.5, 1.0]),
     ),
     known(
         "claude-mythos-5",
         LARGE,
         Thinks::AsItLikes,
         Some(true),
-        Some([10.0, 50.0, 12.5, 1.0]),
+        price([10.0, 50.0, 12.5, 1.0]),
     ),
     known(
         "claude-opus-5-5",
         LARGE,
         Thinks::AsItLikes,
         None,
-        Some([4.0, 20.0, 5.0, 0.2]),
+        price([4.0, 20.0, 5.0, 0.2]),
     ),
     known("claude-opus-5", LARGE, Thinks::AsItLikes, Some(true), OPUS),
     known("claude-opus-4-8", LARGE, Thinks::AsItLikes, Some(true), OPUS),
@@ -96,32 +101,42 @@ const MODELS: &[Known] = &[
         (200_000, 32_000),
         Thinks::InBudget,
         Some(false),
-        Some([15.0, 75.0, 18.75, 1.5]),
+        price([15.0, 75.0, 18.75, 1.5]),
     ),
     known(
         "claude-sonnet-5-5",
         LARGE,
         Thinks::AsItLikes,
         None,
-        Some([2.0, 10.0, 2.5, 0.1]),
+        price([2.0, 10.0, 2.5, 0.1]),
     ),
     known(
         "claude-sonnet-5",
         LARGE,
         Thinks::AsItLikes,
         Some(true),
-        Some([2.0, 10.0, 2.5, 0.2]),
+        price([2.0, 10.0, 2.5, 0.2]),
     ),
     known("claude-sonnet-4-6", LARGE, Thinks::InBudget, Some(false), SONNET),
     known("claude-sonnet-4-5", MIDDLE, Thinks::InBudget, Some(false), SONNET),
     known("claude-sonnet-4", MIDDLE, Thinks::InBudget, Some(false), SONNET),
-    known("claude-haiku-5-5", LARGE, Thinks::AsItLikes, None, None),
+    known(
+        "claude-haiku-5-5",
+        LARGE,
+        Thinks::AsItLikes,
+        None,
+        price([0.1, 0.5, 0.125, 0.01]).long(Long {
+            above: 100_000,
+            input: 5.0,
+            output: 5.0,
+        }),
+    ),
     known(
         "claude-haiku-4-5",
         MIDDLE,
         Thinks::InBudget,
         Some(false),
-        Some([1.0, 5.0, 1.25, 0.1]),
+        price([1.0, 5.0, 1.25, 0.1]),
     ),
 ];
 
@@ -154,10 +169,8 @@ pub(super) fn record(provider: &str, id: &str, entry: &Value) -> Value {
     });
     if let Value::Object(members) = &mut record {
         add_abilities(members, known, entry.get("capabilities").unwrap_or(&Value::Null));
-        if let Some([input, output, written, read]) = known.and_then(|known| known.price) {
-            let pricing = json!({"input_per_1m": input, "output_per_1m": output, "cache_read_per_1m": read,
-                "cache_write_per_1m": written});
-            members.insert("pricing".into(), pricing);
+        if let Some(known) = known {
+            members.insert("pricing".into(), known.costs.pricing());
         }
     }
     record
@@ -249,6 +262,16 @@ mod tests {
                 "pricing": {"input_per_1m": 1.0, "output_per_1m": 5.0, "cache_read_per_1m": 0.1,
                     "cache_write_per_1m": 1.25}
             })
+        );
+    }
+
+    #[test]
+    fn b9_long_prompts_have_prices_of_their_own() {
+        assert_eq!(
+            record("anthropic", "claude-haiku-5-5", &json!({}))["pricing"],
+            json!({"input_per_1m": 0.1, "output_per_1m": 0.5, "cache_read_per_1m": 0.01, "cache_write_per_1m": 0.125,
+                "tiers": [{"above_tokens": 100_000, "input_per_1m": 0.5, "output_per_1m": 2.5,
+                    "cache_read_per_1m": 0.05, "cache_write_per_1m": 0.625}]})
         );
     }
 

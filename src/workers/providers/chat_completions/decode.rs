@@ -145,7 +145,7 @@ fn first_text<'a>(delta: &'a Value, keys: &[&str]) -> Option<&'a str> {
         .find(|text| !text.is_empty())
 }
 
-/// Takes over the counters a server names; the last value wins. `input` includes the cached tokens.
+/// Takes over the counters a server names; the last value wins. `input` includes the tokens that were cached or written to the cache.
 fn update(counters: &mut Usage, usage: &Value) {
     let sum = |keys: [&str; 2]| {
         let values = keys.iter().filter_map(|key| usage.pointer(key).and_then(tokens));
@@ -159,9 +159,15 @@ fn update(counters: &mut Usage, usage: &Value) {
     ]);
     // Kimi says it beside the others.
     let cached = cached.or_else(|| usage.get("cached_tokens").and_then(tokens));
+    // OpenAI bills these apart since gpt-5.6.
+    let written = sum([
+        "/prompt_tokens_details/cache_write_tokens",
+        "/input_tokens_details/cache_write_tokens",
+    ]);
     counters.input = input.or(counters.input);
     counters.output = output.or(counters.output);
     counters.cache_read = cached.or(counters.cache_read);
+    counters.cache_write = written.or(counters.cache_write);
     if input.or(output).is_some() {
         counters.total = counters
             .input

@@ -104,6 +104,20 @@ fn c08_case_19_usage() {
 }
 
 #[test]
+fn what_was_written_to_the_cache_is_counted() {
+    let usage = json!({"prompt_tokens": 3000, "completion_tokens": 5,
+        "prompt_tokens_details": {"cached_tokens": 1000, "cache_write_tokens": 1500}});
+    let said = json!({"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": "stop"}]});
+    let counted = json!({"choices": [], "usage": usage});
+    let stream = format!("data: {said}\n\ndata: {counted}\n\ndata: [DONE]\n\n");
+    let (_, message) = decode(vec![stream.as_bytes()]);
+    assert_eq!(
+        message["usage"],
+        json!({"input": 3000, "output": 5, "cache_read": 1000, "cache_write": 1500, "total": 3005})
+    );
+}
+
+#[test]
 fn c08_case_21_crlf_without_space_is_the_same_stream() {
     assert_eq!(decode_fixture("text_crlf"), decode_fixture("text"));
     assert_eq!(decode_fixture("text").1["content"][0]["text"], "Hello 😀");

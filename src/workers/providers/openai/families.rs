@@ -1,7 +1,7 @@
 //! What is known of OpenAI's models beside their ids (contract 09 weakness 10). As of 2026-11-26, from the model and pricing
 //! pages of developers.openai.com and the public price list of `LiteLLM`, where the two agree.
 
-use crate::workers::providers::records::{Family, Known, Price, family};
+use crate::workers::providers::records::{Family, Known, Long, Price, costs, family};
 
 /// The listing holds ids and nothing else.
 pub(super) const KNOWN: Known = Known {
@@ -16,6 +16,7 @@ pub(super) const KNOWN: Known = Known {
 
 /// Window, output, thinking, vision.
 const FAMILIES: &[Family] = &[
+    family("gpt-6", 1_050_000, 128_000, true, true),
     family("gpt-5-chat", 128_000, 16_384, false, true),
     family("gpt-5.1-chat", 128_000, 16_384, false, true),
     family("gpt-5.2-chat", 128_000, 16_384, false, true),
@@ -45,32 +46,67 @@ const FAMILIES: &[Family] = &[
     family("o1", 200_000, 100_000, true, true),
 ];
 
-/// Only prices that are certain: a wrong one is worse for a budget than none. Prompts above 272,000 tokens cost more with
-/// gpt-5.4 and gpt-5.5, which a record has no member for. gpt-5.6 is left out: it charges for cache writes, which no answer
-/// counts.
+/// The models with a window of 1,050,000 tokens cost more for prompts above 272,000 of them, all of the call does.
+const LONG: Long = Long {
+    above: 272_000,
+    input: 2.0,
+    output: 1.5,
+};
+
+/// Only prices that are certain: a wrong one is worse for a budget than none. gpt-5.6 and gpt-5.6-sol are left out: theirs is
+/// that of a promotion, which may have ended.
 const PRICES: &[Price] = &[
-    ("gpt-5.5", 5.0, 30.0, Some(0.5)),
-    ("gpt-5.4", 2.5, 15.0, Some(0.25)),
-    ("gpt-5.4-mini", 0.75, 4.5, Some(0.075)),
-    ("gpt-5.4-nano", 0.2, 1.25, Some(0.02)),
-    ("gpt-5.3-chat-latest", 1.75, 14.0, Some(0.175)),
-    ("gpt-5.2", 1.75, 14.0, Some(0.175)),
-    ("gpt-5.2-chat-latest", 1.75, 14.0, Some(0.175)),
-    ("gpt-5.1", 1.25, 10.0, Some(0.125)),
-    ("gpt-5.1-chat-latest", 1.25, 10.0, Some(0.125)),
-    ("gpt-5", 1.25, 10.0, Some(0.125)),
-    ("gpt-5-mini", 0.25, 2.0, Some(0.025)),
-    ("gpt-5-nano", 0.05, 0.4, Some(0.005)),
-    ("gpt-4.1", 2.0, 8.0, Some(0.5)),
-    ("gpt-4.1-mini", 0.4, 1.6, Some(0.1)),
-    ("gpt-4.1-nano", 0.1, 0.4, Some(0.025)),
-    ("gpt-4o-2024-05-13", 5.0, 15.0, None),
-    ("gpt-4o", 2.5, 10.0, Some(1.25)),
-    ("gpt-4o-mini", 0.15, 0.6, Some(0.075)),
-    ("gpt-3.5-turbo", 0.5, 1.5, None),
-    ("o3", 2.0, 8.0, Some(0.5)),
-    ("o3-mini", 1.1, 4.4, Some(0.55)),
-    ("o4-mini", 1.1, 4.4, Some(0.275)),
+    (
+        "gpt-6.2-astra",
+        costs(8.0, 40.0).cached(0.4).written(10.0).long(LONG),
+    ),
+    (
+        "gpt-6.2-sol",
+        costs(2.0, 10.0).cached(0.1).written(2.5).long(LONG),
+    ),
+    (
+        "gpt-6.1-sol",
+        costs(2.0, 10.0).cached(0.1).written(2.5).long(LONG),
+    ),
+    (
+        "gpt-6-astra",
+        costs(10.0, 50.0).cached(1.0).written(12.5).long(LONG),
+    ),
+    ("gpt-6-sol", costs(2.0, 10.0).cached(0.2).written(2.5).long(LONG)),
+    (
+        "gpt-6-luna",
+        costs(0.1, 0.5).cached(0.01).written(0.125).long(LONG),
+    ),
+    (
+        "gpt-5.6-terra",
+        costs(2.0, 12.0).cached(0.2).written(2.5).long(LONG),
+    ),
+    (
+        "gpt-5.6-luna",
+        costs(0.2, 1.2).cached(0.02).written(0.25).long(LONG),
+    ),
+    ("gpt-5.5", costs(5.0, 30.0).cached(0.5).long(LONG)),
+    ("gpt-5.4", costs(2.5, 15.0).cached(0.25).long(LONG)),
+    ("gpt-5.4-mini", costs(0.75, 4.5).cached(0.075)),
+    ("gpt-5.4-nano", costs(0.2, 1.25).cached(0.02)),
+    ("gpt-5.3-chat-latest", costs(1.75, 14.0).cached(0.175)),
+    ("gpt-5.2", costs(1.75, 14.0).cached(0.175)),
+    ("gpt-5.2-chat-latest", costs(1.75, 14.0).cached(0.175)),
+    ("gpt-5.1", costs(1.25, 10.0).cached(0.125)),
+    ("gpt-5.1-chat-latest", costs(1.25, 10.0).cached(0.125)),
+    ("gpt-5", costs(1.25, 10.0).cached(0.125)),
+    ("gpt-5-mini", costs(0.25, 2.0).cached(0.025)),
+    ("gpt-5-nano", costs(0.05, 0.4).cached(0.005)),
+    ("gpt-4.1", costs(2.0, 8.0).cached(0.5)),
+    ("gpt-4.1-mini", costs(0.4, 1.6).cached(0.1)),
+    ("gpt-4.1-nano", costs(0.1, 0.4).cached(0.025)),
+    ("gpt-4o-2024-05-13", costs(5.0, 15.0)),
+    ("gpt-4o", costs(2.5, 10.0).cached(1.25)),
+    ("gpt-4o-mini", costs(0.15, 0.6).cached(0.075)),
+    ("gpt-3.5-turbo", costs(0.5, 1.5)),
+    ("o3", costs(2.0, 8.0).cached(0.5)),
+    ("o3-mini", costs(1.1, 4.4).cached(0.55)),
+    ("o4-mini", costs(1.1, 4.4).cached(0.275)),
 ];
 
 #[cfg(test)]
@@ -87,6 +123,7 @@ mod tests {
     #[test]
     fn ids_that_begin_alike_are_told_apart() {
         for (id, context, output) in [
+            ("gpt-6.2-sol", 1_050_000, 128_000),
             ("gpt-5.4-2026-03-05", 1_050_000, 128_000),
             ("gpt-5.4-mini-2026-03-17", 400_000, 128_000),
             ("gpt-5-2025-08-07", 400_000, 128_000),
@@ -107,8 +144,39 @@ mod tests {
         let new = json!({"input_per_1m": 2.5, "output_per_1m": 10.0, "cache_read_per_1m": 1.25});
         assert_eq!(facts("gpt-4o-2024-05-13")[2], old);
         assert_eq!(facts("gpt-4o-2024-08-06")[2], new);
-        for unpriced in ["gpt-5.6", "gpt-5-pro", "gpt-4o-latest"] {
+        for unpriced in ["gpt-5.6", "gpt-6.2-luna", "gpt-5-pro", "gpt-4o-latest"] {
             assert_eq!(facts(unpriced)[2], Value::Null, "{unpriced}");
+        }
+    }
+    #[test]
+    fn b9_long_prompts_have_prices_of_their_own() {
+        for (id, expected) in [
+            (
+                "gpt-5.4-2026-03-05",
+                json!({"input_per_1m": 2.5, "output_per_1m": 15.0, "cache_read_per_1m": 0.25, "tiers": [
+                    {"above_tokens": 272_000, "input_per_1m": 5.0, "output_per_1m": 22.5, "cache_read_per_1m": 0.5}]}),
+            ),
+            (
+                "gpt-5.5",
+                json!({"input_per_1m": 5.0, "output_per_1m": 30.0, "cache_read_per_1m": 0.5, "tiers": [
+                    {"above_tokens": 272_000, "input_per_1m": 10.0, "output_per_1m": 45.0, "cache_read_per_1m": 1.0}]}),
+            ),
+            (
+                "gpt-6.2-sol",
+                json!({"input_per_1m": 2.0, "output_per_1m": 10.0, "cache_read_per_1m": 0.1, "cache_write_per_1m": 2.5,
+                    "tiers": [{"above_tokens": 272_000, "input_per_1m": 4.0, "output_per_1m": 15.0,
+                        "cache_read_per_1m": 0.2, "cache_write_per_1m": 5.0}]}),
+            ),
+        ] {
+            assert_eq!(facts(id)[2], expected, "{id}");
+        }
+        for (id, costs) in PRICES {
+            let window = facts(id)[0].as_u64().unwrap();
+            assert_eq!(
+                costs.pricing().get("tiers").is_some(),
+                window == 1_050_000,
+                "{id}"
+            );
         }
     }
 }
