@@ -29,14 +29,12 @@ static VENDOR: Vendor = Vendor {
         sends_is_error: true,
         needs_user_row: false,
         effort: None,
+        max_id_chars: None,
     },
     known: Known {
-        api: "openai-completions",
-        context: 256_000,
-        output: 8_192,
-        vision: None,
         families: FAMILIES,
         prices: PRICES,
+        ..Known::flat("openai-completions", 256_000)
     },
     offers: |_, _| true,
     local: None,

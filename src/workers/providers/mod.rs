@@ -23,6 +23,7 @@ mod failure;
 mod functions;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod ids;
 mod json;
 pub mod kimi;
 mod limits;

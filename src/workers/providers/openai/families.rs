@@ -6,12 +6,9 @@ use crate::workers::providers::records::{Family, Known, Price, family};
 /// The listing holds ids and nothing else.
 pub(super) const KNOWN: Known = Known {
     // Clients key on this label, although Chat Completions is spoken (09 weakness 11).
-    api: "openai-responses",
-    context: 128_000,
-    output: 8_192,
-    vision: None,
     families: FAMILIES,
     prices: PRICES,
+    ..Known::flat("openai-responses", 128_000)
 };
 
 /// Window, output, thinking, vision.

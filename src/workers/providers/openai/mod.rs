@@ -34,6 +34,7 @@ static VENDOR: Vendor = Vendor {
         sends_is_error: false,
         needs_user_row: false,
         effort: Some(effort::parameter),
+        max_id_chars: Some(40),
     },
     known: families::KNOWN,
     offers: |id, _| is_chat_model(id),
