@@ -11,6 +11,7 @@ three_ways! {
     c08_case_01_a_turn_in_two_deltas,
     c08_case_12_kinds_of_refusals,
     c08_weakness_03_an_error_in_a_stream_is_no_answer,
+    an_answer_that_is_whole_needs_no_goodbye,
     c08_case_16_weakness_07_no_credential_is_told_and_closes_the_channel,
     c08_case_41_complete_answers_the_final_message,
     c08_case_42_weakness_06_a_reader_that_goes_ends_the_request,
@@ -157,6 +158,41 @@ async fn c08_weakness_03_an_error_in_a_stream_is_no_answer() {
             assert!(seen.starts_with(text), "{provider}: {seen}");
             let kept = json!([{"type": "text", "text": "so far"}]);
             assert_eq!(turn.message()["content"], kept);
+        }
+        rig.server_is_idle().await;
+    }
+}
+
+/// The model has said why it stopped; then the connection breaks, or nothing more comes.
+async fn an_answer_that_is_whole_needs_no_goodbye() {
+    for provider in BOTH {
+        let finished = if provider == "openai" {
+            let last = json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]});
+            format!("data: {last}\n\n")
+        } else {
+            event(
+                &json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}),
+            )
+        };
+        let ends = [Step::Break, Step::Wait(Gate::new())];
+        let replies = ends.map(|end| {
+            let steps = [begun(provider, "all"), finished.clone()].map(Step::send);
+            Reply::raw(steps.into_iter().chain([end]))
+        });
+        let mut world = World {
+            provider,
+            ..World::default()
+        };
+        world.config.provider.idle_timeout_ms = 100;
+        let rig = Rig::with(queue(replies), world).await;
+        for _ in 0..2 {
+            let turn = rig.say("hi").await;
+            let message = turn.message();
+            let said = json!([{"type": "text", "text": "all"}]);
+            assert_eq!(
+                (&message["stop_reason"], &message["content"]),
+                (&json!("end"), &said)
+            );
         }
         rig.server_is_idle().await;
     }

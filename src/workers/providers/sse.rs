@@ -279,8 +279,7 @@ mod tests {
 
     #[test]
     fn w1_every_split_of_a_mixed_stream_gives_the_same_events() {
-        let text =
-            "\u{feff}: hi\r\ndata: {\"a\":\"😀é\"}\r\n\r\ndata:x\rdata: y\r\revent: e\ndata: z\n\ndata: 😀";
+        let text = "\u{feff}: hi\r\ndata: {\"a\":\"😀é\"}\r\ndata: b\r\n\r\ndata:x\rdata: y\r\revent: e\ndata: z\n\ndata: 😀";
         let bytes = text.as_bytes();
         let whole = run(vec![bytes.to_vec()]);
         assert_eq!(whole.len(), 4);

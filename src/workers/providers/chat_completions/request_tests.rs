@@ -5,14 +5,7 @@ use super::tests::call;
 use super::*;
 use crate::model::{AgentFunction, RawMessage};
 use crate::workers::providers::local::QUIRKS as LOCAL;
-
-const OPENAI: Quirks = Quirks {
-    reasoning: Reasoning::Never,
-    sends_is_error: false,
-    needs_user_row: false,
-    effort: None,
-    max_id_chars: Some(40),
-};
+use crate::workers::providers::openai::QUIRKS as OPENAI;
 
 fn facts(supports_vision: Option<bool>) -> ModelFacts {
     ModelFacts {
