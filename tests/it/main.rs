@@ -85,6 +85,8 @@ mod provider_rig;
 #[cfg(test)]
 mod provider_streams;
 #[cfg(test)]
+mod provider_turns;
+#[cfg(test)]
 mod providers;
 #[cfg(test)]
 mod read_inline;

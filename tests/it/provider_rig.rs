@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use harness::bus::{CallContext, CallOptions, ChannelPair, FunctionDef, WorkerDef};
-use harness::config::Config;
+use harness::config::{Config, Flags, LoadInput, MapEnv};
 use harness::error::Error;
 use harness::model::AgentMessage;
 use harness::scripted::{Reply, Script, Server};
@@ -17,6 +17,9 @@ use super::support::{TestBus, TestOptions};
 
 /// The credential, of the registry's double.
 pub(crate) const KEY: &str = "sk-test-0123456789";
+
+/// A double that is to answer this fails.
+const REFUSED: &str = "refused";
 
 /// The provider with doubles of the registry and the catalog, and the server it talks to.
 pub(crate) struct Rig {
@@ -34,6 +37,8 @@ pub(crate) struct World {
     /// Where the provider is, when not at the scripted server.
     pub(crate) api_url: Option<String>,
     pub(crate) credential: Value,
+    /// Whether the registry can be asked.
+    pub(crate) registry_fails: bool,
     pub(crate) max_tokens_stored: bool,
     pub(crate) model: Value,
     pub(crate) listed: Value,
@@ -48,6 +53,7 @@ impl Default for World {
             config,
             api_url: None,
             credential: json!({"type": "api_key", "key": KEY}),
+            registry_fails: false,
             max_tokens_stored: false,
             model: Value::Null,
             listed: json!([]),
@@ -84,10 +90,22 @@ impl Rig {
             let seen = Arc::clone(&seen);
             FunctionDef::ad_hoc(id, move |payload, _| {
                 seen.lock().unwrap().push((id.to_owned(), payload));
-                std::future::ready(Ok::<Value, Error>(answer.clone()))
+                let answer = if answer == REFUSED {
+                    Err(Error::Unavailable("away".into()))
+                } else {
+                    Ok(answer.clone())
+                };
+                std::future::ready(answer)
             })
         };
-        let elsewhere = world.api_url.is_some();
+        let mut config = world.config;
+        for local in [
+            &mut config.provider_llamacpp.default_api_url,
+            &mut config.provider_lmstudio.default_api_url,
+        ] {
+            url.clone_into(local);
+        }
+        let elsewhere = world.api_url.is_some() || world.registry_fails;
         let url = world.api_url.unwrap_or(url);
         let resolved = json!({
             "configured": !world.credential.is_null(),
@@ -97,6 +115,11 @@ impl Rig {
             "max_tokens": 8192.0,
             "max_tokens_stored": world.max_tokens_stored,
         });
+        let resolved = if world.registry_fails {
+            json!(REFUSED)
+        } else {
+            resolved
+        };
         let doubles = WorkerDef {
             name: "doubles",
             description: "",
@@ -113,7 +136,7 @@ impl Rig {
             reconnected: vec![],
         };
         let test = TestBus::with(TestOptions {
-            config: world.config,
+            config,
             workers: vec![doubles, worker],
             ..TestOptions::default()
         })
@@ -234,6 +257,39 @@ impl Turn {
         assert_eq!(self.kinds().last(), Some(&"error"));
         (text("stop_reason"), text("error_kind"), text("error_message"))
     }
+}
+
+/// One chunk of text of Chat Completions, as a frame.
+pub(crate) fn chunk(text: &str) -> String {
+    let chunk = json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]});
+    format!("data: {chunk}\n\n")
+}
+
+/// An event of the Messages protocol, as a frame.
+pub(crate) fn event(event: &Value) -> String {
+    format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap())
+}
+
+/// The events of the Messages protocol up to the first text, and that text.
+pub(crate) fn half(text: &str) -> String {
+    [
+        json!({"type": "message_start", "message": {"usage": {"input_tokens": 10, "output_tokens": 1}}}),
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}),
+    ]
+    .iter()
+    .map(event)
+    .collect()
+}
+
+/// The configuration that a variable makes.
+pub(crate) fn config_of(name: &str, value: &str) -> Config {
+    let input = LoadInput {
+        path: None,
+        flags: Flags::default(),
+        env: Arc::new(MapEnv::from([(name, value)])),
+    };
+    Config::load(&input).unwrap().config
 }
 
 pub(crate) fn user(text: &str) -> Value {

@@ -143,7 +143,7 @@ async fn check(provider: &'static str) {
     let silent = heads_of().map(|head| Reply::raw([send(head), Step::Wait(Gate::new())]));
     for (how, cut) in [
         ("broken", turns(provider, broken.collect(), 60_000).await),
-        ("silent", turns(provider, silent.collect(), 40).await),
+        ("silent", turns(provider, silent.collect(), 15).await),
     ] {
         for (n, cut) in cut.iter().enumerate() {
             let at = n / 2;

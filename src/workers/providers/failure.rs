@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::json;
 use super::overflow::kind_of_text;
 use crate::model::ErrorKind;
 use crate::telemetry::redact;
@@ -19,6 +20,8 @@ const MAX_LOCAL_BODY_CHARS: usize = 256;
 pub(super) struct Failure {
     pub(super) kind: ErrorKind,
     pub(super) message: String,
+    /// All that was told, where the message is a part of it.
+    pub(super) whole: Option<String>,
     pub(super) retry: Retry,
 }
 
@@ -31,6 +34,9 @@ pub(super) enum Retry {
     After(Duration),
 }
 
+/// Of an `error` event that says nothing.
+const NO_TEXT: &str = "the server reported an error without a text";
+
 /// An answer without a single event of ours.
 const NOT_SSE: &str = "non-SSE body";
 
@@ -39,6 +45,7 @@ impl Failure {
         Self {
             kind,
             message: message.into(),
+            whole: None,
             retry: Retry::Never,
         }
     }
@@ -73,6 +80,11 @@ impl Failure {
         Self::transient(format!("stream closed mid-response{tokens}"))
     }
 
+    /// All that is known of it, for those who look for a text.
+    pub(super) fn told(&self) -> &str {
+        self.whole.as_deref().unwrap_or(&self.message)
+    }
+
     /// Whether the answer was no event stream at all.
     pub(super) fn is_not_sse(&self) -> bool {
         self.message == NOT_SSE
@@ -94,8 +106,24 @@ impl Failure {
             | Value::Object(_) => return None,
         };
         // The code often says what the message does not.
-        let kind = kind_of_text(&error.to_string()).unwrap_or(ErrorKind::Transient);
-        Some(Self::new(kind, message))
+        let whole = error.to_string();
+        let kind = kind_of_text(&whole).unwrap_or(ErrorKind::Transient);
+        Some(Self {
+            whole: Some(whole),
+            ..Self::new(kind, message)
+        })
+    }
+
+    /// The data of an event that is named `error`: the error itself, or an object that holds it; JSON or not.
+    pub(super) fn from_error_event(data: &str) -> Self {
+        let json = json::parse(data);
+        let known = json
+            .as_ref()
+            .and_then(|json| Self::from_frame(json).or_else(|| Self::from_frame(&json!({ "error": json }))));
+        known.unwrap_or_else(|| {
+            let kind = kind_of_text(data).unwrap_or(ErrorKind::Transient);
+            Self::new(kind, if data.is_empty() { NO_TEXT } else { data })
+        })
     }
 }
 
@@ -147,7 +175,6 @@ pub(super) fn presentable(text: &str, secret: Option<&SecretString>) -> String {
 mod tests {
     use super::*;
     use pretty_assertions::assert_eq;
-    use serde_json::json;
 
     #[test]
     fn text_of_error_bodies() {
@@ -166,13 +193,14 @@ mod tests {
 
     #[test]
     fn frames_with_and_without_an_error() {
+        let seen = |frame: Value| Failure::from_frame(&frame).map(|failure| (failure.kind, failure.message));
         assert_eq!(
-            Failure::from_frame(&json!({"error": {"message": "template failed"}})),
-            Some(Failure::transient("template failed"))
+            seen(json!({"error": {"message": "template failed"}})),
+            Some((ErrorKind::Transient, "template failed".into()))
         );
         assert_eq!(
-            Failure::from_frame(&json!({"error": {"code": "context_length_exceeded", "message": "too big"}})),
-            Some(Failure::new(ErrorKind::ContextOverflow, "too big"))
+            seen(json!({"error": {"code": "context_length_exceeded", "message": "too big"}})),
+            Some((ErrorKind::ContextOverflow, "too big".into()))
         );
         for harmless in [
             json!({}),
@@ -181,6 +209,33 @@ mod tests {
             json!({"error": ""}),
         ] {
             assert_eq!(Failure::from_frame(&harmless), None);
+        }
+    }
+
+    #[test]
+    fn an_error_event_is_told_whatever_it_holds() {
+        for (data, kind, message) in [
+            (
+                r#"{"code":500,"message":"slot gone"}"#,
+                ErrorKind::Transient,
+                "slot gone",
+            ),
+            (r#"{"error":{"message":"inner"}}"#, ErrorKind::Transient, "inner"),
+            (r#"{"error":"plain"}"#, ErrorKind::Transient, "plain"),
+            (r#""a text""#, ErrorKind::Transient, "a text"),
+            (
+                "Too many tokens: 9",
+                ErrorKind::ContextOverflow,
+                "Too many tokens: 9",
+            ),
+            ("", ErrorKind::Transient, NO_TEXT),
+        ] {
+            let failure = Failure::from_error_event(data);
+            assert_eq!(
+                (failure.kind, failure.message.as_str()),
+                (kind, message),
+                "{data}"
+            );
         }
     }
 

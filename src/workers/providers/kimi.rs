@@ -1,8 +1,9 @@
 //! Kimi by Moonshot AI, over Chat Completions (contract 08 §4, §6.6, §10). The endpoint in China is a stored `api_url`.
 
 use super::chat_completions::{Quirks, Reasoning, Vendor};
+use super::costs::{Price, costs};
 use super::protocol::{Settings, Spec};
-use super::records::{Family, Known, Price, costs, family};
+use super::records::{Family, Known, family};
 use crate::bus::WorkerDef;
 
 static VENDOR: Vendor = Vendor {
@@ -29,14 +30,12 @@ static VENDOR: Vendor = Vendor {
         sends_is_error: true,
         needs_user_row: false,
         effort: None,
+        max_id_chars: None,
     },
     known: Known {
-        api: "openai-completions",
-        context: 256_000,
-        output: 8_192,
-        vision: None,
         families: FAMILIES,
         prices: PRICES,
+        ..Known::flat("openai-completions", 256_000)
     },
     offers: |_, _| true,
     local: None,

@@ -23,10 +23,8 @@ pub(super) async fn facts(cx: &Cx<Host>, call: &Call, access: &Access, id: Strin
     let config = cx.config();
     let provider = &cx.state().provider;
     let settings = provider.settings(&config);
-    let ceiling = record
-        .get("max_output_tokens")
-        .and_then(Value::as_f64)
-        .and_then(whole_tokens);
+    let tokens = |name: &str| record.get(name).and_then(Value::as_f64).and_then(whole_tokens);
+    let ceiling = tokens("max_output_tokens");
     let flag = |name: &str| record.get(name).and_then(Value::as_bool);
     ModelFacts {
         id,
@@ -39,6 +37,7 @@ pub(super) async fn facts(cx: &Cx<Host>, call: &Call, access: &Access, id: Strin
             cap: config.provider.output_token_max,
             default: settings.max_tokens,
         }),
+        window: tokens("context_window"),
         supports_thinking: flag("supports_thinking"),
         supports_vision: flag("supports_vision"),
         supports_xhigh: flag("supports_xhigh"),

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::chat_completions::{Local, Probe, Quirks, Reasoning, Vendor};
+use super::chat_completions::{Local, Probe, Vendor};
+use super::local;
 use super::protocol::{Settings, Spec};
-use super::records::Known;
 use crate::bus::WorkerDef;
 
 static VENDOR: Vendor = Vendor {
@@ -30,20 +30,8 @@ static VENDOR: Vendor = Vendor {
         let headers = Duration::from_millis(own.headers_timeout_ms);
         Settings::local(config, &own.default_api_url, own.default_max_tokens, headers)
     },
-    quirks: Quirks {
-        reasoning: Reasoning::WhereKnown,
-        sends_is_error: true,
-        needs_user_row: true,
-        effort: None,
-    },
-    known: Known {
-        api: "openai-completions",
-        context: 32_768,
-        output: 8_192,
-        vision: Some(false),
-        families: &[],
-        prices: &[],
-    },
+    quirks: local::QUIRKS,
+    known: local::KNOWN,
     offers: |_, _| true,
     local: Some(Local {
         placeholder_key: None,

@@ -3,7 +3,24 @@
 use url::Url;
 
 use super::access::{Access, Secret};
+use super::chat_completions::{Quirks, Reasoning};
+use super::records::Known;
 use crate::http;
+
+/// Their form of Chat Completions: chat templates want a user, and reasoning back.
+pub(super) const QUIRKS: Quirks = Quirks {
+    reasoning: Reasoning::WhereKnown,
+    sends_is_error: true,
+    needs_user_row: true,
+    effort: None,
+    max_id_chars: None,
+};
+
+/// Models nothing else is known of.
+pub(super) const KNOWN: Known = Known {
+    vision: Some(false),
+    ..Known::flat("openai-completions", 32_768)
+};
 
 const CHAT: &str = "/chat/completions";
 

@@ -16,6 +16,7 @@ pub mod anthropic;
 mod assembly;
 mod chat_completions;
 mod conversation;
+mod costs;
 mod declaration;
 mod discovery;
 mod driver;
@@ -23,6 +24,7 @@ mod failure;
 mod functions;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod ids;
 mod json;
 pub mod kimi;
 mod limits;
@@ -52,10 +54,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::bus::Worker;
 use crate::http::Clients;
 pub use chat_completions::{Effort, Local, Probe, Quirks, Reasoning, Vendor};
+pub use costs::{Costs, Long, Price, costs};
 use functions::{Complete, RefreshModels, Stream};
 use protocol::Provider;
 pub use protocol::{Settings, Spec};
-pub use records::{Costs, Family, Known, Long, Price, costs, family};
+pub use records::{Family, Known, family};
 
 /// Memory of a provider's worker.
 struct Host {

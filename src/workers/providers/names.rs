@@ -98,7 +98,7 @@ mod tests {
     use pretty_assertions::assert_eq;
 
     #[test]
-    fn c08_case_4_names_come_back_as_they_were() {
+    fn c08_case_04_names_come_back_as_they_were() {
         let long = "x::".repeat(40);
         let given = [
             "agent_trigger",

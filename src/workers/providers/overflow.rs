@@ -2,7 +2,11 @@
 
 use reqwest::StatusCode;
 
+use super::protocol::ModelFacts;
 use crate::model::ErrorKind;
+
+/// Of a request, roughly; code and JSON have fewer than prose.
+const BYTES_PER_TOKEN: usize = 3;
 
 /// Texts of servers whose model's window is exceeded; lower case.
 const OVERFLOW: &[&str] = &[
@@ -68,6 +72,15 @@ pub(super) fn kind_of_text(text: &str) -> Option<ErrorKind> {
         .any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     let overflow = numbered || OVERFLOW.iter().any(|pattern| text.contains(pattern));
     (overflow && !limited).then_some(ErrorKind::ContextOverflow)
+}
+
+/// Whether a refusal that says nothing, a 400 without a body, is about the size of the prompt: some servers say it so (field lesson
+/// V9). Only when it can hardly have fitted; a small request was refused for something else.
+pub(super) fn is_silent(status: StatusCode, body: &str, request_bytes: usize, model: &ModelFacts) -> bool {
+    let is_mute = status == StatusCode::BAD_REQUEST && body.trim().is_empty();
+    let prompt = u64::try_from(request_bytes / BYTES_PER_TOKEN).unwrap_or(u64::MAX);
+    let needed = prompt.saturating_add(model.max_tokens);
+    is_mute && model.window.is_some_and(|window| needed > window)
 }
 
 /// Whether a 429 means a spent quota.
@@ -146,6 +159,24 @@ mod tests {
             assert_eq!(kind(429, text), ErrorKind::RateLimited);
             assert_eq!(kind_of_text(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn v9_a_refusal_without_a_word_is_overflow_when_the_prompt_can_hardly_have_fitted() {
+        let silent = |code, body, request_bytes, window| {
+            let model = ModelFacts {
+                max_tokens: 1_000,
+                window,
+                ..ModelFacts::default()
+            };
+            is_silent(StatusCode::from_u16(code).unwrap(), body, request_bytes, &model)
+        };
+        assert!(silent(400, " \n", 27_003, Some(10_000)));
+        assert!(!silent(400, "", 27_000, Some(10_000)));
+        assert!(!silent(400, "", 27_003, None));
+        assert!(!silent(400, "bad field", 27_003, Some(10_000)));
+        assert!(!silent(422, "", 27_003, Some(10_000)));
+        assert!(!silent(500, "", 27_003, Some(10_000)));
     }
 
     #[test]

@@ -125,6 +125,8 @@ pub(super) struct ModelFacts {
     pub(super) id: String,
     /// Output limit of this turn, tokens.
     pub(super) max_tokens: u64,
+    /// Prompt and output together, tokens, from the catalog; absent = unknown.
+    pub(super) window: Option<u64>,
     /// From the catalog; absent = unknown.
     pub(super) supports_thinking: Option<bool>,
     /// From the catalog; absent = unknown.
@@ -178,6 +180,12 @@ pub(super) enum Step {
     Failed(Failure),
 }
 
+/// An address that requests can go to.
+pub(super) fn http_url(text: &str) -> Option<Url> {
+    let url = Url::parse(text.trim()).ok();
+    url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
 /// A vendor. To add one: a file with an implementation, its `worker()` in the list of all workers.
 pub(super) trait Provider: Send + Sync + 'static {
     /// Facts.
@@ -188,9 +196,7 @@ pub(super) trait Provider: Send + Sync + 'static {
 
     /// The endpoint a stored or declared address means; `None` when it is unusable and the default serves.
     fn endpoint(&self, api_url: &str) -> Option<Url> {
-        Url::parse(api_url.trim())
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+        http_url(api_url)
     }
 
     /// Headers beside `content-type`.

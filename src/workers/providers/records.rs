@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::costs::Price;
 use super::listed_price;
 
 /// Members of a listed model that name its window, tokens; the first one that is there counts. What a server has loaded a
@@ -13,20 +14,31 @@ const CONTEXT: &[&str] = &[
     "/context_length",
     "/max_context_length",
     "/max_model_len",
+    "/max_input_tokens",
     "/meta/n_ctx",
 ];
 const OUTPUT: &[&str] = &[
     "/max_output_tokens",
     "/max_completion_tokens",
     "/top_provider/max_completion_tokens",
+    "/max_tokens",
 ];
 const NAME: &[&str] = &["/display_name", "/name"];
-const VISION: &[&str] = &["/supports_vision", "/supports_image_in", "/capabilities/vision"];
+const VISION: &[&str] = &[
+    "/supports_vision",
+    "/supports_image_in",
+    "/capabilities/vision",
+    "/capabilities/image_input/supported",
+];
 const THINKING: &[&str] = &[
     "/supports_thinking",
     "/supports_reasoning",
     "/capabilities/reasoning",
+    "/capabilities/thinking/supported",
 ];
+const XHIGH: &[&str] = &["/capabilities/effort/xhigh/supported"];
+const TAKES_BUDGET: &[&str] = &["/capabilities/thinking/types/enabled/supported"];
+const ADAPTS: &[&str] = &["/capabilities/thinking/types/adaptive/supported"];
 
 /// What is known of a vendor's models beside its listing.
 #[derive(Debug, Clone, Copy)]
@@ -39,10 +51,12 @@ pub struct Known {
     pub output: u64,
     /// Whether it takes images; `None`: unknown.
     pub vision: Option<bool>,
-    /// The first prefix that fits counts.
+    /// The first one whose prefix fits counts.
     pub families: &'static [Family],
-    /// By exact id, a date at its end aside.
+    /// By exact id, a date or an alias at its end aside.
     pub prices: &'static [Price],
+    /// Endings that stand for the newest release of a name.
+    pub aliases: &'static [&'static str],
 }
 
 /// Models whose ids begin alike.
@@ -53,6 +67,9 @@ pub struct Family {
     output: u64,
     thinking: bool,
     vision: bool,
+    caches: Option<bool>,
+    xhigh: Option<bool>,
+    takes_no_budget: Option<bool>,
 }
 
 /// Id prefix, window and output limit in tokens, thinking, vision.
@@ -63,102 +80,49 @@ pub const fn family(prefix: &'static str, context: u64, output: u64, thinking: b
         output,
         thinking,
         vision,
+        caches: None,
+        xhigh: None,
+        takes_no_budget: None,
     }
 }
 
-/// Id, and what its tokens cost.
-pub type Price = (&'static str, Costs);
-
-/// US dollars per million tokens.
-#[derive(Debug, Clone, Copy)]
-pub struct Costs {
-    input: f64,
-    output: f64,
-    cache_read: Option<f64>,
-    cache_write: Option<f64>,
-    long: Option<Long>,
-}
-
-/// Calls with long prompts cost so many times as much.
-#[derive(Debug, Clone, Copy)]
-pub struct Long {
-    /// Prompts of more tokens are long, cached ones included.
-    pub above: u64,
-    /// For the prompt, cached or not.
-    pub input: f64,
-    /// For the output.
-    pub output: f64,
-}
-
-/// Prompt and output; cached tokens cost the same.
-pub const fn costs(input: f64, output: f64) -> Costs {
-    Costs {
-        input,
-        output,
-        cache_read: None,
-        cache_write: None,
-        long: None,
-    }
-}
-
-impl Costs {
-    /// With a price of cached tokens.
-    #[must_use]
-    pub const fn cached(mut self, price: f64) -> Self {
-        self.cache_read = Some(price);
-        self
-    }
-
-    /// With a price of tokens that are written to the cache.
-    #[must_use]
-    pub const fn written(mut self, price: f64) -> Self {
-        self.cache_write = Some(price);
-        self
-    }
-
-    /// With other prices for long prompts.
-    #[must_use]
-    pub const fn long(mut self, long: Long) -> Self {
-        self.long = Some(long);
-        self
-    }
-
-    /// The member `pricing` of a record.
-    pub(super) fn pricing(&self) -> Value {
-        let mut pricing = self.times(1.0, 1.0);
-        if let Some(Long { above, input, output }) = self.long {
-            let mut tier = self.times(input, output);
-            tier["above_tokens"] = above.into();
-            pricing["tiers"] = json!([tier]);
+impl Family {
+    /// The same for the Messages protocol: prompts can be marked for a cache, and reasoning has a budget or none, and the highest
+    /// effort or not, as far as that is known.
+    pub(super) const fn of_messages(self, takes_no_budget: bool, xhigh: Option<bool>) -> Self {
+        Self {
+            caches: Some(true),
+            xhigh,
+            takes_no_budget: Some(takes_no_budget),
+            ..self
         }
-        pricing
     }
 
-    fn times(&self, input: f64, output: f64) -> Value {
-        /// Finer than any price.
-        const STEPS: f64 = 1e6;
-        let price = |price: f64, times: f64| Value::from((price * times * STEPS).round() / STEPS);
-        let mut rates = json!({
-            "input_per_1m": price(self.input, input),
-            "output_per_1m": price(self.output, output),
-        });
-        let cached = [
-            ("cache_read_per_1m", self.cache_read),
-            ("cache_write_per_1m", self.cache_write),
-        ];
-        for (member, cost) in cached {
-            if let Some(cost) = cost {
-                rates[member] = price(cost, input);
-            }
-        }
-        rates
+    /// A number at the end of the prefix is a whole one: `x-1` is not the family of `x-10`.
+    fn has(&self, id: &str) -> bool {
+        let is_digit = |c: char| c.is_ascii_digit();
+        id.strip_prefix(self.prefix)
+            .is_some_and(|rest| !(self.prefix.ends_with(is_digit) && rest.starts_with(is_digit)))
     }
 }
 
 impl Known {
-    /// The record of one listed model.
+    /// The flat record of contract 08 §10: a label and a window.
+    pub const fn flat(api: &'static str, context: u64) -> Self {
+        Self {
+            api,
+            context,
+            output: 8_192,
+            vision: None,
+            families: &[],
+            prices: &[],
+            aliases: &[],
+        }
+    }
+
+    /// The record of one listed model; what is unknown stays out of it.
     pub fn record(&self, provider: &str, id: &str, entry: &Value) -> Value {
-        let family = self.families.iter().find(|family| id.starts_with(family.prefix));
+        let family = self.family(id);
         let context = tokens(entry, CONTEXT).or_else(|| family.map(|family| family.context));
         let output = tokens(entry, OUTPUT).or_else(|| family.map(|family| family.output));
         let name = NAME.iter().find_map(|at| entry.pointer(at)?.as_str());
@@ -176,9 +140,15 @@ impl Known {
         let vision = sees(entry)
             .or_else(|| family.map(|family| family.vision))
             .or(self.vision);
+        let xhigh = flag(entry, XHIGH).or_else(|| family.and_then(|family| family.xhigh));
+        let caches = family.and_then(|family| family.caches);
+        let no_budget = refuses_budget(entry).or_else(|| family.and_then(|family| family.takes_no_budget));
         if let Value::Object(members) = &mut record {
             insert(members, "supports_thinking", thinking.map(Value::from));
+            insert(members, "supports_xhigh", xhigh.map(Value::from));
             insert(members, "supports_vision", vision.map(Value::from));
+            insert(members, "supports_cache", caches.map(Value::from));
+            insert(members, "takes_no_thinking_budget", no_budget.map(Value::from));
             let pricing = if listed_price::is_named(entry) {
                 listed_price::of(entry)
             } else {
@@ -189,11 +159,27 @@ impl Known {
         record
     }
 
+    /// Whether a model refuses a budget for its reasoning, as far as is known.
+    pub(super) fn takes_no_budget(&self, id: &str) -> bool {
+        let known = self.family(id).and_then(|family| family.takes_no_budget);
+        known == Some(true)
+    }
+
+    fn family(&self, id: &str) -> Option<&Family> {
+        self.families.iter().find(|family| family.has(id))
+    }
+
     /// A dated release may cost something else than the name without the date.
     fn pricing(&self, id: &str) -> Option<Value> {
         let of = |id: &str| self.prices.iter().find(|(known, _)| *known == id);
-        let (_, costs) = of(id).or_else(|| of(undated(id)))?;
+        let (_, costs) = of(id).or_else(|| of(self.newest(id)))?;
         Some(costs.pricing())
+    }
+
+    /// The name without the ending that says which of its releases.
+    fn newest<'a>(&self, id: &'a str) -> &'a str {
+        let alias = self.aliases.iter().find_map(|ending| id.strip_suffix(ending));
+        alias.unwrap_or_else(|| undated(id))
     }
 }
 
@@ -225,37 +211,40 @@ fn sees(entry: &Value) -> Option<bool> {
         .or_else(|| inputs().map(|inputs| inputs.iter().any(|input| input == "image")))
 }
 
-/// `gpt-4o-2024-08-06` → `gpt-4o`.
+/// A model that adapts its reasoning itself may refuse a budget for it.
+fn refuses_budget(entry: &Value) -> Option<bool> {
+    let refuses = !flag(entry, TAKES_BUDGET)?;
+    Some(refuses && flag(entry, ADAPTS).unwrap_or(true))
+}
+
+/// `gpt-4o-2024-08-06` → `gpt-4o`, `claude-opus-4-1-20250805` → `claude-opus-4-1`.
 fn undated(id: &str) -> &str {
-    let is_date = |tail: &str| {
-        let form: String = tail
-            .chars()
-            .map(|c| if c.is_ascii_digit() { '0' } else { c })
-            .collect();
-        form == "-0000-00-00"
+    let form = |text: &str| -> String {
+        let digits = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c });
+        digits.collect()
     };
-    let cut = id.len().saturating_sub("-0000-00-00".len());
-    match id.split_at_checked(cut) {
-        Some((name, tail)) if is_date(tail) => name,
-        _ => id,
-    }
+    let without = |date: &str| {
+        let (name, tail) = id.split_at_checked(id.len().checked_sub(date.len())?)?;
+        (form(tail) == date && !name.is_empty()).then_some(name)
+    };
+    without("-0000-00-00")
+        .or_else(|| without("-00000000"))
+        .unwrap_or(id)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::costs::costs;
     use super::*;
     use pretty_assertions::assert_eq;
 
     const KNOWN: Known = Known {
-        api: "openai-completions",
-        context: 32_768,
-        output: 8_192,
-        vision: None,
         families: &[
             family("f-1-mini", 1_000, 100, false, false),
             family("f-1", 2_000, 200, true, true),
         ],
         prices: &[("f-1", costs(1.0, 2.0).cached(0.5))],
+        ..Known::flat("openai-completions", 32_768)
     };
 
     fn record(id: &str, entry: &Value) -> Value {
@@ -306,6 +295,7 @@ mod tests {
         );
         let unclear = json!({"pricing": {"prompt": "-1", "completion": "-1"}});
         assert_eq!(record("f-1", &unclear).get("pricing"), None);
+        assert_eq!(record("f-12", &json!({}))["context_window"], 32_768);
         let smaller = record("f-1-mini", &json!({}));
         assert_eq!(
             (
@@ -314,22 +304,6 @@ mod tests {
                 smaller.get("pricing")
             ),
             (&json!(1_000), &json!(false), None)
-        );
-    }
-
-    #[test]
-    fn prices_of_long_prompts_are_a_tier() {
-        let long = Long {
-            above: 100_000,
-            input: 2.0,
-            output: 1.5,
-        };
-        let costs = costs(0.2, 1.2).cached(0.02).written(0.25).long(long);
-        assert_eq!(
-            costs.pricing(),
-            json!({"input_per_1m": 0.2, "output_per_1m": 1.2, "cache_read_per_1m": 0.02, "cache_write_per_1m": 0.25,
-                "tiers": [{"above_tokens": 100_000, "input_per_1m": 0.4, "output_per_1m": 1.8,
-                    "cache_read_per_1m": 0.04, "cache_write_per_1m": 0.5}]})
         );
     }
 
@@ -376,6 +350,10 @@ mod tests {
             ("o3-2025-04-16", "o3"),
             ("gpt-5", "gpt-5"),
             ("gpt-5-pro-2025-10-06", "gpt-5-pro"),
+            ("claude-opus-4-1-20250805", "claude-opus-4-1"),
+            ("gpt-4-0613", "gpt-4-0613"),
+            ("20250805", "20250805"),
+            ("-20250805", "-20250805"),
             ("é-2025-04-16", "é"),
             ("éééééé", "éééééé"),
         ] {

@@ -158,9 +158,26 @@ impl Lines {
             let marks = line.len() - line.trim_start_matches('\u{feff}').len();
             line.drain(..marks);
         }
+        if let Some(error) = bare_error(&line) {
+            let event = format!("data: {error}\n");
+            // The blank line ends what came right before.
+            self.ready
+                .extend(["\n".to_owned(), "event: error\n".to_owned(), event]);
+            return;
+        }
         line.push('\n');
         self.ready.push_back(line);
     }
+}
+
+/// An error that a server wrote without the form of an event, and that would be skipped as an unknown field: `error: {…}`, as
+/// llama.cpp did through 2025, or `{"error": …}` alone, as gateways pass on what they were answered.
+fn bare_error(line: &str) -> Option<&str> {
+    if let Some(named) = line.strip_prefix("error:") {
+        return Some(named.trim_start()).filter(|json| json.starts_with('{'));
+    }
+    let member = line.strip_prefix('{')?.trim_start();
+    member.starts_with("\"error\"").then_some(line)
 }
 
 #[cfg(test)]
@@ -227,6 +244,34 @@ mod tests {
     }
 
     #[test]
+    fn an_error_without_the_form_of_an_event_is_one() {
+        let error = |json: &str| {
+            Ok(Frame {
+                event: "error".into(),
+                data: json.into(),
+            })
+        };
+        for (text, expected) in [
+            ("error: {\"code\":1}\n\n", vec![error("{\"code\":1}")]),
+            (
+                "data: a\nerror:{}\n\ndata: b\n\n",
+                vec![data("a"), error("{}"), data("b")],
+            ),
+            (
+                "data: a\n\n{ \"error\": 1}",
+                vec![data("a"), error("{ \"error\": 1}")],
+            ),
+            ("error: none\n\n", vec![]),
+            ("errors: {}\n{\"errors\": 1}\n\n", vec![]),
+            ("data: error: {}\n\n", vec![data("error: {}")]),
+        ] {
+            assert_eq!(run(vec![text.as_bytes().to_vec()]), expected, "{text:?}");
+            let bytes = text.bytes().map(|byte| vec![byte]).collect();
+            assert_eq!(run(bytes), expected, "{text:?} byte by byte");
+        }
+    }
+
+    #[test]
     fn bytes_that_are_no_utf8_become_replacement_characters() {
         let body = b"data: a\xffb\n\ndata: c\n\n".to_vec();
         assert_eq!(run(vec![body]), vec![data("a\u{fffd}b"), data("c")]);
@@ -234,8 +279,7 @@ mod tests {
 
     #[test]
     fn w1_every_split_of_a_mixed_stream_gives_the_same_events() {
-        let text =
-            "\u{feff}: hi\r\ndata: {\"a\":\"😀é\"}\r\n\r\ndata:x\rdata: y\r\revent: e\ndata: z\n\ndata: 😀";
+        let text = "\u{feff}: hi\r\ndata: {\"a\":\"😀é\"}\r\ndata: b\r\n\r\ndata:x\rdata: y\r\revent: e\ndata: z\n\ndata: 😀";
         let bytes = text.as_bytes();
         let whole = run(vec![bytes.to_vec()]);
         assert_eq!(whole.len(), 4);

@@ -6,11 +6,10 @@ use pretty_assertions::assert_eq;
 use super::*;
 
 three_ways! {
-    c08_case_38_discovery_reads_all_pages_and_keeps_on_failure,
-    the_provider_declares_itself,
+    c08_case_38_weakness_15_discovery_reads_all_pages_and_keeps_on_failure,
 }
 
-async fn c08_case_38_discovery_reads_all_pages_and_keeps_on_failure() {
+async fn c08_case_38_weakness_15_discovery_reads_all_pages_and_keeps_on_failure() {
     let page = |ids: &[&str], next: Option<&str>| {
         let data: Vec<_> = ids
             .iter()
@@ -62,16 +61,18 @@ async fn c08_case_38_discovery_reads_all_pages_and_keeps_on_failure() {
         (&last["x-api-key"], &last["anthropic-version"]),
         (&KEY.parse().unwrap(), &"2023-06-01".parse().unwrap())
     );
-}
+    rig.server.set_models(Reply::fails(500, ""));
+    assert_eq!(refresh().await, nothing);
+    assert_eq!(rig.calls("models::register").len(), 4);
 
-async fn the_provider_declares_itself() {
-    let rig = start(queue([])).await;
+    let token = World {
+        credential: json!({"type": "oauth", "access_token": "tok"}),
+        ..self::world()
+    };
+    let rig = Rig::with(queue([]), token).await;
+    let asked = rig.server.listing_headers().remove(0);
     assert_eq!(
-        rig.calls("harness::provider::register"),
-        [json!({
-            "id": "anthropic", "display_name": "anthropic", "credential_env_var": "ANTHROPIC_API_KEY",
-            "defaults": {"api_url": "https://api.anthropic.com/v1/messages", "max_tokens": 8192},
-            "supports_model_listing": true
-        })]
+        (asked.get("x-api-key"), &asked["authorization"]),
+        (None, &"Bearer tok".parse().unwrap())
     );
 }

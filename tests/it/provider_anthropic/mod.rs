@@ -7,7 +7,7 @@ mod turns;
 use harness::scripted::Script;
 use serde_json::{Value, json};
 
-use super::provider_rig::{KEY, Rig, World, queue, user};
+use super::provider_rig::{KEY, Rig, World, config_of, event, half, queue, user};
 use super::support::three_ways;
 
 fn world() -> World {
@@ -19,10 +19,6 @@ fn world() -> World {
 
 async fn start(script: Script) -> Rig {
     Rig::with(script, world()).await
-}
-
-fn event(event: &Value) -> String {
-    format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap())
 }
 
 fn assistant(content: Value) -> Value {

@@ -8,7 +8,7 @@ use super::*;
 three_ways! {
     c08_case_02_the_request_on_the_wire,
     c08_case_03_a_call_in_fragments_and_its_name,
-    c08_case_04_names_come_back_as_they_were,
+    c08_case_04_weakness_09_names_come_back_as_they_were,
     c08_case_05_results_in_a_row_are_one_message,
     c08_case_06_repeated_results_the_latest_wins,
     c08_case_07_a_call_without_a_result_gets_one,
@@ -18,7 +18,7 @@ three_ways! {
     c08_case_11_the_newest_settled_answer_is_marked,
     thinking_is_asked_for_and_carried_back_unchanged,
     v8_a_session_that_changes_its_provider,
-    images_go_along,
+    c08_weakness_08_images_go_along_or_leave_a_notice,
 }
 
 /// The body of the request that these messages make.
@@ -86,7 +86,7 @@ async fn c08_case_03_a_call_in_fragments_and_its_name() {
     );
 }
 
-async fn c08_case_04_names_come_back_as_they_were() {
+async fn c08_case_04_weakness_09_names_come_back_as_they_were() {
     let calls = [
         ("t1", "my__tool__run", "{}"),
         ("t2", "of__nobody", "{}"),
@@ -136,7 +136,9 @@ async fn c08_case_06_repeated_results_the_latest_wins() {
 
 async fn c08_case_07_a_call_without_a_result_gets_one() {
     let rows = rows(json!([user("q"), assistant(json!([call("t1")]))])).await;
+    assert_eq!(rows.as_array().unwrap().len(), 3);
     let made_up = &rows[2]["content"][0];
+    assert_eq!(made_up["type"], "tool_result");
     assert_eq!(rows[2]["role"], "user");
     assert_eq!(
         (&made_up["tool_use_id"], &made_up["is_error"]),
@@ -166,9 +168,11 @@ async fn c08_case_09_a_denial_says_so() {
 }
 
 async fn c08_case_10_a_long_system_prompt_is_marked() {
-    let system = async |prompt: &str, on: bool| {
-        let mut world = world();
-        world.config.provider_anthropic.prompt_cache = on;
+    let system = async |prompt: &str, variable: &str| {
+        let world = World {
+            config: config_of("HARNESS_ANTHROPIC_CACHE", variable),
+            ..world()
+        };
         let rig = Rig::with(queue([Reply::says("x", 1)]), world).await;
         let tools = json!([{"name": "long", "description": prompt, "parameters": {}}]);
         rig.turn(json!({"messages": [user("hi")], "system_prompt": prompt, "tools": tools}))
@@ -180,10 +184,10 @@ async fn c08_case_10_a_long_system_prompt_is_marked() {
     let marker = json!({"type": "ephemeral"});
     let marked = json!([{"type": "text", "text": long, "cache_control": marker}]);
     // The tool is longer than its description.
-    assert_eq!(system(&short, true).await, (json!(short), marker.clone()));
-    assert_eq!(system(&long, true).await, (marked, marker));
-    assert_eq!(system(&long, false).await, (json!(long), Value::Null));
-    assert_eq!(system("short", true).await.1, Value::Null);
+    assert_eq!(system(&short, "").await, (json!(short), marker.clone()));
+    assert_eq!(system(&long, "").await, (marked, marker));
+    assert_eq!(system(&long, "0").await, (json!(long), Value::Null));
+    assert_eq!(system("short", "").await.1, Value::Null);
 }
 
 async fn c08_case_11_the_newest_settled_answer_is_marked() {
@@ -317,7 +321,7 @@ async fn v8_a_session_that_changes_its_provider() {
     assert_eq!(rig.server.violations(), Vec::<String>::new());
 }
 
-async fn images_go_along() {
+async fn c08_weakness_08_images_go_along_or_leave_a_notice() {
     let picture = |mime: &str| json!({"type": "image", "mime": mime, "data": "QUJD"});
     let sent = |mime: &str| json!({"type": "image", "source": {"type": "base64", "media_type": mime, "data": "QUJD"}});
     let question = json!({"role": "user", "content": [text("look"), picture("image/png"), picture("image/tiff")], "timestamp": 1});

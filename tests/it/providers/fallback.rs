@@ -1,6 +1,6 @@
 //! Other models for a run whose own one is not available.
 
-use harness::scripted::Step;
+use harness::scripted::{Gate, Step};
 use pretty_assertions::assert_eq;
 
 use super::*;
@@ -11,6 +11,8 @@ three_ways! {
     other_failures_are_not_of_that_kind,
     what_was_said_is_never_said_again,
     nobody_else_is_asked_unless_somebody_is_named,
+    w6_waiting_comes_first,
+    w6_a_burst_meets_the_limits_of_the_next_provider_too,
     a_run_that_a_budget_pays_for_stays_with_its_model,
 }
 
@@ -156,6 +158,64 @@ async fn nobody_else_is_asked_unless_somebody_is_named() {
     let (_, message) = chain.run().await;
     assert_eq!(message["error_message"], "slow down");
     assert_eq!(chain.asked(), Vec::<String>::new());
+}
+
+/// A wait that the server asks for, and that is short, is shorter than another model.
+async fn w6_waiting_comes_first() {
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let first = Script::answer(
+        move |_| match asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst) {
+            0 => Reply::fails(429, "slow down").with_header("retry-after", "0"),
+            _ => Reply::says("Hello", 2),
+        },
+    );
+    let chain = Chain::start(first, Script::answer(|_| Reply::says("x", 1))).await;
+    chain.test.reconfigure(|config| config.provider.max_retries = 1);
+    let (_, message) = chain.run().await;
+    assert_eq!(
+        (&message["content"], &message["model"]),
+        (&says("Hello"), &json!(PRIMARY))
+    );
+    assert_eq!(chain.asked(), Vec::<String>::new());
+    assert_eq!(chain.openai.requests().len(), 2);
+}
+
+/// All runs that one model turns away at once go to the next one as slowly as that one is to be asked.
+async fn w6_a_burst_meets_the_limits_of_the_next_provider_too() {
+    let gate = Gate::new();
+    let door = gate.clone();
+    let chain = Chain::with(
+        Script::answer(|_| Reply::fails(429, "slow down")),
+        Script::answer(move |_| Reply::says("Hello", 1).after(door.clone())),
+        &["kimi/k-one"],
+    )
+    .await;
+    chain
+        .test
+        .reconfigure(|config| config.provider_kimi.max_concurrent = Some(2));
+    let runs = 6;
+    for n in 0..runs {
+        let request = json!({"session_id": format!("s{n}"), "provider": "openai", "model": PRIMARY, "messages": [user("hi")]});
+        chain.test.ok("run::start", request).await;
+    }
+    // All were turned away, so those that are not at the second model wait for their place there.
+    chain
+        .test
+        .eventually(async || (chain.openai.requests().len() == runs).then_some(()))
+        .await;
+    for done in 0..runs {
+        let open = (done + 2).min(runs);
+        chain
+            .test
+            .eventually(async || (chain.asked().len() == open).then_some(()))
+            .await;
+        gate.release();
+    }
+    for n in 0..runs {
+        let events = chain.test.ended(&format!("s{n}"), 1).await;
+        let complete = events.iter().rfind(|event| event["type"] == "message_complete");
+        assert_eq!(complete.unwrap()["message"]["content"], says("Hello"));
+    }
 }
 
 async fn a_run_that_a_budget_pays_for_stays_with_its_model() {

@@ -12,6 +12,7 @@ three_ways! {
     c08_case_40_discovery_asks_for_the_window,
     the_placeholder_goes_out_as_it_is,
     v9_an_overflow_is_told_as_one,
+    v9_an_overflow_in_a_line_that_is_no_event_is_told_as_one,
     a_server_that_is_still_loading_is_waited_for,
 }
 
@@ -57,7 +58,8 @@ async fn c08_case_34_a_server_that_never_answers() {
         Script::queue([Reply::hangs(Gate::new())]),
         |options, url| {
             url.clone_into(&mut options.config.provider_llamacpp.default_api_url);
-            options.config.provider_llamacpp.headers_timeout_ms = 1000;
+            let of_variable = config_of("LLAMACPP_FETCH_TIMEOUT_MS", "1000").provider_llamacpp;
+            options.config.provider_llamacpp.headers_timeout_ms = of_variable.headers_timeout_ms;
             options.config.provider.max_retries = 2;
         },
     )
@@ -121,6 +123,16 @@ async fn v9_an_overflow_is_told_as_one() {
             "request (5000 tokens) exceeds the available context size (4096 tokens), try increasing it"
         )
     );
+}
+
+/// llama.cpp through 2025 told failures within a stream like this, and ended it as if all was well.
+async fn v9_an_overflow_in_a_line_that_is_no_event_is_told_as_one() {
+    let error = json!({"code": 400, "message": "the request exceeds the available context size", "type": "invalid_request_error"});
+    let stream = format!("error: {error}\n\ndata: [DONE]\n\n");
+    let rig = llamacpp(Script::queue([Reply::raw([Step::send(stream)])])).await;
+    let turn = rig.say("m", "hi").await;
+    let text = "the request exceeds the available context size";
+    assert_eq!(turn.failure(), ("error", "context_overflow", text));
 }
 
 async fn a_server_that_is_still_loading_is_waited_for() {

@@ -7,6 +7,8 @@ mod kimi;
 mod limits;
 mod llamacpp;
 mod lmstudio;
+mod lmstudio_memory;
+mod overflow;
 mod real_llama_cpp;
 mod sixth;
 mod starts;
@@ -14,8 +16,7 @@ mod starts;
 use harness::scripted::{Reply, Script, Server};
 use serde_json::{Value, json};
 
-use super::provider_openai::chunk;
-use super::provider_rig::{Turn, stream_request, user};
+use super::provider_rig::{Turn, chunk, config_of, stream_request, user};
 use super::support::engine::within;
 use super::support::{TestBus, TestOptions, three_ways};
 

@@ -7,7 +7,7 @@ use pretty_assertions::assert_eq;
 use super::*;
 
 three_ways! {
-    a_sixth_provider_is_one_constant_and_one_line,
+    c08_weakness_17_a_sixth_provider_is_one_constant_and_one_line,
 }
 
 static VENDOR: Vendor = Vendor {
@@ -26,12 +26,10 @@ static VENDOR: Vendor = Vendor {
         sends_is_error: false,
         needs_user_row: false,
         effort: None,
+        max_id_chars: None,
     },
     known: Known {
-        api: "openai-completions",
-        context: 10_000,
         output: 1_000,
-        vision: None,
         families: &[family("six-large", 50_000, 5_000, true, false)],
         prices: &[(
             "six-large",
@@ -41,12 +39,13 @@ static VENDOR: Vendor = Vendor {
                 output: 1.5,
             }),
         )],
+        ..Known::flat("openai-completions", 10_000)
     },
     offers: |id, _| id.starts_with("six-"),
     local: None,
 };
 
-async fn a_sixth_provider_is_one_constant_and_one_line() {
+async fn c08_weakness_17_a_sixth_provider_is_one_constant_and_one_line() {
     let script = Script::answer(|_| Reply::says("Hello", 2)).with_models(Reply::models([
         "six-large",
         "six-small",

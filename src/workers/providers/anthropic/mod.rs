@@ -113,7 +113,8 @@ impl Provider for Anthropic {
     }
 
     fn models(&self, listing: &Value) -> Option<Vec<Value>> {
-        let records = discovery::entries(listing)?.map(|(id, entry)| families::record(SPEC.id, id, entry));
+        let records =
+            discovery::entries(listing)?.map(|(id, entry)| families::KNOWN.record(SPEC.id, id, entry));
         Some(records.collect())
     }
 }

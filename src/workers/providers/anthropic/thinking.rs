@@ -24,7 +24,7 @@ pub(super) fn wanted(model: &ModelFacts, level: Option<ThinkingLevel>) -> Thinki
     };
     let adapts = model
         .takes_no_budget
-        .unwrap_or_else(|| families::takes_no_budget(&model.id));
+        .unwrap_or_else(|| families::KNOWN.takes_no_budget(&model.id));
     if adapts {
         return Thinking::Adaptive(effort(level));
     }

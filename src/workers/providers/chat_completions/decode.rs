@@ -95,13 +95,14 @@ impl Decode for Decoder {
             self.marked_done = true;
             return Step::End;
         }
+        if frame.event == "error" {
+            return Step::Failed(Failure::from_error_event(data));
+        }
         let Some(chunk @ Value::Object(_)) = json::parse(data) else {
             return Step::More;
         };
         self.chunks += 1;
-        let as_error = (frame.event == "error" && chunk.get("error").is_none())
-            .then(|| serde_json::json!({ "error": chunk }));
-        if let Some(failure) = Failure::from_frame(as_error.as_ref().unwrap_or(&chunk)) {
+        if let Some(failure) = Failure::from_frame(&chunk) {
             return Step::Failed(failure);
         }
         let choice = chunk.get("choices").and_then(|choices| choices.get(0));

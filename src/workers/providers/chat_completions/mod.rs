@@ -8,6 +8,8 @@ mod slots;
 mod vendor;
 
 #[cfg(test)]
+mod request_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
@@ -35,6 +37,8 @@ pub struct Quirks {
     pub needs_user_row: bool,
     /// Whether and how `reasoning_effort` is sent.
     pub effort: Option<Effort>,
+    /// Longest id of a call that is taken, characters; `None`: ids go back as they came.
+    pub max_id_chars: Option<usize>,
 }
 
 /// Which assistant rows carry `reasoning_content`.

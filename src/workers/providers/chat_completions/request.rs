@@ -11,6 +11,7 @@ use crate::workers::providers::conversation::{
     Answer, CONTINUE, Entry, NO_IMAGE, NO_OUTPUT, Part, entries, joined,
 };
 use crate::workers::providers::failure::Failure;
+use crate::workers::providers::ids::{Ids, Rule};
 use crate::workers::providers::names::Names;
 use crate::workers::providers::protocol::{Call, ModelFacts};
 
@@ -149,6 +150,12 @@ fn rows<'a>(
     names: &'a Names,
 ) -> Vec<Row<'a>> {
     let sees = model.supports_vision == Some(true);
+    let mut ids = quirks.max_id_chars.map(|max_chars| {
+        Ids::new(Rule {
+            max_chars,
+            is_allowed: |_| true,
+        })
+    });
     let mut rows = Vec::with_capacity(entries.len() + 2);
     if !call.system_prompt.is_empty() {
         rows.push(Row::System {
@@ -158,8 +165,8 @@ fn rows<'a>(
     for entry in entries {
         match entry {
             Entry::User(parts) => rows.extend(user(parts, sees)),
-            Entry::Assistant(parts) => rows.extend(assistant(quirks, model, parts, names)),
-            Entry::Answer(answer) => rows.push(tool(quirks, answer)),
+            Entry::Assistant(parts) => rows.extend(assistant(quirks, model, parts, names, &mut ids)),
+            Entry::Answer(answer) => rows.push(tool(quirks, answer, ids.as_ref())),
         }
     }
     let has_user = rows.iter().any(|row| matches!(row, Row::User { .. }));
@@ -214,13 +221,20 @@ fn assistant<'a>(
     model: &ModelFacts,
     parts: &[Part<'a>],
     names: &'a Names,
+    ids: &mut Option<Ids>,
 ) -> Option<Row<'a>> {
+    if let Some(ids) = ids {
+        ids.begin();
+    }
     let text = joined(parts);
     let tool_calls: Vec<_> = parts
         .iter()
         .filter_map(|part| match part {
             Part::Call { id, name, arguments } => Some(ToolCall {
-                id: id.clone(),
+                id: match ids {
+                    Some(ids) => ids.give(id).into(),
+                    None => id.clone(),
+                },
                 kind: "function",
                 function: CalledFunction {
                     name: names.encode(name),
@@ -258,9 +272,12 @@ fn argument_text(arguments: &Value) -> String {
     }
 }
 
-fn tool<'a>(quirks: Quirks, answer: &Answer<'a>) -> Row<'a> {
+fn tool<'a>(quirks: Quirks, answer: &Answer<'a>, ids: Option<&Ids>) -> Row<'a> {
     Row::Tool {
-        tool_call_id: answer.call_id.clone(),
+        tool_call_id: match ids {
+            Some(ids) => ids.of(&answer.call_id).into(),
+            None => answer.call_id.clone(),
+        },
         content: match (answer.text.is_empty(), answer.images.is_empty()) {
             (false, _) => answer.text.clone(),
             (true, true) => Cow::Borrowed(NO_OUTPUT),

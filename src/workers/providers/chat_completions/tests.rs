@@ -2,7 +2,7 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{AgentFunction, AssistantEvent, RawMessage};
+use crate::model::AssistantEvent;
 use crate::workers::providers::replay::{kinds, replay};
 
 macro_rules! fixtures {
@@ -49,7 +49,7 @@ fn decode_fixture(name: &str) -> (Vec<AssistantEvent>, Value) {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "callers write literals")]
-fn call(id: &str, name: &str, arguments: Value) -> Value {
+pub(super) fn call(id: &str, name: &str, arguments: Value) -> Value {
     json!({"type": "function_call", "id": id, "function_id": name, "arguments": arguments})
 }
 
@@ -75,11 +75,20 @@ fn w1_every_split_of_every_recorded_stream_gives_the_same_events() {
 }
 
 #[test]
-fn c08_case_18_a_call_in_fragments() {
-    let (events, message) = decode_fixture("tool_call");
+fn c08_case_18_a_call_in_two_fragments() {
+    let fragment = |function: Value| {
+        let item = json!({"index": 0, "id": "c1", "function": function});
+        json!({"choices": [{"index": 0, "delta": {"tool_calls": [item]}, "finish_reason": null}]})
+    };
+    let chunks = [
+        fragment(json!({"name": "agent_trigger", "arguments": "{\"x"})),
+        fragment(json!({"arguments": "\":1}"})),
+        json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}),
+    ];
+    let frames = chunks.map(|chunk| format!("data: {chunk}\n\n"));
+    let (events, message) = decode(frames.iter().map(String::as_bytes).collect());
     let expected = [
         "functioncall_start",
-        "functioncall_delta",
         "functioncall_delta",
         "functioncall_delta",
         "functioncall_end",
@@ -234,124 +243,4 @@ fn c08_case_33_more_calls_than_any_honest_answer_are_ignored() {
     text.push_str("data: [DONE]\n\n");
     let (_, message) = decode(vec![text.as_bytes()]);
     assert_eq!(message["content"].as_array().unwrap().len(), 256);
-}
-
-const OPENAI: Quirks = Quirks {
-    reasoning: Reasoning::Never,
-    sends_is_error: false,
-    needs_user_row: false,
-    effort: None,
-};
-const LOCAL: Quirks = Quirks {
-    reasoning: Reasoning::WhereKnown,
-    sends_is_error: true,
-    needs_user_row: true,
-    effort: None,
-};
-
-fn facts(supports_vision: Option<bool>) -> ModelFacts {
-    ModelFacts {
-        id: "m".into(),
-        max_tokens: 8192,
-        supports_vision,
-        ..ModelFacts::default()
-    }
-}
-
-fn body(quirks: Quirks, call: &Call, model: &ModelFacts) -> Value {
-    serde_json::from_slice(&quirks.encode(call, model).unwrap().body).unwrap()
-}
-
-/// A conversation with everything that needs care.
-fn conversation() -> Call {
-    let messages = json!([
-        {"role": "user", "content": [{"type": "text", "text": "look"}, {"type": "image", "mime": "image/png", "data": "QUJD"},
-            {"type": "text", "text": ""}], "timestamp": 1},
-        {"role": "assistant", "content": [{"type": "thinking", "text": "hm"}, {"type": "text", "text": "I look."},
-            call("c1", "agent_trigger", json!({"function": "shell::fs::ls"})), call("c2", "shell::fs::ls", Value::Null)],
-            "stop_reason": "function_call", "model": "m", "provider": "openai", "timestamp": 2},
-        {"role": "user", "content": "meanwhile", "timestamp": 3},
-        {"role": "function_result", "function_call_id": "c1", "function_id": "shell::fs::ls",
-            "content": [{"type": "text", "text": "no"}], "details": {"status": "denied"}, "is_error": true, "timestamp": 4},
-        {"role": "function_result", "function_call_id": "c9", "function_id": "shell::exec",
-            "content": [{"type": "text", "text": "old"}], "details": {}, "is_error": false, "timestamp": 4},
-        {"role": "custom", "custom_type": "note", "content": [], "timestamp": 5},
-        {"role": "assistant", "content": [{"type": "text", "text": "<h1>502</h1>"}], "stop_reason": "error", "timestamp": 6},
-        {"role": "assistant", "content": [call("c3", "agent_trigger", json!({}))], "stop_reason": "function_call", "timestamp": 7},
-        {"role": "function_result", "function_call_id": "c3", "function_id": "f", "content": [], "details": {},
-            "is_error": true, "timestamp": 8},
-        {"role": "user", "content": [{"type": "text", "text": "go on"}], "timestamp": 9}
-    ]);
-    let Value::Array(messages) = messages else {
-        panic!("an array")
-    };
-    Call {
-        model: "m".into(),
-        system_prompt: "Be brief.".into(),
-        messages: messages.into_iter().filter_map(RawMessage::stored).collect(),
-        tools: vec![tool("agent_trigger"), tool("shell::fs::ls")],
-        ..Call::default()
-    }
-}
-
-fn tool(name: &str) -> AgentFunction {
-    let tool =
-        json!({"name": name, "description": "d", "parameters": {"type": "object"}, "label": "not sent"});
-    serde_json::from_value(tool).unwrap()
-}
-
-#[test]
-fn c08_case_24_an_openai_body() {
-    insta::assert_json_snapshot!("body_openai", body(OPENAI, &conversation(), &facts(Some(true))));
-}
-
-#[test]
-fn a_body_for_a_local_server_that_sees_no_images() {
-    insta::assert_json_snapshot!("body_local", body(LOCAL, &conversation(), &facts(None)));
-}
-
-#[test]
-fn c08_case_25_a_user_row_is_added_at_the_end_where_templates_need_one() {
-    let mut call = conversation();
-    call.messages.drain(..7);
-    call.messages.pop();
-    let roles = |quirks| {
-        let body = body(quirks, &call, &facts(None));
-        let rows = body["messages"].as_array().unwrap().clone();
-        rows.iter()
-            .map(|row| row["role"].as_str().unwrap().to_owned())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(roles(LOCAL), ["system", "assistant", "tool", "user"]);
-    assert_eq!(roles(OPENAI), ["system", "assistant", "tool"]);
-}
-
-#[test]
-fn c08_case_17_a_minimal_body() {
-    let call = Call {
-        model: "m".into(),
-        messages: vec![RawMessage::new(json!({"role": "user", "content": "hi"})).unwrap()],
-        ..Call::default()
-    };
-    let expected = r#"{"model":"m","max_completion_tokens":8192,"stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"hi"}]}"#;
-    let encoded = OPENAI.encode(&call, &facts(None)).unwrap();
-    assert_eq!(String::from_utf8(encoded.body.to_vec()).unwrap(), expected);
-}
-
-#[test]
-fn v4_a_request_has_nothing_that_some_server_refuses() {
-    for quirks in [OPENAI, LOCAL] {
-        let text = body(quirks, &conversation(), &facts(None)).to_string();
-        for refused in [
-            "strict",
-            "developer",
-            "temperature",
-            "tool_choice",
-            "parallel_tool_calls",
-            "null",
-            r#""content":[""#,
-        ] {
-            assert!(!text.contains(refused), "{refused} in {text}");
-        }
-    }
 }

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::workers::providers::access::Access;
 use crate::workers::providers::failure::Failure;
 use crate::workers::providers::local;
-use crate::workers::providers::protocol::{Call, Encoded, ModelFacts, Provider, Settings, Spec};
+use crate::workers::providers::protocol::{Call, Encoded, ModelFacts, Provider, Settings, Spec, http_url};
 use crate::workers::providers::records::Known;
 use crate::workers::providers::{discovery, worker};
 
@@ -80,9 +80,7 @@ impl Provider for &'static Vendor {
     }
 
     fn endpoint(&self, api_url: &str) -> Option<Url> {
-        let url = Url::parse(api_url.trim())
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
+        let url = http_url(api_url)?;
         Some(if self.is_local() {
             local::chat_endpoint(url)
         } else {

@@ -47,7 +47,7 @@ fn result(id: &str, text: &str) -> Value {
 }
 
 #[test]
-fn c08_case_6_repeated_results_the_latest_wins() {
+fn c08_case_06_repeated_results_the_latest_wins() {
     let seen = short(json!([
         user("q"),
         calls(&["a", "b", "c"]),
@@ -61,7 +61,7 @@ fn c08_case_6_repeated_results_the_latest_wins() {
 }
 
 #[test]
-fn c08_case_7_and_8_unanswered_calls_get_an_answer() {
+fn c08_case_07_and_08_unanswered_calls_get_an_answer() {
     let seen = short(json!([user("q1"), calls(&["x"]), user("q2")]));
     assert_eq!(seen[..2], ["u:q1", "a:!x"]);
     assert!(seen[2].starts_with("r:x=") && seen[2].contains("interrupted before completing"));
@@ -69,7 +69,7 @@ fn c08_case_7_and_8_unanswered_calls_get_an_answer() {
 }
 
 #[test]
-fn late_results_move_up_and_orphans_become_user_text() {
+fn c08_weakness_10_late_results_move_up_and_orphans_become_user_text() {
     let seen = short(json!([
         result("gone", "old"),
         calls(&["x"]),
@@ -97,7 +97,7 @@ fn ids_that_a_server_uses_again_stay_with_their_own_turn() {
 }
 
 #[test]
-fn empty_odd_and_failed_messages_are_left_out() {
+fn c08_weakness_11_empty_odd_and_failed_messages_are_left_out() {
     let seen = short(json!([
         {"role": "user", "content": []},
         {"role": "user", "content": [{"type": "text", "text": ""}, {"type": "new"}, 7]},
@@ -128,7 +128,7 @@ fn the_calls_of_a_failed_message_stay_only_when_they_were_run() {
 }
 
 #[test]
-fn c08_case_9_denials_have_the_form_of_contract_01() {
+fn c08_case_09_denials_have_the_form_of_contract_01() {
     let message = json!({"role": "function_result", "function_call_id": "c", "function_id": "f", "is_error": true,
         "content": [{"type": "text", "text": "no"}, {"type": "text", "text": "way"}],
         "details": {"status": "denied", "denied_by": "user"}, "timestamp": 1});

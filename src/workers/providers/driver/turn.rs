@@ -17,7 +17,7 @@ use crate::workers::providers::access::{Access, Secret};
 use crate::workers::providers::assembly::Assembly;
 use crate::workers::providers::failure::{Failure, Retry, excerpt, message_of_body};
 use crate::workers::providers::outbox::Outbox;
-use crate::workers::providers::protocol::{Call, Encoded};
+use crate::workers::providers::protocol::{Call, Encoded, ModelFacts};
 use crate::workers::providers::sse::Broken;
 use crate::workers::providers::throttle::Place;
 use crate::workers::providers::{Host, limits, overflow};
@@ -67,7 +67,7 @@ impl<'a> Turn<'a> {
         let mut pauses = retry::pauses(retries, &self.cx.uuid());
         let mut repaired = false;
         loop {
-            let failure = match self.attempt(&encoded, assembly, outbox).await {
+            let failure = match self.attempt(&encoded, &model, assembly, outbox).await {
                 Err(Stop::Failed(failure)) if !assembly.has_content() => failure,
                 outcome => return outcome,
             };
@@ -95,11 +95,12 @@ impl<'a> Turn<'a> {
     async fn attempt(
         &self,
         encoded: &Encoded,
+        model: &ModelFacts,
         assembly: &mut Assembly,
         outbox: &mut Outbox<'_>,
     ) -> Result<StopReason, Stop> {
         let _place = self.place().await.map_err(Stop::Failed)?;
-        let response = self.send(encoded).await.map_err(Stop::Failed)?;
+        let response = self.send(encoded, model).await.map_err(Stop::Failed)?;
         outbox.start(assembly).await.map_err(unheard)?;
         let content_type = content_type(&response);
         let settings = self.cx.state().provider.settings(&self.cx.config());
@@ -143,7 +144,7 @@ impl<'a> Turn<'a> {
     }
 
     /// Sends the request and takes the answer's head.
-    async fn send(&self, encoded: &Encoded) -> Result<reqwest::Response, Failure> {
+    async fn send(&self, encoded: &Encoded, model: &ModelFacts) -> Result<reqwest::Response, Failure> {
         let provider = &self.cx.state().provider;
         let id = provider.spec().id;
         let limit = provider.settings(&self.cx.config()).headers_timeout;
@@ -174,10 +175,15 @@ impl<'a> Turn<'a> {
         if response.status().is_success() {
             return Ok(response);
         }
-        Err(self.refused(response).await)
+        Err(self.refused(response, encoded.body.len(), model).await)
     }
 
-    async fn refused(&self, response: reqwest::Response) -> Failure {
+    async fn refused(
+        &self,
+        response: reqwest::Response,
+        request_bytes: usize,
+        model: &ModelFacts,
+    ) -> Failure {
         let status = response.status();
         let asked_wait = http::retry_after(response.headers(), self.cx.now_ms());
         let body = http::body_up_to(response, MAX_ERROR_BODY_BYTES, ERROR_BODY_TIME).await;
@@ -189,17 +195,18 @@ impl<'a> Turn<'a> {
         if provider.is_local() {
             message = excerpt(&message, self.access.secret.as_ref().map(Secret::text));
         }
-        let mut failure = Failure::new(
-            overflow::kind_of_answer(status, &body),
-            if message.trim().is_empty() {
-                format!("{id} http {}", status.as_u16())
-            } else {
-                message
-            },
-        );
+        if message.trim().is_empty() {
+            message = format!("{id} http {}", status.as_u16());
+        }
+        let mut failure = Failure::new(overflow::kind_of_answer(status, &body), message);
+        if overflow::is_silent(status, &body, request_bytes, model) {
+            failure.kind = ErrorKind::ContextOverflow;
+            failure.message.push_str(" (the prompt may be too long)");
+        }
         if overflow::is_worth_a_retry(status, &body) && failure.kind != ErrorKind::ContextOverflow {
             failure.retry = Retry::After(asked_wait.unwrap_or_default());
         }
+        failure.whole = Some(body);
         failure
     }
 }

@@ -62,14 +62,14 @@ impl Loads {
 }
 
 /// Whether a failure means that the model is not loaded.
-pub(super) fn is_load_failure(message: &str) -> bool {
-    let message = message.to_lowercase();
-    LOAD_FAILURES.iter().any(|text| message.contains(text))
+pub(super) fn is_load_failure(failure: &Failure) -> bool {
+    let told = failure.told().to_lowercase();
+    LOAD_FAILURES.iter().any(|text| told.contains(text))
 }
 
 /// Such a failure passes when somebody loads the model; people are told how.
 pub(super) fn explain(failure: Failure) -> Failure {
-    if !is_load_failure(&failure.message) || failure.message.starts_with("auto-load failed") {
+    if !is_load_failure(&failure) || failure.message.starts_with("auto-load failed") {
         return failure;
     }
     Failure {
@@ -100,7 +100,7 @@ mod tests {
             "Failed to load LLM \"x\"",
             "Failed to load model",
         ] {
-            assert!(is_load_failure(text), "{text}");
+            assert!(is_load_failure(&Failure::transient(text)), "{text}");
         }
         for text in [
             "non-SSE body (text/html)",
@@ -108,7 +108,7 @@ mod tests {
             "",
             "loaded",
         ] {
-            assert!(!is_load_failure(text), "{text}");
+            assert!(!is_load_failure(&Failure::transient(text)), "{text}");
         }
     }
 

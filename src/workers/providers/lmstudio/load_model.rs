@@ -76,12 +76,7 @@ impl Function for LoadModel {
     async fn call(cx: &Cx<Host>, request: Request) -> Result<Response> {
         let load = async {
             let body = body(&request.0)?;
-            let access::Door {
-                access,
-                client,
-                headers,
-            } = access::door(cx).await?;
-            memory::load_with(client, access.url, headers, body).await
+            memory::load(access::door(cx).await?, body).await
         };
         Ok(Response::of(load.await))
     }

@@ -11,15 +11,15 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use reqwest::header::HeaderMap;
-use serde_json::Value;
+use serde_json::{Value, json};
 use url::Url;
 
-use super::access::Access;
-use super::chat_completions::{Local, Quirks, Reasoning, Vendor};
+use super::access::{Access, Door};
+use super::chat_completions::{Local, Vendor};
 use super::discovery;
 use super::failure::Failure;
+use super::local;
 use super::protocol::{Call, Encoded, ModelFacts, Provider, Settings, Spec};
-use super::records::Known;
 use crate::bus::WorkerDef;
 use crate::config::Config;
 use auto_load::Loads;
@@ -49,20 +49,8 @@ static VENDOR: &Vendor = &Vendor {
         let own = &config.provider_lmstudio;
         Settings::local(config, &own.default_api_url, own.default_max_tokens, HEADERS)
     },
-    quirks: Quirks {
-        reasoning: Reasoning::WhereKnown,
-        sends_is_error: true,
-        needs_user_row: true,
-        effort: None,
-    },
-    known: Known {
-        api: "openai-completions",
-        context: 32_768,
-        output: 8_192,
-        vision: Some(false),
-        families: &[],
-        prices: &[],
-    },
+    quirks: local::QUIRKS,
+    known: local::KNOWN,
     offers: |_, entry| can_chat(entry),
     local: Some(Local {
         placeholder_key: Some("lm-studio"),
@@ -157,16 +145,37 @@ impl Provider for LmStudio {
         access: &'a Access,
         client: &'a reqwest::Client,
     ) -> Option<BoxFuture<'a, Result<(), Failure>>> {
-        if !auto_load::is_load_failure(&failure.message) {
+        if !auto_load::is_load_failure(failure) {
             return None;
         }
         let headers = self.headers(access);
         Some(
             async move {
-                let load = memory::load(client.clone(), access.url.clone(), headers?, &model.id);
+                let door = Door {
+                    access: access.clone(),
+                    client: client.clone(),
+                    headers: headers?,
+                };
+                let load = memory::load(door, json!({ "model": model.id }));
                 self.loads.join(&access.url, &model.id, load).await
             }
             .boxed(),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    #[test]
+    fn c08_section_7_headers_have_thirty_seconds() {
+        let mut config = Config::default();
+        config.provider.headers_timeout_ms = 1;
+        let settings = LmStudio::default().settings(&config);
+        assert_eq!(settings.headers_timeout, Duration::from_secs(30));
+        assert_eq!(settings.idle_timeout, Duration::from_mins(4));
+        assert!(!settings.declares_api_url);
     }
 }

@@ -41,12 +41,7 @@ impl Function for UnloadModel {
     async fn call(cx: &Cx<Host>, request: Request) -> Result<Response> {
         let unload = async {
             let instance = text(&request.0, "instance_id")?;
-            let access::Door {
-                access,
-                client,
-                headers,
-            } = access::door(cx).await?;
-            memory::unload(client, access.url, headers, instance).await
+            memory::unload(access::door(cx).await?, instance).await
         };
         Ok(Response::of(unload.await))
     }

@@ -215,12 +215,14 @@ impl Decoder {
 
 impl Decode for Decoder {
     fn frame(&mut self, frame: &Frame, out: &mut Assembly) -> Step {
-        let Some(event @ Value::Object(_)) = json::parse(frame.data.trim()) else {
-            return Step::More;
-        };
+        let data = frame.data.trim();
+        let event = json::parse(data).unwrap_or_default();
         let kind = text(&event, "type");
         if kind == "error" || frame.event == "error" || (kind.is_empty() && event.get("error").is_some()) {
-            return Step::Failed(failure(&event));
+            return Step::Failed(failure(data, &event));
+        }
+        if !event.is_object() {
+            return Step::More;
         }
         self.events += u64::from(!kind.is_empty());
         match kind {
@@ -264,20 +266,22 @@ impl Decode for Decoder {
 }
 
 /// What an `error` event means: its type says it, for a bad request its text (contract 08 §9).
-fn failure(event: &Value) -> Failure {
-    let error = event.get("error").unwrap_or(event);
-    let told = Failure::from_frame(&json!({ "error": error }));
-    let told = told.unwrap_or_else(|| Failure::transient("the server reported an error without a text"));
-    match text(error, "type") {
-        "overloaded_error" | "api_error" | "timeout_error" => Failure::transient(told.message).retryable(),
-        "rate_limit_error" => Failure::new(ErrorKind::RateLimited, told.message).retryable(),
-        "authentication_error" | "permission_error" => Failure::new(ErrorKind::AuthExpired, told.message),
-        "request_too_large" => Failure::new(ErrorKind::ContextOverflow, told.message),
+fn failure(data: &str, event: &Value) -> Failure {
+    let told = Failure::from_error_event(data);
+    let kind = match text(event.get("error").unwrap_or(event), "type") {
+        "overloaded_error" | "api_error" | "timeout_error" => ErrorKind::Transient,
+        "rate_limit_error" => ErrorKind::RateLimited,
+        "authentication_error" | "permission_error" => ErrorKind::AuthExpired,
+        "request_too_large" => ErrorKind::ContextOverflow,
         "invalid_request_error" | "not_found_error" | "billing_error" => {
-            let kind = kind_of_text(&told.message).unwrap_or(ErrorKind::Permanent);
-            Failure::new(kind, told.message)
+            kind_of_text(&told.message).unwrap_or(ErrorKind::Permanent)
         }
-        _ => told,
+        _ => return told,
+    };
+    let told = Failure { kind, ..told };
+    match kind {
+        ErrorKind::Transient | ErrorKind::RateLimited => told.retryable(),
+        ErrorKind::AuthExpired | ErrorKind::ContextOverflow | ErrorKind::Permanent => told,
     }
 }
 

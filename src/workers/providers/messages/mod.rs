@@ -4,7 +4,6 @@
 
 mod cache;
 mod decode;
-mod ids;
 mod request;
 mod rows;
 
@@ -16,6 +15,7 @@ use std::sync::Arc;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::failure::Failure;
+use super::ids::Rule;
 use super::protocol::{Call, Encoded, ModelFacts};
 use crate::model::ThinkingLevel;
 
@@ -27,6 +27,12 @@ const INTERLEAVED: (HeaderName, HeaderValue) = (
 
 /// Before the data of reasoning that is hidden, where others have a signature. A real one never has a colon.
 const REDACTED: &str = "redacted:";
+
+/// Which ids of calls the protocol takes.
+const IDS: Rule = Rule {
+    max_chars: 64,
+    is_allowed: |c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'),
+};
 
 /// How a request asks for reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

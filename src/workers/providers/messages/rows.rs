@@ -6,9 +6,9 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::ids::Ids;
-use super::{Quirks, REDACTED};
+use super::{IDS, Quirks, REDACTED};
 use crate::workers::providers::conversation::{Answer, CONTINUE, Entry, NO_IMAGE, NO_OUTPUT, Part};
+use crate::workers::providers::ids::Ids;
 use crate::workers::providers::names::Names;
 use crate::workers::providers::protocol::ModelFacts;
 
@@ -122,7 +122,7 @@ pub(super) fn rows<'a>(
     names: &'a Names,
 ) -> Vec<Row<'a>> {
     let sees = model.supports_vision != Some(false);
-    let mut ids = Ids::default();
+    let mut ids = Ids::new(IDS);
     let mut rows = Rows::default();
     for entry in entries {
         match entry {

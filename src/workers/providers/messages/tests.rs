@@ -114,7 +114,7 @@ fn a_result_without_its_call_is_plain_text() {
 }
 
 #[test]
-fn speech_of_a_failed_message_is_never_sent() {
+fn c08_weakness_19_speech_of_a_failed_message_is_never_sent() {
     let mut failed = said("assistant", json!([text("<h1>502</h1>"), used("x")]));
     failed["stop_reason"] = json!("error");
     let rows = short(json!([said("user", json!([text("q")])), failed]));

@@ -1,17 +1,15 @@
 //! What is known of OpenAI's models beside their ids (contract 09 weakness 10). As of 2026-11-26, from the model and pricing
 //! pages of developers.openai.com and the public price list of `LiteLLM`, where the two agree.
 
-use crate::workers::providers::records::{Family, Known, Long, Price, costs, family};
+use crate::workers::providers::costs::{Long, Price, costs};
+use crate::workers::providers::records::{Family, Known, family};
 
 /// The listing holds ids and nothing else.
 pub(super) const KNOWN: Known = Known {
     // Clients key on this label, although Chat Completions is spoken (09 weakness 11).
-    api: "openai-responses",
-    context: 128_000,
-    output: 8_192,
-    vision: None,
     families: FAMILIES,
     prices: PRICES,
+    ..Known::flat("openai-responses", 128_000)
 };
 
 /// Window, output, thinking, vision.

@@ -7,6 +7,15 @@ use super::chat_completions::{Quirks, Reasoning, Vendor};
 use super::protocol::{Settings, Spec};
 use crate::bus::WorkerDef;
 
+/// Its own form of the protocol.
+pub(super) const QUIRKS: Quirks = Quirks {
+    reasoning: Reasoning::Never,
+    sends_is_error: false,
+    needs_user_row: false,
+    effort: Some(effort::parameter),
+    max_id_chars: Some(40),
+};
+
 static VENDOR: Vendor = Vendor {
     spec: Spec {
         id: "openai",
@@ -29,12 +38,7 @@ static VENDOR: Vendor = Vendor {
             ..Settings::cloud(config, &own.default_api_url, own.default_max_tokens)
         }
     },
-    quirks: Quirks {
-        reasoning: Reasoning::Never,
-        sends_is_error: false,
-        needs_user_row: false,
-        effort: Some(effort::parameter),
-    },
+    quirks: QUIRKS,
     known: families::KNOWN,
     offers: |id, _| is_chat_model(id),
     local: None,
