@@ -394,7 +394,7 @@ async fn many_sessions_do_not_mix() {
             ]
         );
     }
-    assert_eq!(rig.server.requests().len(), 400);
+    assert_eq!(rig.server.requests().len(), 2 * many);
     assert_eq!(rig.server.violations(), Vec::<String>::new());
     rig.t.stop().await;
 }
