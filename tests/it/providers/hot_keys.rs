@@ -74,7 +74,11 @@ impl Two {
     /// for once more, which waits for that: a provider is asked by one at a time.
     async fn settled(&self, providers: &[&str]) {
         leap(Duration::from_secs(2)).await;
-        settle().await;
+        // A head start of a few ways to the store, since none is known to come.
+        for _ in 0..20 {
+            settle().await;
+            self.test.state("nothing", "here").await;
+        }
         for provider in providers {
             let refresh = format!("provider::{provider}::refresh_models");
             self.test.ok(&refresh, json!({})).await;
