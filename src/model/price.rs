@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::model::{Usage, Usd};
+use super::{Usage, Usd};
 
 /// Tokens that a price is given for.
 const PER: f64 = 1e6;
@@ -12,7 +12,7 @@ const FREE: &[&str] = &["lmstudio", "llamacpp"];
 
 /// US dollars per million tokens.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Prices {
+pub struct Prices {
     input: f64,
     output: f64,
     cache_read: f64,
@@ -22,7 +22,7 @@ pub(super) struct Prices {
 impl Prices {
     /// The prices in a catalog record; none when it has none, or some that are no prices. A price that is missing for
     /// cached tokens is that of the others.
-    pub(super) fn of(model: &Value, provider: &str) -> Option<Self> {
+    pub fn of(model: &Value, provider: &str) -> Option<Self> {
         let free = Self {
             input: 0.0,
             output: 0.0,
@@ -49,13 +49,13 @@ impl Prices {
     }
 
     /// The most that a call can cost: all of the prompt may have to be written to a cache.
-    pub(super) fn worst(&self, input: u64, output: u64) -> Usd {
+    pub fn worst(&self, input: u64, output: u64) -> Usd {
         dollars(tokens(input) * self.input.max(self.cache_write) + tokens(output) * self.output)
     }
 
     /// What a call cost. Cached tokens are a part of `input` where the provider's own total says so, and beside it where that
     /// has them on top; without a total it is known of one vendor that it counts them apart.
-    pub(super) fn cost(&self, usage: &Usage, provider: &str) -> Usd {
+    pub fn cost(&self, usage: &Usage, provider: &str) -> Usd {
         let [input, output, read, write] =
             [usage.input, usage.output, usage.cache_read, usage.cache_write].map(Option::unwrap_or_default);
         let apart = match usage.total {
@@ -77,7 +77,7 @@ impl Prices {
 }
 
 /// What a call cost: as the provider says, else by the prices, else nothing that anybody knows of.
-pub(super) fn of_call(usage: Option<&Usage>, prices: Option<&Prices>, provider: &str) -> Usd {
+pub fn of_call(usage: Option<&Usage>, prices: Option<&Prices>, provider: &str) -> Usd {
     let Some(usage) = usage else { return Usd::ZERO };
     let told = usage
         .cost_usd
