@@ -217,7 +217,15 @@ async fn exchange<S: Send + Sync>(
             },
             outcome = &mut call, if grace.is_none() => match outcome {
                 Ok(_) => grace = Some(Instant::now() + GRACE),
-                Err(error) => return Err(Failure::of(error.to_string())),
+                Err(error) => {
+                    // What it sent before it failed may not be read yet.
+                    while let Some(Some(frame)) = reader.next().now_or_never() {
+                        if let Some(outcome) = heard.take(frame) {
+                            return outcome;
+                        }
+                    }
+                    return Err(Failure::of(error.to_string()));
+                }
             },
             () = tokio::time::sleep_until(grace.unwrap_or_else(Instant::now)), if grace.is_some() => return Err(no_end()),
             () = cx.shutdown_token().cancelled() => return Err(Failure::finally("the process is stopping")),

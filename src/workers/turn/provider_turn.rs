@@ -5,6 +5,8 @@ mod conclude;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
+
 use super::coalesce::Coalescer;
 use super::provider_call::{self, Call};
 use super::record::TurnRecord;
@@ -136,7 +138,13 @@ impl Reading {
                         quiet_until = tokio::time::Instant::now() + CLOSE_GRACE;
                     }
                     Err(_) if last_word.is_some() => return End::Stopped,
-                    Err(error) => return End::Failed(conclude::cause_of(&error)),
+                    Err(error) => {
+                        // What it sent before it failed may not be read yet.
+                        while let Some(Some(frame)) = reader.next().now_or_never() {
+                            self.take(session, record, frame).await;
+                        }
+                        return if self.outcome.is_some() { End::Complete } else { End::Failed(conclude::cause_of(&error)) };
+                    }
                 },
                 () = sleep_until(flush_at), if flush_at.is_some() => {
                     if let Some(event) = self.coalescer.flush() {

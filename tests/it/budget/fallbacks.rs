@@ -54,8 +54,6 @@ async fn what_was_set_aside_for_the_first_model_is_released_before_the_next_one_
     rig.t.ended("s", 1).await;
     assert_eq!(last_text(&rig, "s").await, "assistant ok");
     assert_eq!(numbers(&rig, &id).await, (json!(0.05), vec![]));
-    let usage = rig.t.ok("budget::usage", json!({ "budget_id": id })).await;
-    assert_eq!(usage["spend_records"], 1);
 }
 
 #[tokio::test]

@@ -16,9 +16,10 @@ use super::place::{ALLOWING, Life, Place, SESSION};
 use crate::support::outsider::Outsider;
 use crate::turn::user;
 
-const MODEL: &str = "priced";
+/// The program knows its price: 1.25 dollars for a million tokens in, 10 for a million out.
+const MODEL: &str = "gpt-5";
 /// Micro-dollars of a call that ends well: a thousand tokens in, a hundred out.
-const COST: u64 = 1_000 + 10 * 100;
+const COST: u64 = 1_250 + 10 * 100;
 /// Calls of a run that nobody disturbs: one makes a call, one answers.
 const CALLS: u64 = 2;
 
@@ -54,16 +55,19 @@ impl Shop {
             special.unwrap_or_else(usual)
         });
         let model = Model {
-            server: Server::start(script).unwrap(),
+            server: Server::start(script.with_models(Reply::models([MODEL]))).unwrap(),
             slow,
             marks: vec!["A"],
         };
         let place = Place::new(&model, ALLOWING);
         let t = place.open().await;
-        let priced = json!({ "id": MODEL, "provider": "openai", "max_output_tokens": 1000,
-            "pricing": { "input_per_1m": 1, "output_per_1m": 10 } });
-        t.ok("models::register", priced).await;
-        let budget = json!({ "ceiling_usd": 1, "period": "month" });
+        let price = json!({ "provider": "openai", "model_id": MODEL });
+        t.eventually(async || {
+            let model = t.ok("models::get", price.clone()).await;
+            (model["pricing"]["input_per_1m"] == 1.25).then_some(())
+        })
+        .await;
+        let budget = json!({ "ceiling_usd": 50, "period": "month" });
         let mut budget = t.ok("budget::create", budget).await;
         let budget = budget["budget_id"].take().as_str().unwrap().to_owned();
         t.stop().await;
@@ -177,7 +181,7 @@ async fn streaming() {
     let bill = Bill {
         seen: 1 + CALLS,
         paid: 1 + CALLS,
-        spent: input + 10 * 10 + CALLS * COST,
+        spent: (input * 5).div_ceil(4) + 10 * 10 + CALLS * COST,
     };
     assert_eq!(settled, bill);
 }
@@ -208,7 +212,7 @@ fn is_sound(bill: &Bill, aside: u64) {
 async fn settling(moment: u32) {
     let shop = Shop::open().await;
     let gate = Gate::new();
-    let said = "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":0,\"model\":\"priced\",\"choices\":[";
+    let said = "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":0,\"model\":\"gpt-5\",\"choices\":[";
     let text = "{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"On it.\"},\"finish_reason\":null}]}\n\n";
     let stop = "{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":1000,\
         \"completion_tokens\":100,\"total_tokens\":1100}}\n\ndata: [DONE]\n\n";
@@ -243,7 +247,7 @@ async fn anywhere(moment: u32) {
     let (life, outsider) = shop.begin().await;
     tokio::time::sleep(Duration::from_millis(2) * moment).await;
     end(life, outsider).await;
-    is_sound(&shop.settled().await, 100_000);
+    is_sound(&shop.settled().await, 1_000_000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
