@@ -132,7 +132,8 @@ async fn pay<S: Send + Sync>(cx: &Cx<S>, owed: Owed) -> Result<(), Failure> {
 /// What came of an attempt, whatever its end.
 #[derive(Default)]
 struct Heard {
-    text: String,
+    /// Characters that came.
+    streamed: usize,
     usage: Option<Usage>,
     last: Option<AssistantMessage>,
 }
@@ -145,9 +146,7 @@ impl Heard {
             Frame::Text(text) => serde_json::from_str(&text).ok()?,
             Frame::Binary(_) => return None,
         };
-        if let Some((_, delta)) = event.delta() {
-            self.text.push_str(delta);
-        }
+        self.streamed += event.delta().map_or(0, |(_, delta)| delta.chars().count());
         if let AssistantEvent::Usage { usage } = &event {
             self.usage = Some(usage.clone());
         }
@@ -162,13 +161,10 @@ impl Heard {
 
     /// The tokens of the call: as they were counted last, else by what came.
     fn usage(self, input: u64) -> Option<Usage> {
-        let cut = || {
-            let text = Some(self.text.as_str()).filter(|text| !text.is_empty());
-            AssistantMessage::synthetic(StopReason::Error, text, 0)
-        };
+        let cut = || AssistantMessage::synthetic(StopReason::Error, None, 0);
         let mut message = self.last.unwrap_or_else(cut);
         message.usage = message.usage.or(self.usage);
-        spend::usage_of(&message, input)
+        spend::usage_of(&message, input, self.streamed)
     }
 }
 

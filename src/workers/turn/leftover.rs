@@ -35,7 +35,7 @@ pub(super) async fn keep(session: &Session, record: &TurnRecord, input: u64) -> 
         return Ok(None);
     };
     message.timestamp = session.cx.now_ms();
-    spend::settle(&mut message, input);
+    spend::settle(&mut message, input, 0);
     let cut = Cut {
         message: message.clone(),
     };

@@ -101,13 +101,13 @@ async fn ask(
         Tried::Ended(attempt) => attempt,
         Tried::Refused(why) => return Ok(Asked::Refused(why)),
     };
-    let something_came = reading.has_something();
+    let (something_came, streamed) = (reading.has_something(), reading.streamed);
     let mut turn = reading.conclude(session, record, end).await;
     let mut usage = turn.message.usage.clone();
     if something_came {
         let input = billing::input(asking.request, &asking.messages);
-        spend::settle(&mut turn.message, input);
-        usage = spend::usage_of(&turn.message, input);
+        spend::settle(&mut turn.message, input, streamed);
+        usage = spend::usage_of(&turn.message, input, streamed);
     }
     let owed = bill.map(|bill| bill.owed(usage.as_ref()));
     Ok(Asked::Answered(Box::new(turn), owed))

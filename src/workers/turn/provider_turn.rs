@@ -48,6 +48,8 @@ pub(super) struct Reading {
     last: Option<Arc<AssistantMessage>>,
     text: String,
     thinking: String,
+    /// Characters that came, of any kind.
+    pub(super) streamed: usize,
     body_streamed: bool,
     /// Counted so far, for a message that is cut.
     usage: Option<Usage>,
@@ -76,6 +78,7 @@ impl Reading {
             last: None,
             text: String::new(),
             thinking: String::new(),
+            streamed: 0,
             body_streamed: false,
             usage: None,
             outcome: None,
@@ -177,6 +180,7 @@ impl Reading {
             self.outcome = Some(Arc::clone(message));
             return;
         }
+        self.streamed += event.delta().map_or(0, |(_, delta)| delta.chars().count());
         match &event {
             AssistantEvent::Usage { usage } => {
                 self.usage = Some(usage.clone());
@@ -236,7 +240,7 @@ impl Reading {
 
     /// Whether anything came of the call; the text of a failure is ours.
     pub(super) fn has_something(&self) -> bool {
-        self.outcome.is_some() || self.last.is_some() || !self.text.is_empty() || !self.thinking.is_empty()
+        self.outcome.is_some() || self.last.is_some() || self.streamed > 0
     }
 }
 

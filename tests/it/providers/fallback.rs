@@ -11,7 +11,6 @@ three_ways! {
     other_failures_are_not_of_that_kind,
     what_was_said_is_never_said_again,
     nobody_else_is_asked_unless_somebody_is_named,
-    a_run_that_a_budget_pays_for_pays_the_model_that_answers,
 }
 
 const PRIMARY: &str = "gpt-5";
@@ -50,12 +49,8 @@ impl Chain {
 
     /// A run to its end: its events, and its last message.
     async fn run(&self) -> (Vec<Value>, Value) {
-        self.run_paid_by(&Value::Null).await
-    }
-
-    async fn run_paid_by(&self, budget: &Value) -> (Vec<Value>, Value) {
         let request = json!({
-            "session_id": "s", "provider": "openai", "model": PRIMARY, "messages": [user("hi")], "budget_id": budget,
+            "session_id": "s", "provider": "openai", "model": PRIMARY, "messages": [user("hi")],
         });
         self.test.ok("run::start", request).await;
         let events = self.test.ended("s", 1).await;
@@ -156,30 +151,4 @@ async fn nobody_else_is_asked_unless_somebody_is_named() {
     let (_, message) = chain.run().await;
     assert_eq!(message["error_message"], "slow down");
     assert_eq!(chain.asked(), Vec::<String>::new());
-}
-
-async fn a_run_that_a_budget_pays_for_pays_the_model_that_answers() {
-    let first = Script::answer(|_| Reply::fails(429, "slow down"));
-    let others = Script::answer(|_| Reply::says("Hello", 2).with_usage(1_000, 100, 0));
-    let chain = Chain::start(first, others).await;
-    let budget = json!({ "ceiling_usd": 20, "period": "day" });
-    let budget = chain.test.ok("budget::create", budget).await["budget_id"].clone();
-    for (provider, model, output) in [("openai", PRIMARY, 2), ("kimi", "k-two", 20)] {
-        let priced = json!({ "id": model, "provider": provider, "max_output_tokens": 1000,
-            "pricing": { "input_per_1m": 1, "output_per_1m": output } });
-        chain.test.ok("models::register", priced).await;
-    }
-    let (_, message) = chain.run_paid_by(&budget).await;
-    assert_eq!(
-        (&message["content"], &message["model"]),
-        (&says("Hello"), &json!("k-two"))
-    );
-    // Nobody knows what `k-one` costs.
-    assert_eq!(chain.asked(), ["k-two"]);
-    let mut kept = chain.test.ok("budget::get", json!({ "budget_id": budget })).await["budget"].take();
-    assert_eq!(
-        (kept["spent_usd"].take(), kept["reservations"].take()),
-        (json!(0.003), Value::Null)
-    );
-    chain.test.stop().await;
 }
