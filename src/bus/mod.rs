@@ -11,6 +11,7 @@
 
 mod apart;
 mod batch;
+pub mod billing;
 mod call;
 pub mod channel;
 pub mod claim;

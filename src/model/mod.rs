@@ -17,6 +17,7 @@ pub mod money;
 pub mod price;
 pub mod raw;
 pub mod route;
+pub mod spend;
 pub mod text;
 pub mod tokens;
 pub mod turn;

@@ -6,6 +6,7 @@ mod boundaries;
 mod draining;
 pub(crate) mod model;
 pub(crate) mod outcome;
+mod paid;
 mod parked;
 pub(crate) mod place;
 mod signals;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::contract;
+use crate::model::turn::BudgetWait;
 use crate::model::{EntryId, SessionId, lenient, tokens};
 
 contract!(
@@ -25,6 +26,13 @@ pub struct CompactNowRequest {
     /// The model and its window.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub model: CompactModel,
+    /// Who pays for the summary; when absent the budget of the session's last run, else that of the settings.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
+    pub budget_id: Option<String>,
 }
 
 /// A model with its limits.
@@ -69,6 +77,13 @@ pub struct CompactNowResponse {
     /// Explanation of an overflow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Set when a budget did not let the summary be made.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional"
+    )]
+    pub budget_wait: Option<BudgetWait>,
 }
 
 /// What came of a compaction (10 §1).
@@ -92,6 +107,9 @@ pub enum CompactResult {
     Overflow {
         /// Why.
         message: String,
+        /// Set when the reason is a budget, which may let it be made later.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        budget_wait: Option<BudgetWait>,
     },
     /// There is nothing to summarise, or the model had nothing to say.
     Empty,

@@ -36,6 +36,8 @@ pub(super) struct Job<'a> {
     pub(super) open_question: &'a str,
     /// Longest wait for the messages.
     pub(super) read_ms: u64,
+    /// Who pays; the session's own budget when absent.
+    pub(super) budget_id: Option<&'a str>,
 }
 
 /// The part of a conversation that a compaction is about.
@@ -79,7 +81,13 @@ pub(super) async fn run<S: Send + Sync>(cx: &Cx<S>, lease: &Lease, job: Job<'_>)
         return Ok(CompactResult::Empty);
     }
 
+    let budget_id = match job.budget_id {
+        Some(id) => Some(id.to_owned()),
+        None => resolve::budget(cx, job.session).await?,
+    };
     let question = Question {
+        session: job.session,
+        budget_id: budget_id.as_deref(),
         model: job.model,
         space: prompt::space(window_of(cx, job.model).await, config.compaction.reserved_tokens),
         previous: previous
@@ -93,6 +101,7 @@ pub(super) async fn run<S: Send + Sync>(cx: &Cx<S>, lease: &Lease, job: Job<'_>)
         Err(failure) => {
             return Ok(CompactResult::Overflow {
                 message: failure.message,
+                budget_wait: failure.budget_wait,
             });
         }
     };

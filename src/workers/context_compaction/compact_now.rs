@@ -11,8 +11,7 @@ use super::lease::{self, Lease};
 use super::session;
 use crate::bus::{Cx, Function};
 use crate::error::Result;
-use crate::model::SessionId;
-use crate::model::api::compaction::{CompactModel, CompactNowRequest, CompactResult};
+use crate::model::api::compaction::{CompactNowRequest, CompactResult};
 use crate::model::event::CompactionMode;
 
 const MESSAGES_MS: u64 = 30_000;
@@ -33,13 +32,7 @@ impl Function for CompactNow {
     }
 
     async fn call(cx: &Cx<()>, request: CompactNowRequest) -> Result<CompactResult> {
-        sync(
-            cx,
-            &request.session_id,
-            &request.model,
-            &request.last_user_message_id,
-        )
-        .await
+        sync(cx, &request).await
     }
 }
 
@@ -47,12 +40,8 @@ impl Function for CompactNow {
 ///
 /// # Errors
 /// As [`compact::run`].
-pub(super) async fn sync(
-    cx: &Cx<()>,
-    session: &SessionId,
-    model: &CompactModel,
-    open_question: &str,
-) -> Result<CompactResult> {
+pub(super) async fn sync(cx: &Cx<()>, request: &CompactNowRequest) -> Result<CompactResult> {
+    let session = &request.session_id;
     let span = tracing::info_span!(
         "compaction.sync",
         session_id = session.as_str(),
@@ -71,10 +60,11 @@ pub(super) async fn sync(
         tracing::Span::current().record("lease_wait_ms", waited);
         let job = Job {
             session,
-            model,
+            model: &request.model,
             mode: CompactionMode::Sync,
-            open_question,
+            open_question: &request.last_user_message_id,
             read_ms: MESSAGES_MS,
+            budget_id: request.budget_id.as_deref(),
         };
         let outcome = compact::run(cx, &lease, job).await;
         lease.release().await;

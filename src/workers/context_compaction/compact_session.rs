@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use super::{compact_now, resolve, session};
 use crate::bus::{CallContext, Cx, Function};
 use crate::error::{Error, Result};
-use crate::model::api::compaction::{CompactModel, CompactResult};
+use crate::model::api::compaction::{CompactModel, CompactNowRequest, CompactResult};
 use crate::model::{SessionId, lenient};
 
 /// See the module.
@@ -73,7 +73,13 @@ impl Function for CompactSession {
 }
 
 async fn work(cx: &Cx<()>, request: Request) -> Result<CompactResult> {
-    let session = &request.session_id;
-    let model = resolve::of_session(cx, request.model, session).await?;
-    compact_now::sync(cx, session, &model, "").await
+    let model = resolve::of_session(cx, request.model, &request.session_id).await?;
+    let request = CompactNowRequest {
+        session_id: request.session_id,
+        projected_tokens: 0,
+        last_user_message_id: String::new(),
+        model,
+        budget_id: None,
+    };
+    compact_now::sync(cx, &request).await
 }

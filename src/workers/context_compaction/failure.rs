@@ -1,5 +1,7 @@
 //! Which failures of a summary are worth a second attempt (contract 10 §7.8). Pure.
 
+use crate::model::turn::BudgetWait;
+
 /// Words of failures that stay.
 const FINAL: [&str; 9] = [
     "400",
@@ -19,6 +21,8 @@ pub(super) struct Failure {
     pub(super) message: String,
     /// Asking again would give the same.
     pub(super) is_final: bool,
+    /// Set when a budget did not let the model be asked.
+    pub(super) budget_wait: Option<BudgetWait>,
 }
 
 impl Failure {
@@ -28,6 +32,7 @@ impl Failure {
         Self {
             is_final: is_final(&message),
             message,
+            budget_wait: None,
         }
     }
 
@@ -36,6 +41,15 @@ impl Failure {
         Self {
             message: message.into(),
             is_final: true,
+            budget_wait: None,
+        }
+    }
+
+    /// Nobody pays for it.
+    pub(super) fn refused(why: BudgetWait) -> Self {
+        Self {
+            budget_wait: Some(why.clone()),
+            ..Self::finally(why.reason)
         }
     }
 }

@@ -109,7 +109,7 @@ impl Turn {
         let outcome = self.compact(cx, &lease, &model, arrived).await;
         lease.release().await;
         match outcome? {
-            CompactResult::Overflow { message } => Err(Error::Unavailable(message)),
+            CompactResult::Overflow { message, .. } => Err(Error::Unavailable(message)),
             CompactResult::Ok { .. } | CompactResult::Empty | CompactResult::Busy => Ok(()),
         }
     }
@@ -166,6 +166,7 @@ impl Turn {
             mode: CompactionMode::Async,
             open_question: "",
             read_ms: compact::MESSAGES_MS,
+            budget_id: None,
         };
         compact::run(cx, lease, job).await
     }

@@ -12,6 +12,9 @@ use crate::model::tokens;
 
 const LOOKUP_MS: u64 = 5_000;
 
+/// State scope of the requests of runs, by session.
+const REQUESTS: &str = "run_request";
+
 /// For models whose window nobody knows.
 pub(super) const UNKNOWN_WINDOW: Limits = Limits {
     context: 32_000,
@@ -127,11 +130,24 @@ async fn of_last_run<S: Send + Sync>(cx: &Cx<S>, session: &str) -> Option<Name> 
 
 /// The request of the session's last run.
 pub(super) async fn last_run<S: Send + Sync>(cx: &Cx<S>, session: &str) -> Option<Value> {
-    let key = json!({ "scope": "run_request", "key": session });
+    let key = json!({ "scope": REQUESTS, "key": session });
     let request = cx
         .invoke("state::get", key, CallOptions::timeout_ms(LOOKUP_MS))
         .await;
     request.ok().filter(Value::is_object)
+}
+
+/// Who pays for a summary of a session: the budget of its last run, else the one for all runs.
+///
+/// # Errors
+/// That run cannot be read: it may have a budget.
+pub(super) async fn budget<S: Send + Sync>(cx: &Cx<S>, session: &SessionId) -> Result<Option<String>> {
+    let request = cx.scope(REQUESTS).get(session).await?;
+    let own = request
+        .as_ref()
+        .and_then(|request| request.get("budget_id")?.as_str());
+    let own = own.filter(|id| !id.is_empty()).map(str::to_owned);
+    Ok(own.or_else(|| cx.config().budgets.default_budget_id.clone()))
 }
 
 fn named((provider_id, id): Name, limit: Limits) -> CompactModel {

@@ -3,6 +3,7 @@
 
 use super::announcer::Announcer;
 use super::assistant_streaming;
+use super::billing;
 use super::commit::Outcome;
 use super::flight;
 use super::function_execute::{stored_results, take_results};
@@ -15,7 +16,9 @@ use super::transcript::NewEntry;
 use super::work::{ExecutedCall, PreparedCall};
 use crate::bus::Write;
 use crate::error::Result;
-use crate::model::{AgentEvent, AgentMessage, AssistantMessage, FunctionResult, RawMessage, StopReason};
+use crate::model::{
+    AgentEvent, AgentMessage, AssistantMessage, FunctionResult, RawMessage, StopReason, TurnState,
+};
 use crate::rules::denial::{self, Refusal};
 
 /// Ends the run from whatever its record says. `events` are those of the step that was cut short.
@@ -30,6 +33,7 @@ pub(super) async fn end(
     if let Some(outcome) = assistant_streaming::answered_before(session, record).await? {
         return Ok(outcome);
     }
+    settle_left(session, record).await?;
     steering_check::finish_taking(session, record).await?;
     if is_new && record.work.is_some() && !session.cx.bus().transport().is_exclusive() {
         // The results below are in the transcript before the run is over in the record. A crash in between must leave a run
@@ -56,6 +60,15 @@ pub(super) async fn end(
     runner::finish(record, now);
     outcome.before = events;
     Ok(outcome)
+}
+
+/// The model may have been asked by a life that ended before it could pay; it is not asked again.
+async fn settle_left(session: &mut Session, record: &TurnRecord) -> Result<()> {
+    if !session.repeats || record.state != TurnState::AssistantStreaming {
+        return Ok(());
+    }
+    let request = session.request().await?;
+    billing::settle_left(session, record, &request, None).await
 }
 
 /// Gives every call that has none a result: one that was started may have taken effect, the others never ran.

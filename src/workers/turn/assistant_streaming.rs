@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::billing::{Owed, Refused, Verdict};
+use super::billing::Refused;
 use super::commit::Outcome;
-use super::leftover::Cut;
+use super::model_turn::Asking;
+use super::preflight::Fit;
 use super::provider_turn::ProviderTurn;
 use super::record::TurnRecord;
 use super::request::RunRequest;
@@ -12,11 +13,13 @@ use super::runner;
 use super::session::Session;
 use super::step::{self, StepReply, StepRequest};
 use super::transcript::NewEntry;
-use super::{Turns, batch, billing, leftover, preflight, provider_call, provider_turn};
+use super::{Turns, batch, billing, leftover, model_turn, preflight, provider_call};
+use crate::bus::billing::Owed;
 use crate::bus::{Cx, Function};
 use crate::error::Result;
 use crate::model::api::session::MessagesResponse;
 use crate::model::route::Route;
+use crate::model::turn::BudgetWait;
 use crate::model::{
     AgentEvent, AgentFunction, AgentMessage, AssistantMessage, RawMessage, StopReason, TurnState,
 };
@@ -44,11 +47,11 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
     }
     let request = session.request().await?;
     let tools = request.tools()?;
-    let payer = billing::budget_of(session, &request).map(|budget_id| (budget_id, Box::new(record.clone())));
+    let before = Box::new(record.clone());
     begin(record);
     let stop = Arc::clone(&session.stop);
     let (message, body_streamed) = match stop.unless_asked(look(session, record, &request)).await {
-        Some(Ok(seen)) => match Box::pin(ask(session, record, &request, seen, payer, tools)).await? {
+        Some(Ok(seen)) => match Box::pin(ask(session, record, &request, seen, before, tools)).await? {
             Asked::Answered(turn) => (turn.message, turn.body_streamed),
             Asked::Refused(Refused::Ends(message)) => (*message, false),
             Asked::Refused(Refused::Rests(before)) => {
@@ -58,6 +61,7 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
         },
         Some(Err(error)) => return Err(error),
         None => {
+            billing::settle_left(session, record, &request, None).await?;
             let now = session.cx.now_ms();
             (AssistantMessage::synthetic(StopReason::Aborted, None, now), false)
         }
@@ -71,9 +75,8 @@ pub(super) async fn run(session: &mut Session, record: &mut TurnRecord) -> Resul
 /// What the model is to see, and where it is.
 struct Seen {
     route: Route,
-    messages: Vec<RawMessage>,
-    /// What an earlier life had streamed of this turn.
-    cut: Option<Cut>,
+    /// Or why a summary, without which it would be too much, may not be made.
+    messages: std::result::Result<Vec<RawMessage>, BudgetWait>,
 }
 
 /// What came of a turn.
@@ -82,33 +85,31 @@ enum Asked {
     Refused(Refused),
 }
 
-/// Asks the model, if whoever pays lets it be asked. `payer` is a budget, and the record before this turn.
+/// Asks the model, if whoever pays lets it be asked. `before` is the record before this turn.
 async fn ask(
     session: &mut Session,
     record: &mut TurnRecord,
     request: &RunRequest,
     seen: Seen,
-    payer: Option<(String, Box<TurnRecord>)>,
+    before: Box<TurnRecord>,
     tools: Vec<AgentFunction>,
 ) -> Result<Asked> {
-    let Seen { route, messages, cut } = seen;
-    let mut bill = None;
-    if let Some((budget_id, before)) = payer {
-        let call = billing::Call {
-            request,
-            provider: route.name(),
-            messages: &messages,
-            cut: cut.as_ref(),
-        };
-        match billing::open(session, record, budget_id, call).await? {
-            Verdict::Go(opened) => bill = Some(opened),
-            Verdict::Stop(why) => return Ok(Asked::Refused(billing::refuse(session, before, why))),
+    let asked = match seen.messages {
+        Ok(messages) => {
+            let asking = Asking {
+                request,
+                messages,
+                tools,
+                budget_id: billing::budget_of(session, request),
+            };
+            model_turn::run(session, record, asking, &seen.route).await?
         }
-    }
-    let (cx, id) = (session.cx.clone(), session.id.clone());
-    let turn = provider_turn::run(session, record, request, &route, messages, tools);
-    let turn = billing::held(&cx, &id, bill.as_ref(), turn).await;
-    let owed = bill.map(|bill| bill.of(session, &turn.message));
+        Err(why) => model_turn::Asked::Refused(why),
+    };
+    let (turn, owed) = match asked {
+        model_turn::Asked::Answered(turn, owed) => (turn, owed),
+        model_turn::Asked::Refused(why) => return Ok(Asked::Refused(billing::refuse(session, before, why))),
+    };
     let answer = Answer {
         place: record.place(),
         message: turn.message.clone(),
@@ -117,7 +118,7 @@ async fn ask(
     };
     session.cx.state().answers.keep(&session.id, answer);
     billing::pay(session, owed).await?;
-    Ok(Asked::Answered(Box::new(turn)))
+    Ok(Asked::Answered(turn))
 }
 
 /// The answer of a model, kept until it is stored: it was paid for.
@@ -200,13 +201,18 @@ async fn look(session: &mut Session, record: &TurnRecord, request: &RunRequest) 
     // All events of the session are read for it. What this life has streamed is kept with its answer.
     let mut cut = None;
     if session.swept.as_ref() != Some(&place) {
-        cut = leftover::keep(session, record, &messages).await?;
-        session.swept = Some(place);
+        cut = leftover::keep(session, record, billing::input(request, &messages)).await?;
     }
+    billing::settle_left(session, record, request, cut.as_ref()).await?;
+    session.swept = Some(place);
     let route = provider_call::route_of(session, request).await?;
-    let compacted = preflight::check(session, record, request, route.name(), &messages, &rows).await?;
-    let messages = compacted.unwrap_or(messages);
-    Ok(Seen { route, messages, cut })
+    let fit = preflight::check(session, record, request, route.name(), &messages, &rows).await?;
+    let messages = match fit {
+        Fit::AsItIs => Ok(messages),
+        Fit::Compacted(shorter) => Ok(shorter),
+        Fit::Refused(why) => Err(why),
+    };
+    Ok(Seen { route, messages })
 }
 
 /// The answer of this turn, if it is in the transcript.

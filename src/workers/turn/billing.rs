@@ -1,71 +1,20 @@
-//! Who pays for a model call (contract 07 §4): the worst case is set aside before it, the real cost is recorded after it.
-//!
-//! ```text
-//!  check {reserve} ─► model call ─► record {cost, reservation} ─► the answer is stored
-//! ```
-//!
-//! The reservation is named after the turn, so a repeated step sets aside once. The spend is named after the turn and the
-//! life of the process: a step that is repeated by the same life asks no model again and is charged once; one that a later
-//! life repeats asks again, and that costs again. What the dead life had streamed is charged under its own name.
-//! Without a budget nothing is asked.
+//! Who pays for a turn (contract 07 §4): which budget, what its model calls can cost, what an earlier life still owes for
+//! them, and what becomes of a run that may not spend. The books are kept by [`crate::bus::billing`].
 
-use std::convert::Infallible;
-use std::time::Duration;
+use serde_json::{Map, Value};
 
-use futures::future::{Either, select};
-use serde_json::{Value, json};
-
-use super::Turns;
+use super::actor::Input;
 use super::later;
 use super::leftover::Cut;
-use super::price::{self, Prices};
 use super::record::TurnRecord;
 use super::request::RunRequest;
 use super::session::Session;
-use crate::bus::{CallOptions, Cx};
-use crate::config::{AtCeiling, Unpriced};
-use crate::error::{Error, Result};
-use crate::model::api::budget::{Check, CheckRequest, CheckResponse, Record, RecordRequest};
+use crate::bus::billing::{self, Call, Left, Owed, Verdict};
+use crate::config::AtCeiling;
+use crate::error::Result;
+use crate::model::price::{self, Prices};
 use crate::model::turn::BudgetWait;
-use crate::model::{AssistantMessage, RawMessage, SessionId, StopReason, Usd, tokens};
-
-/// Limit of a call about money.
-const LIMIT_MS: u64 = 30_000;
-/// Limit of a look into the catalog.
-const CATALOG_MS: u64 = 5_000;
-
-/// What a model is about to be asked.
-pub(super) struct Call<'a> {
-    pub(super) request: &'a RunRequest,
-    pub(super) provider: &'a str,
-    pub(super) messages: &'a [RawMessage],
-    /// What an earlier life had streamed of this turn.
-    pub(super) cut: Option<&'a Cut>,
-}
-
-/// Whether the model may be asked.
-pub(super) enum Verdict {
-    /// Yes; the bill is for what it costs.
-    Go(Bill),
-    /// No, for this reason.
-    Stop(BudgetWait),
-}
-
-/// A call that somebody pays for.
-#[derive(Debug, Clone)]
-pub(super) struct Bill {
-    budget_id: String,
-    reservation_id: String,
-    provider: String,
-    prices: Option<Prices>,
-    worst: Usd,
-}
-
-/// A cost that is to be recorded.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Owed {
-    request: RecordRequest,
-}
+use crate::model::{AssistantMessage, RawMessage, StopReason, Usd, tokens};
 
 /// The budget of a run: its own, else the one for all runs.
 pub(super) fn budget_of(session: &Session, request: &RunRequest) -> Option<String> {
@@ -73,60 +22,145 @@ pub(super) fn budget_of(session: &Session, request: &RunRequest) -> Option<Strin
     own.or_else(|| session.cx.config().budgets.default_budget_id.clone())
 }
 
-/// Sets the worst case aside.
+/// Tokens that a model is sent, estimated.
+pub(super) fn input(request: &RunRequest, messages: &[RawMessage]) -> u64 {
+    let fixed = tokens::of_fixed(&request.system_prompt, &request.function_schemas);
+    tokens::of_view(messages, fixed, &request.model) + fixed
+}
+
+/// A model that a turn asks.
+#[derive(Clone, Copy)]
+pub(super) struct Model<'a> {
+    /// The run's request, as this model gets it.
+    pub(super) request: &'a RunRequest,
+    pub(super) provider: &'a str,
+    /// Its catalog record, when that is known already.
+    pub(super) meta: Option<&'a Map<String, Value>>,
+}
+
+impl Model<'_> {
+    async fn catalog_record(&self, session: &Session) -> Value {
+        match self.meta {
+            Some(meta) => Value::Object(meta.clone()),
+            None => billing::catalog_record(&session.cx, self.provider, &self.request.model).await,
+        }
+    }
+
+    /// Tells the calls of a turn apart: each of its models is asked once.
+    fn name(&self, record: &TurnRecord) -> String {
+        format!("{}{}/{}", prefix(record), self.provider, self.request.model)
+    }
+}
+
+/// How the names of the calls of a turn begin.
+fn prefix(record: &TurnRecord) -> String {
+    format!("{}/{}/", record.run(), record.turn_count)
+}
+
+/// Sets the worst case of a model call aside.
 pub(super) async fn open(
     session: &Session,
     record: &TurnRecord,
-    budget_id: String,
-    asked: Call<'_>,
-) -> Result<Verdict> {
-    let model = catalog_record(session, record, &asked).await;
-    let prices = Prices::of(&model, asked.provider);
-    let bill = Bill {
+    budget_id: &str,
+    model: Model<'_>,
+    input: u64,
+) -> Verdict {
+    let known = model.catalog_record(session).await;
+    let estimated = model.request.estimated_cost_usd.and_then(Usd::from_dollars);
+    let call = Call {
         budget_id,
-        reservation_id: record.place(),
-        provider: asked.provider.to_owned(),
-        worst: worst(session, prices.as_ref(), &model, &asked),
-        prices,
+        session: &session.id,
+        name: &model.name(record),
+        provider: model.provider,
+        model: &known,
+        input,
+        output: None,
+        at_least: estimated.unwrap_or(Usd::ZERO),
     };
-    if let Some(cut) = asked.cut {
-        pay(session, Some(bill.of_cut(record, cut))).await?;
+    let verdict = billing::open(&session.cx, call).await;
+    if matches!(verdict, Verdict::Go(_)) {
+        session.cx.state().resting.remove(budget_id, &session.id);
     }
-    let refused = match session.call::<Check>(bill.check(&session.id), LIMIT_MS).await {
-        // A cap that opens on an error caps nothing.
-        Err(error) => Some(format!("budget unavailable: {error}")),
-        Ok(answer) if !answer.allowed => answer.reason.or_else(|| Some("denied".to_owned())),
-        Ok(answer) => bill.unpriced(session, &answer),
-    };
-    Ok(match refused {
-        None => Verdict::Go(bill),
-        Some(reason) => Verdict::Stop(BudgetWait {
-            budget_id: bill.budget_id,
-            reason: format!("budget exceeded: {reason}"),
-        }),
-    })
+    verdict
 }
 
-/// Records a cost. Repeated, it is recorded once.
+/// Records a cost, and takes up the run that waits for longest for what this releases.
 ///
 /// # Errors
 /// It is not known to be recorded.
 pub(super) async fn pay(session: &Session, owed: Option<Owed>) -> Result<()> {
-    let Some(Owed { request }) = owed else {
+    let Some(owed) = owed else { return Ok(()) };
+    let (cx, budget_id) = (&session.cx, owed.budget_id().to_owned());
+    billing::pay(cx, owed).await?;
+    if let Some(next) = cx.state().resting.next(&budget_id) {
+        cx.state().actors.submit(cx, &next, Input::Resume);
+    }
+    Ok(())
+}
+
+/// Pays for the model calls of earlier lives that ended before they could: for one that was `cut` what was streamed, for
+/// whatever else is set aside all of it. Looked for when a step may be a repeated one, and once while the actor lives.
+///
+/// # Errors
+/// It is not known to be recorded.
+pub(super) async fn settle_left(
+    session: &mut Session,
+    record: &TurnRecord,
+    request: &RunRequest,
+    cut: Option<&Cut>,
+) -> Result<()> {
+    let Some(budget_id) = budget_of(session, request) else {
         return Ok(());
     };
-    let budget_id = request.budget_id.clone();
-    match session.call::<Record>(request, LIMIT_MS).await {
-        Ok(_) => Ok(()),
-        // The budget was deleted meanwhile: nobody is left to pay.
-        Err(Error::Invalid(text)) => {
-            tracing::warn!(session_id = %session.id, budget_id, text, "the cost of a model call is not recorded");
-            Ok(())
+    let mut left = Vec::new();
+    if session.repeats || !session.knows_bills {
+        match billing::left(&session.cx, &budget_id, &session.id).await {
+            Ok(found) => {
+                left = found;
+                session.knows_bills = true;
+            }
+            Err(error) => {
+                tracing::warn!(session_id = %session.id, %error, "calls of earlier lives not looked for")
+            }
         }
-        Err(error) => Err(Error::Transient(format!(
-            "the cost of the call is not recorded: {error}"
-        ))),
     }
+    if let Some(cut) = cut {
+        let owed = of_cut(session, record, (&budget_id, request), cut, &mut left).await;
+        pay(session, Some(owed)).await?;
+    }
+    for left in left {
+        pay(session, Some(left.whole())).await?;
+    }
+    Ok(())
+}
+
+/// What was streamed of a call. Its life may have recorded it already, under its name.
+async fn of_cut(
+    session: &Session,
+    record: &TurnRecord,
+    (budget_id, request): (&str, &RunRequest),
+    cut: &Cut,
+    left: &mut Vec<Left>,
+) -> Owed {
+    let message = &cut.message;
+    let others = request.fallbacks(&session.cx.config().turn.fallback_models);
+    let other = others
+        .iter()
+        .find(|other| other.model == message.model && other.provider.eq_ignore_ascii_case(&message.provider));
+    let model = Model {
+        request: other.unwrap_or(request),
+        provider: &message.provider,
+        meta: record.model_meta.as_ref().filter(|_| other.is_none()),
+    };
+    let prices = Prices::of(&model.catalog_record(session).await, model.provider);
+    let cost = price::of_call(message.usage.as_ref(), prices.as_ref(), model.provider);
+    let turn = prefix(record);
+    if let Some(at) = left.iter().position(|left| left.name.starts_with(&turn)) {
+        return left.remove(at).costing(cost);
+    }
+    let life = record.emitter.as_ref();
+    let epoch = life.map_or("", |emitter| emitter.epoch.as_str());
+    Owed::of_life(budget_id, &session.id, &model.name(record), epoch, cost)
 }
 
 /// What a refused run leaves: it rests until there is money, as before its turn, or it ends.
@@ -142,9 +176,12 @@ pub(super) fn refuse(session: &Session, mut before: Box<TurnRecord>, why: Budget
     let now = session.cx.now_ms();
     match session.cx.config().budgets.at_ceiling {
         AtCeiling::Park => {
-            // Whoever changes a budget wakes it; time may help as well.
+            // Whoever changes a budget wakes it, and whoever settles a call; time may help as well.
             later::look_again(session);
+            session.cx.state().resting.add(&why.budget_id, &session.id);
             before.budget_wait = Some(Box::new(why));
+            // A model that was given up may have shown that it began.
+            before.emitter = session.emitter.clone().or(before.emitter);
             Refused::Rests(before)
         }
         AtCeiling::End => {
@@ -155,106 +192,5 @@ pub(super) fn refuse(session: &Session, mut before: Box<TurnRecord>, why: Budget
                 now,
             )))
         }
-    }
-}
-
-/// Does the work while the reservation is kept alive: a call may take longer than one lives.
-pub(super) async fn held<T>(
-    cx: &Cx<Turns>,
-    session: &SessionId,
-    bill: Option<&Bill>,
-    work: impl Future<Output = T>,
-) -> T {
-    let Some(bill) = bill else { return work.await };
-    let renew = renew(cx, session, bill);
-    tokio::pin!(work, renew);
-    match select(work, renew).await {
-        Either::Left((done, _)) => done,
-        Either::Right((never, _)) => match never {},
-    }
-}
-
-/// Sets the same aside again and again.
-async fn renew(cx: &Cx<Turns>, session: &SessionId, bill: &Bill) -> Infallible {
-    loop {
-        let half = cx.config().budgets.reservation_ttl_ms / 2;
-        tokio::time::sleep(Duration::from_millis(half.max(1))).await;
-        let options = CallOptions::timeout_ms(LIMIT_MS);
-        // A cap that was lowered meanwhile does not take back what runs already.
-        if let Err(error) = cx.call_with::<Check>(bill.check(session), options).await {
-            tracing::warn!(%error, "the reservation of a model call was not renewed");
-        }
-    }
-}
-
-/// The most that the call can cost, or what the run says when that is more.
-fn worst(session: &Session, prices: Option<&Prices>, model: &Value, asked: &Call<'_>) -> Usd {
-    let request = asked.request;
-    let fixed = tokens::of_fixed(&request.system_prompt, &request.function_schemas);
-    let input = tokens::of_view(asked.messages, fixed, &request.model) + fixed;
-    let cap = session.cx.config().provider.output_token_max;
-    let output = model
-        .get("max_output_tokens")
-        .and_then(tokens::whole)
-        .map_or(cap, |most| most.min(cap));
-    let priced = prices.map_or(Usd::ZERO, |prices| prices.worst(input, output));
-    let estimated = request.estimated_cost_usd.and_then(Usd::from_dollars);
-    priced.max(estimated.unwrap_or(Usd::ZERO))
-}
-
-async fn catalog_record(session: &Session, record: &TurnRecord, asked: &Call<'_>) -> Value {
-    if let Some(meta) = &record.model_meta {
-        return Value::Object(meta.clone());
-    }
-    let request = json!({ "provider": asked.provider, "model_id": asked.request.model });
-    // A model that cannot be looked up has no price.
-    session
-        .invoke("models::get", request, CATALOG_MS)
-        .await
-        .unwrap_or_default()
-}
-
-impl Bill {
-    /// What the call costs that ended with this message.
-    pub(super) fn of(&self, session: &Session, message: &AssistantMessage) -> Owed {
-        self.owed(session.cx.bus().epoch(), message)
-    }
-
-    /// What an earlier life had streamed; that life may have recorded it already.
-    fn of_cut(&self, record: &TurnRecord, cut: &Cut) -> Owed {
-        let epoch = record
-            .emitter
-            .as_ref()
-            .map_or("", |emitter| emitter.epoch.as_str());
-        self.owed(epoch, &cut.message)
-    }
-
-    fn owed(&self, epoch: &str, message: &AssistantMessage) -> Owed {
-        let cost = price::of_call(message.usage.as_ref(), self.prices.as_ref(), &self.provider);
-        Owed {
-            request: RecordRequest {
-                budget_id: self.budget_id.clone(),
-                cost_usd: Some(cost.dollars()),
-                reservation_id: Some(self.reservation_id.clone()),
-                record_id: Some(format!("{}@{epoch}", self.reservation_id)),
-            },
-        }
-    }
-
-    fn check(&self, session: &SessionId) -> CheckRequest {
-        CheckRequest {
-            budget_id: self.budget_id.clone(),
-            estimated_cost_usd: Some(json!(self.worst)),
-            principal_id: Some(session.to_string()),
-            reserve: true,
-            reservation_id: Some(self.reservation_id.clone()),
-        }
-    }
-
-    /// Why a call without a price does not happen, under a cap that holds.
-    fn unpriced(&self, session: &Session, answer: &CheckResponse) -> Option<String> {
-        let refuses = session.cx.config().budgets.unpriced == Unpriced::Refuse;
-        let is_capped = answer.reservation_id.is_some();
-        (self.prices.is_none() && refuses && is_capped).then(|| "model has no price".to_owned())
     }
 }

@@ -1,60 +1,66 @@
 //! Other models for a turn whose own one is not available (`turn.fallback_models`, off unless somebody names some).
 //!
 //! Only before the first word, and after the provider's own attempts: what was shown cannot be taken back, and a burst that hits one
-//! model hits the next one too.
+//! model hits the next one too. Where a budget pays, what was set aside for a model is settled before the next one is asked.
 
-use super::billing;
-use super::provider_call::{self, Call};
+use super::model_turn::{Asking, Attempt, Tried};
+use super::provider_call;
 use super::provider_turn::{End, Reading, Told};
 use super::record::TurnRecord;
-use super::request::RunRequest;
 use super::session::Session;
-use crate::bus::provider::stream_of;
+use crate::error::Result;
 use crate::model::route::Route;
-use crate::model::{AgentFunction, ErrorKind, RawMessage, StopReason};
+use crate::model::{ErrorKind, StopReason};
 
-/// Asks the models of `turn.fallback_models` in their order, when the turn's own one is not available and has said nothing yet.
-/// `None`: its failure stays the answer, because none of them did better, or because a budget pays for the run.
+/// The turn's own attempt, or that of another model when its own one is not available and has said nothing yet. The models of
+/// `turn.fallback_models` are asked in their order; one that the budget does not let be asked is passed over.
+///
+/// When none did better, the run waits for money if that kept one of them from being asked. But a turn that has cost something
+/// does not rest, since it would cost that again and again: then, as without a cap, its own failure stays the answer.
+///
+/// # Errors
+/// A cost is not known to be recorded.
 pub(super) async fn ask(
     session: &mut Session,
     record: &mut TurnRecord,
-    request: &RunRequest,
-    (first, end): (&Reading, &End),
-    messages: &[RawMessage],
-    tools: &[AgentFunction],
-) -> Option<(Reading, End)> {
-    // What was set aside is the worst case of the run's own model.
-    let is_paid_for = billing::budget_of(session, request).is_some();
-    if is_paid_for || !first.is_unavailable(end) {
-        return None;
+    asking: &Asking<'_>,
+    mut first: Attempt,
+) -> Result<Tried> {
+    let others = asking
+        .request
+        .fallbacks(&session.cx.config().turn.fallback_models);
+    if others.is_empty() || !first.reading.is_unavailable(&first.end) {
+        return Ok(Tried::Ended(first));
     }
-    let mut told = first.told;
-    for other in request.fallbacks(&session.cx.config().turn.fallback_models) {
+    let mut costs = first.pay(session).await?;
+    let (mut told, mut refused) = (first.reading.told, None);
+    for other in others {
         let Ok(Route::Provider(id)) = provider_call::route_of(session, &other).await else {
             tracing::warn!(provider = other.provider, "no such provider to fall back to");
             continue;
         };
         tracing::warn!(
-            session_id = %session.id, from = request.model, to = %id, model = other.model,
+            session_id = %session.id, from = asking.request.model, to = %id, model = other.model,
             "the model is not available, another one is asked"
         );
-        let mut reading = Reading::new(session, &id, &other.model);
-        reading.told = told;
-        let call = Call {
-            function: stream_of(&id),
-            silence: provider_call::longest_silence(&session.cx.config(), &id),
-            request: &other,
-            model_meta: None,
-            messages: messages.to_vec(),
-            tools: tools.to_vec(),
-        };
-        let end = reading.provider(session, record, call).await;
-        if !reading.has_failed_silently(&end) {
-            return Some((reading, end));
+        match asking.attempt(session, record, (&other, &id), told).await {
+            Tried::Refused(why) => {
+                tracing::warn!(session_id = %session.id, model = other.model, why.reason, "it is passed over");
+                refused.get_or_insert(why);
+            }
+            Tried::Ended(next) if !next.reading.has_failed_silently(&next.end) => {
+                return Ok(Tried::Ended(next));
+            }
+            Tried::Ended(mut next) => {
+                costs |= next.pay(session).await?;
+                told = next.reading.told;
+            }
         }
-        told = reading.told;
     }
-    None
+    Ok(match refused {
+        Some(why) if !costs => Tried::Refused(why),
+        _ => Tried::Ended(first),
+    })
 }
 
 impl Reading {

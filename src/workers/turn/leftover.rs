@@ -6,10 +6,9 @@ use serde_json::{Value, json};
 use super::numbering::EVENTS;
 use super::record::TurnRecord;
 use super::session::Session;
-use super::spend;
 use super::transcript::NewEntry;
 use crate::error::Result;
-use crate::model::{AgentMessage, AssistantMessage, ContentBlock, ErrorKind, RawMessage, StopReason};
+use crate::model::{AgentMessage, AssistantMessage, ContentBlock, ErrorKind, RawMessage, StopReason, spend};
 
 const READ_MS: u64 = 30_000;
 const CAUSE: &str = "interrupted: the process stopped while the model was answering; it was asked again";
@@ -21,8 +20,8 @@ pub(super) struct Cut {
     pub(super) message: AssistantMessage,
 }
 
-/// Keeps what was streamed of the turn at hand, once per attempt. `sent` is what the model saw.
-pub(super) async fn keep(session: &Session, record: &TurnRecord, sent: &[RawMessage]) -> Result<Option<Cut>> {
+/// Keeps what was streamed of the turn at hand, once per attempt. `input` is what the model was sent, in tokens.
+pub(super) async fn keep(session: &Session, record: &TurnRecord, input: u64) -> Result<Option<Cut>> {
     let request = json!({ "stream_name": EVENTS, "group_id": session.id });
     let events = match session.invoke("stream::list", request, READ_MS).await {
         Ok(events) => events,
@@ -36,7 +35,7 @@ pub(super) async fn keep(session: &Session, record: &TurnRecord, sent: &[RawMess
         return Ok(None);
     };
     message.timestamp = session.cx.now_ms();
-    spend::settle(&mut message, sent);
+    spend::settle(&mut message, input, 0);
     let cut = Cut {
         message: message.clone(),
     };

@@ -41,12 +41,12 @@ mod later;
 mod lease;
 mod leftover;
 mod meters;
+mod model_turn;
 mod numbering;
 mod on_approval;
 mod outbox;
 mod parked;
 mod preflight;
-mod price;
 mod prompt;
 mod provider_call;
 mod provider_turn;
@@ -54,9 +54,9 @@ mod provisioning;
 mod record;
 mod recovery;
 mod request;
+mod resting;
 mod runner;
 mod session;
-mod spend;
 mod start;
 mod steering_check;
 mod step;
@@ -86,6 +86,7 @@ pub struct Turns {
     meters: meters::Meters,
     epochs: lease::Epochs,
     looks: later::Looks,
+    resting: resting::Resting,
     floor: Mutex<Option<(Vec<Value>, Arc<Floor>)>>,
     booting_until: Mutex<Option<Instant>>,
     left_open: Mutex<Vec<SessionId>>,

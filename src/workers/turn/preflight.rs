@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 
+use super::billing;
 use super::context;
 use super::dispatch::while_booting;
 use super::record::TurnRecord;
@@ -13,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::api::Contract;
 use crate::model::api::compaction::{CompactModel, CompactNow, CompactNowRequest, Limits};
 use crate::model::api::session::MessagesResponse;
+use crate::model::turn::BudgetWait;
 use crate::model::{RawMessage, tokens};
 
 const CATALOG_MS: u64 = 5_000;
@@ -39,7 +41,17 @@ impl CompactedTo {
     }
 }
 
-/// What the model is to see instead, when the history was compacted.
+/// Whether the conversation fits.
+pub(super) enum Fit {
+    /// It does, or nothing can be done about it.
+    AsItIs,
+    /// With this in its place.
+    Compacted(Vec<RawMessage>),
+    /// Not without a summary, which may not be paid for.
+    Refused(BudgetWait),
+}
+
+/// Has the history compacted when it does not fit.
 ///
 /// A compaction that leaves too much is not repeated before more was said (field lesson K1): what is left is sent as long as
 /// the window takes it.
@@ -53,19 +65,19 @@ pub(super) async fn check(
     provider: &str,
     messages: &[RawMessage],
     rows: &MessagesResponse,
-) -> Result<Option<Vec<RawMessage>>> {
+) -> Result<Fit> {
     let compaction = session.cx.config().compaction.clone();
     if !compaction.auto {
-        return Ok(None);
+        return Ok(Fit::AsItIs);
     }
     let Some(limit) = limits(session, record, provider, &request.model).await else {
-        return Ok(None);
+        return Ok(Fit::AsItIs);
     };
     let fixed = tokens::of_fixed(&request.system_prompt, &request.function_schemas);
     let room = tokens::room(limit, compaction.reserved_tokens, fixed);
     let said = tokens::of_view(messages, fixed, &request.model);
     if said < room || session.compacted_to.is_still(said, room) {
-        return Ok(None);
+        return Ok(Fit::AsItIs);
     }
     let call = CompactNowRequest {
         session_id: session.id.clone(),
@@ -76,11 +88,15 @@ pub(super) async fn check(
             provider_id: provider.to_owned(),
             limit,
         },
+        budget_id: billing::budget_of(session, request),
     };
     let ask = || session.call::<CompactNow>(call.clone(), COMPACT_MS);
     let reply = while_booting(session.cx.state(), |error| error.is_missing(CompactNow::ID), ask)
         .await
         .map_err(finally)?;
+    if let Some(why) = reply.budget_wait {
+        return Ok(Fit::Refused(why));
+    }
     match reply.status.as_str() {
         "ok" => {
             let (messages, _) = session.context_view().await?;
@@ -95,7 +111,7 @@ pub(super) async fn check(
                 )));
             }
             session.compacted_to.note(left, room);
-            Ok(Some(messages))
+            Ok(Fit::Compacted(messages))
         }
         "overflow" => {
             let why = reply
@@ -109,7 +125,7 @@ pub(super) async fn check(
             tracing::warn!(session_id = %session.id, status, "not compacted; going on with the whole history");
             session.compacted_to.note(said, room);
             // Outputs may have been pruned.
-            Ok(Some(session.context_view().await?.0))
+            Ok(Fit::Compacted(session.context_view().await?.0))
         }
     }
 }

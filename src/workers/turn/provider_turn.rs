@@ -1,23 +1,18 @@
-//! One model turn: ask the routed provider, read its events, keep what arrived (contract 02 §5.3, §5.4).
+//! The events of a provider: read until the end, shown, and kept as far as they came (contract 02 §5.3, §5.4).
 
 mod conclude;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::FutureExt;
+
 use super::coalesce::Coalescer;
-use super::fallback;
 use super::provider_call::{self, Call};
 use super::record::TurnRecord;
-use super::request::RunRequest;
 use super::session::Session;
-use super::spend;
-use crate::bus::provider::stream_of;
 use crate::bus::{Frame, provider};
-use crate::model::route::Route;
-use crate::model::{
-    AgentEvent, AgentFunction, AgentMessage, AssistantEvent, AssistantMessage, RawMessage, Usage,
-};
+use crate::model::{AgentEvent, AgentMessage, AssistantEvent, AssistantMessage, RawMessage, Usage};
 
 /// A provider that returned must have closed its channel; one that has not is not waited for longer.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
@@ -31,48 +26,6 @@ pub(super) struct ProviderTurn {
     pub(super) message: AssistantMessage,
     /// Whether clients have rendered its body already.
     pub(super) body_streamed: bool,
-}
-
-/// Asks the model, emitting what it streams.
-pub(super) async fn run(
-    session: &mut Session,
-    record: &mut TurnRecord,
-    request: &RunRequest,
-    route: &Route,
-    messages: Vec<RawMessage>,
-    tools: Vec<AgentFunction>,
-) -> ProviderTurn {
-    let began = Instant::now();
-    let mut reading = Reading::new(session, route.name(), &request.model);
-    let sent = messages.clone();
-    let end = match route {
-        Route::Unknown(name) => End::Failed(format!("unknown provider: {name}")),
-        Route::Provider(id) => {
-            let call = Call {
-                function: stream_of(id),
-                silence: provider_call::longest_silence(&session.cx.config(), id),
-                request,
-                model_meta: record.model_meta.clone(),
-                messages,
-                tools: tools.clone(),
-            };
-            let end = reading.provider(session, record, call).await;
-            match fallback::ask(session, record, request, (&reading, &end), &sent, &tools).await {
-                Some((other, other_end)) => {
-                    reading = other;
-                    other_end
-                }
-                None => end,
-            }
-        }
-    };
-    let something_came = reading.has_something();
-    let mut turn = reading.conclude(session, record, end).await;
-    if something_came {
-        spend::settle(&mut turn.message, &sent);
-    }
-    session.spent_outside(began);
-    turn
 }
 
 /// How the reading of a turn ended.
@@ -95,6 +48,8 @@ pub(super) struct Reading {
     last: Option<Arc<AssistantMessage>>,
     text: String,
     thinking: String,
+    /// Characters that came, of any kind.
+    pub(super) streamed: usize,
     body_streamed: bool,
     /// Counted so far, for a message that is cut.
     usage: Option<Usage>,
@@ -123,6 +78,7 @@ impl Reading {
             last: None,
             text: String::new(),
             thinking: String::new(),
+            streamed: 0,
             body_streamed: false,
             usage: None,
             outcome: None,
@@ -185,7 +141,13 @@ impl Reading {
                         quiet_until = tokio::time::Instant::now() + CLOSE_GRACE;
                     }
                     Err(_) if last_word.is_some() => return End::Stopped,
-                    Err(error) => return End::Failed(conclude::cause_of(&error)),
+                    Err(error) => {
+                        // What it sent before it failed may not be read yet.
+                        while let Some(Some(frame)) = reader.next().now_or_never() {
+                            self.take(session, record, frame).await;
+                        }
+                        return if self.outcome.is_some() { End::Complete } else { End::Failed(conclude::cause_of(&error)) };
+                    }
                 },
                 () = sleep_until(flush_at), if flush_at.is_some() => {
                     if let Some(event) = self.coalescer.flush() {
@@ -218,6 +180,7 @@ impl Reading {
             self.outcome = Some(Arc::clone(message));
             return;
         }
+        self.streamed += event.delta().map_or(0, |(_, delta)| delta.chars().count());
         match &event {
             AssistantEvent::Usage { usage } => {
                 self.usage = Some(usage.clone());
@@ -269,9 +232,15 @@ impl Reading {
             .await;
     }
 
+    /// The tokens of the call so far, as its provider counted them.
+    pub(super) fn counted(&self) -> Option<&Usage> {
+        let told = self.outcome.as_ref().and_then(|message| message.usage.as_ref());
+        told.or(self.usage.as_ref())
+    }
+
     /// Whether anything came of the call; the text of a failure is ours.
-    fn has_something(&self) -> bool {
-        self.outcome.is_some() || self.last.is_some() || !self.text.is_empty() || !self.thinking.is_empty()
+    pub(super) fn has_something(&self) -> bool {
+        self.outcome.is_some() || self.last.is_some() || self.streamed > 0
     }
 }
 

@@ -45,6 +45,8 @@ pub(super) struct Session {
     pub(super) compacted_to: CompactedTo,
     /// The turn of which no earlier life can have left a part behind, or whose part is kept already.
     pub(super) swept: Option<String>,
+    /// What earlier lives had set aside for model calls of this session is paid.
+    pub(super) knows_bills: bool,
     /// Time spent waiting for models and functions, to tell it from our own.
     pub(super) outside: Duration,
 }
@@ -66,6 +68,7 @@ impl Session {
             repeats: false,
             compacted_to: CompactedTo::default(),
             swept: None,
+            knows_bills: false,
             outside: Duration::ZERO,
         }
     }
@@ -133,6 +136,7 @@ impl Session {
         self.behind = None;
         self.published = None;
         self.swept = None;
+        self.knows_bills = false;
         self.cx.state().answers.forget(&self.id);
     }
 

@@ -3,12 +3,15 @@
 mod archives;
 mod cases;
 mod crash;
+mod fallbacks;
 mod faults;
 mod histories;
 mod lives;
+mod load;
 mod reservations;
 mod runs;
 mod settings;
+mod summaries;
 mod tiers;
 mod trees;
 

@@ -79,7 +79,7 @@ pub(super) async fn start(rig: &Rig, session: &str, budget: &str) {
     rig.t.ok("run::start", request).await;
 }
 
-async fn last_text(rig: &Rig, session: &str) -> String {
+pub(super) async fn last_text(rig: &Rig, session: &str) -> String {
     said(rig.transcript(session).await.last().unwrap())
 }
 
@@ -171,7 +171,7 @@ async fn at_the_ceiling_a_run_ends() {
     assert_eq!(numbers(&rig, &id).await, (json!(0), vec![]));
 }
 
-async fn rests(rig: &Rig, session: &str) -> Value {
+pub(super) async fn rests(rig: &Rig, session: &str) -> Value {
     rig.t
         .eventually(async || {
             let view = rig
@@ -230,8 +230,12 @@ async fn a_run_that_rests_can_be_stopped() {
 async fn a_model_without_a_price() {
     let rig = Rig::new(options(|_| {}), |_, _| costs(1)).await;
     let id = budget(&rig, 5.0).await;
-    start(&rig, "refused", &id).await;
+    let mut request = run("refused");
+    request["budget_id"] = json!(id);
+    request["estimated_cost_usd"] = json!(1);
+    rig.t.ok("run::start", request).await;
     rig.t.ended("refused", 1).await;
+    assert_eq!(numbers(&rig, &id).await, (json!(0), vec![]));
     assert_eq!(
         last_text(&rig, "refused").await,
         "assistant budget exceeded: model has no price"

@@ -4,7 +4,7 @@ mod background;
 mod cases;
 mod leases;
 mod lessons;
-mod preflight;
+pub(crate) mod preflight;
 mod prune;
 
 use std::ops::Deref;

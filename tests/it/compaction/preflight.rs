@@ -32,7 +32,7 @@ pub(super) async fn rig_with(
     rig
 }
 
-pub(super) fn is_summary(request: &Value) -> bool {
+pub(crate) fn is_summary(request: &Value) -> bool {
     request["messages"][0]["content"][0]["text"]
         .as_str()
         .is_some_and(|text| text.starts_with("Summarise"))
@@ -59,7 +59,7 @@ fn first_text(request: &Value) -> &str {
 }
 
 /// A long history, then a question.
-pub(super) async fn history(rig: &Rig, length: usize) {
+pub(crate) async fn history(rig: &Rig, length: usize) {
     for turn in 0..4 {
         let mut answer = message(json!([{ "type": "text", "text": "y".repeat(length) }]), "end");
         answer["usage"] = Value::Null;

@@ -55,7 +55,7 @@ impl Model {
     }
 }
 
-fn answer(request: &Request, slow: &Gate, calls: &[(&'static str, Does)]) -> Reply {
+pub(super) fn answer(request: &Request, slow: &Gate, calls: &[(&'static str, Does)]) -> Reply {
     if request.model() == "slow" {
         return Reply::says("slow answer", 1).after(slow.clone());
     }

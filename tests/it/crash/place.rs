@@ -182,7 +182,7 @@ impl Place {
         assert_eq!(self.record()["state"], "provisioning");
     }
 
-    fn select(&self, sql: &str) -> Vec<Value> {
+    pub(super) fn select(&self, sql: &str) -> Vec<Value> {
         let file = std::fs::read_dir(self.data())
             .unwrap()
             .map(|file| file.unwrap().path())

@@ -13,7 +13,6 @@ three_ways! {
     nobody_else_is_asked_unless_somebody_is_named,
     w6_waiting_comes_first,
     w6_a_burst_meets_the_limits_of_the_next_provider_too,
-    a_run_that_a_budget_pays_for_stays_with_its_model,
 }
 
 const PRIMARY: &str = "gpt-5";
@@ -52,12 +51,8 @@ impl Chain {
 
     /// A run to its end: its events, and its last message.
     async fn run(&self) -> (Vec<Value>, Value) {
-        self.run_paid_by(&Value::Null).await
-    }
-
-    async fn run_paid_by(&self, budget: &Value) -> (Vec<Value>, Value) {
         let request = json!({
-            "session_id": "s", "provider": "openai", "model": PRIMARY, "messages": [user("hi")], "budget_id": budget,
+            "session_id": "s", "provider": "openai", "model": PRIMARY, "messages": [user("hi")],
         });
         self.test.ok("run::start", request).await;
         let events = self.test.ended("s", 1).await;
@@ -216,21 +211,4 @@ async fn w6_a_burst_meets_the_limits_of_the_next_provider_too() {
         let complete = events.iter().rfind(|event| event["type"] == "message_complete");
         assert_eq!(complete.unwrap()["message"]["content"], says("Hello"));
     }
-}
-
-async fn a_run_that_a_budget_pays_for_stays_with_its_model() {
-    let first = Script::answer(|_| Reply::fails(429, "slow down"));
-    let chain = Chain::start(first, Script::answer(|_| Reply::says("Hello", 2))).await;
-    let budget = json!({ "ceiling_usd": 20, "period": "day" });
-    let budget = chain.test.ok("budget::create", budget).await["budget_id"].clone();
-    let priced = json!({ "id": PRIMARY, "provider": "openai", "max_output_tokens": 1000,
-        "pricing": { "input_per_1m": 1, "output_per_1m": 2 } });
-    chain.test.ok("models::register", priced).await;
-    let (_, message) = chain.run_paid_by(&budget).await;
-    assert_eq!(message["error_kind"], "rate_limited", "{message}");
-    assert_eq!(chain.openai.requests().len(), 1);
-    assert_eq!(chain.asked(), Vec::<String>::new());
-    let kept = chain.test.ok("budget::get", json!({ "budget_id": budget })).await;
-    assert_eq!(kept["budget"]["spent_usd"], 0, "{kept}");
-    chain.test.stop().await;
 }

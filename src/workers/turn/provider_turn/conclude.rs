@@ -11,7 +11,7 @@ use crate::workers::turn::session::Session;
 
 impl Reading {
     /// The final message: the provider's, or what was streamed with the cause, or the cause alone.
-    pub(super) async fn conclude(
+    pub(in crate::workers::turn) async fn conclude(
         mut self,
         session: &mut Session,
         record: &mut TurnRecord,
@@ -21,9 +21,13 @@ impl Reading {
             self.emit(session, record, event).await;
         }
         let body_streamed = self.body_streamed;
-        let of = |message| ProviderTurn {
-            message,
-            body_streamed,
+        let counted = self.usage.clone();
+        let of = |mut message: AssistantMessage| {
+            message.usage = message.usage.or(counted);
+            ProviderTurn {
+                message,
+                body_streamed,
+            }
         };
         let outcome = self.outcome.take();
         let outcome =
@@ -43,6 +47,7 @@ impl Reading {
         let mut message = AssistantMessage::synthetic(StopReason::Error, Some(&cause), session.cx.now_ms());
         message.provider.clone_from(&self.frame.provider);
         message.model.clone_from(&self.frame.model);
+        message.usage = self.usage;
         let event = AssistantEvent::TextDelta {
             partial: None,
             delta: cause,
