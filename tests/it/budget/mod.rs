@@ -1,15 +1,20 @@
 //! `budget::*` (contract 07).
 
+mod alerts;
 mod archives;
 mod cases;
 mod crash;
+mod deaths;
 mod faults;
 mod histories;
 mod lives;
+mod model;
+mod periods;
 mod reservations;
 mod runs;
 mod settings;
 mod trees;
+mod writers;
 
 use std::sync::Arc;
 
