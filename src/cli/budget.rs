@@ -244,6 +244,7 @@ mod tests {
     fn nothing_is_said_of_what_is_usual() {
         let row = json!({"id": "b", "ceiling_usd": 1, "spent_usd": 0, "period": "day", "enforced": true, "paused": false});
         assert_eq!(title(&row), "b");
+        assert!(shown(&row, &[], 0).contains("spent $0.00, reserved $0.00, of $1.00 a day"));
         assert_eq!(facts(&row), [] as [String; 0]);
         let paused = json!({"paused": true, "enforced": false, "agent_id": "a"});
         assert_eq!(facts(&paused), ["paused", "agent a"]);
@@ -251,9 +252,15 @@ mod tests {
 
     #[test]
     fn budgets_are_below_those_that_pay_with_them() {
-        let rows: Vec<Value> = [("d", "c"), ("c", "a"), ("x", "elsewhere"), ("b", "a"), ("a", "")]
-            .map(|(id, parent)| json!({"id": id, "parent_id": parent}))
-            .into();
+        let rows: Vec<Value> = [
+            ("d", Some("c")),
+            ("c", Some("a")),
+            ("x", Some("elsewhere")),
+            ("b", Some("a")),
+            ("a", None),
+        ]
+        .map(|(id, parent)| json!({"id": id, "parent_id": parent}))
+        .into();
         let shown = trees(&rows, 0);
         let lines = shown
             .lines()

@@ -4,6 +4,7 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use super::Desk;
+use crate::support::engine::within;
 use crate::support::stub::Held;
 use crate::support::three_ways;
 
@@ -168,11 +169,11 @@ async fn each_firing_is_a_call_of_its_own() {
     let id = desk.day(10.0).await;
     alert(&desk, &id, 0.5, "on::alert", Value::Null).await;
     desk.record(&id, 6.0).await;
-    held.called().await;
+    within(held.called()).await;
     desk.ok("reset", json!({ "budget_id": id })).await;
     desk.record(&id, 6.0).await;
     held.answers();
-    held.called().await;
+    within(held.called()).await;
     held.answers();
     all_told(&desk, &id).await;
 }

@@ -15,13 +15,13 @@ use crate::support::way::Way;
 /// On an engine that takes commits whole.
 #[tokio::test]
 async fn a_history_is_as_the_model_says() {
-    histories(&mut TestRunner::deterministic()).await;
+    histories(8).await;
 }
 
 /// On one that stores each row by itself.
 #[tokio::test]
 async fn a_history_on_a_shared_engine_is_as_the_model_says() {
-    Way::Connect.go(histories(&mut TestRunner::deterministic())).await;
+    Way::Connect.go(histories(4)).await;
 }
 
 const PERIODS: [&str; 3] = ["day", "week", "month"];
@@ -81,10 +81,11 @@ fn a_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-async fn histories(runner: &mut TestRunner) {
-    for _ in 0..8 {
+async fn histories(count: usize) {
+    let mut runner = TestRunner::deterministic();
+    for _ in 0..count {
         let steps = prop::collection::vec(a_step(), 80);
-        let steps = steps.new_tree(runner).unwrap().current();
+        let steps = steps.new_tree(&mut runner).unwrap().current();
         let mut play = Play::begin().await;
         for step in steps {
             play.step(step.clone()).await;

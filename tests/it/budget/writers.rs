@@ -16,8 +16,7 @@ three_ways! {
     many_writers_never_pass_the_ceiling on 4 threads,
 }
 
-/// A budget that loses the one above it has another lane from then on. On an engine that stores each row by itself the new
-/// lane must not read what the old one has not written yet.
+/// A budget that loses the one above it has another lane from then on; here on an engine that stores each row by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_spend_is_lost_while_the_budget_above_is_deleted() {
     Way::Connect.go(spends_and_deletes()).await;
