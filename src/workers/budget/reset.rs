@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::request::{self, BudgetRef};
+use super::stored::Budget;
 use super::{Budgets, edit};
 use crate::bus::{Cx, Function};
 use crate::error::Result;
@@ -31,7 +32,7 @@ impl Function for Reset {
     type Response = Response;
 
     async fn call(cx: &Cx<Budgets>, BudgetRef { budget_id }: BudgetRef) -> Result<Response> {
-        let previous_spent_usd = edit::terms(cx, &budget_id, |budget, at| budget.reset(at)).await?;
+        let previous_spent_usd = edit::terms(cx, &budget_id, Budget::reset).await?;
         Ok(Response {
             budget_id,
             previous_spent_usd,
