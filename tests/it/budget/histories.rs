@@ -148,7 +148,7 @@ impl Play {
             }
             Step::Create(..) => {}
             Step::Check(which, estimate, who, reserve) => {
-                self.check(&self.pick(which), estimate, who, reserve).await
+                self.check(&self.pick(which), estimate, who, reserve).await;
             }
             Step::Settle(which, cost) => self.settle(which, cost).await,
             Step::Record(which, cost, record) => {
