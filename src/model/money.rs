@@ -56,6 +56,15 @@ impl Usd {
         as_f64(self.0) / as_f64(MICROS)
     }
 
+    /// What part of an amount this is, nearest to the exact quotient; 0 of nothing or less.
+    pub fn share_of(self, whole: Self) -> f64 {
+        if whole > Self::ZERO {
+            as_f64(self.0) / as_f64(whole.0)
+        } else {
+            0.0
+        }
+    }
+
     /// The sum; none beyond [`Usd::MAX`].
     pub fn checked_add(self, other: Self) -> Option<Self> {
         let sum = self.0.checked_add(other.0)?;
@@ -173,6 +182,15 @@ mod tests {
         assert_eq!(serde_json::from_value::<Usd>(json!(7)).unwrap(), Usd(7_000_000));
         let refused = serde_json::from_value::<Usd>(json!(1e300)).unwrap_err();
         assert_eq!(refused.to_string(), "amount out of range");
+    }
+
+    #[test]
+    fn a_share_is_the_nearest_to_the_exact_one() {
+        let share = |part, whole| Usd::from_micros(part).share_of(Usd::from_micros(whole));
+        // In dollars 0.3 / 3 is less than 0.1.
+        let found =
+            [(300_000, 3_000_000), (7, 10), (2, 1), (1, 0), (1, -1)].map(|(part, whole)| share(part, whole));
+        assert_eq!(json!(found), json!([0.1, 0.7, 2.0, 0.0, 0.0]));
     }
 
     #[test]

@@ -4,10 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::lanes::change;
-use super::rows::Needs;
 use super::stored::{Alert, Budget};
-use super::{Budgets, request};
+use super::{Budgets, edit, request};
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
 use crate::model::lenient;
@@ -28,14 +26,10 @@ pub(super) struct Request {
     #[serde(default, deserialize_with = "lenient::or_default")]
     callback_function_id: String,
     /// What it is called with besides; the alert's own members win.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     callback_payload: Option<Value>,
     /// The alert to remove. Nothing else is looked at then.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::optional"
-    )]
+    #[serde(default, deserialize_with = "lenient::optional")]
     remove_alert_id: Option<String>,
 }
 
@@ -55,13 +49,10 @@ impl Function for AlertSet {
     type Response = Response;
 
     async fn call(cx: &Cx<Budgets>, request: Request) -> Result<Response> {
-        let id = request::budget_id(&request.budget_id)?.to_owned();
-        let edit = Edit::of(request, cx)?;
-        change(cx, &id, Needs::Budgets, move |chain| {
-            let now_ms = chain.at.now_ms;
-            let budget = chain.own()?;
-            let alert_id = edit.apply(budget)?;
-            budget.updated_at = now_ms;
+        let budget_id = request.budget_id.clone();
+        let change = Change::of(request, cx)?;
+        edit::edit(cx, &budget_id, move |budget, _| {
+            let alert_id = change.apply(budget)?;
             Ok(Response { alert_id })
         })
         .await
@@ -69,12 +60,12 @@ impl Function for AlertSet {
 }
 
 /// What is done to the alerts.
-enum Edit {
+enum Change {
     Add(Alert),
     Remove(String),
 }
 
-impl Edit {
+impl Change {
     fn of(request: Request, cx: &Cx<Budgets>) -> Result<Self> {
         if let Some(alert_id) = request.remove_alert_id {
             return Ok(Self::Remove(alert_id));
@@ -84,7 +75,7 @@ impl Edit {
         if threshold <= 0.0 || threshold > 1.0 {
             return Err(Error::invalid("threshold_pct must be in (0, 1]"));
         }
-        request::text("callback_function_id", &request.callback_function_id)?;
+        request::id("callback_function_id", &request.callback_function_id)?;
         Ok(Self::Add(Alert {
             id: cx.uuid(),
             threshold_pct: threshold,

@@ -4,7 +4,7 @@
 //! callback is called at least once, and a second time only when it failed or nobody knows whether it ran.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -43,28 +43,23 @@ pub(super) async fn deliver_owed(cx: Cx<Budgets>) -> Result<()> {
 pub(super) fn deliver(cx: &Cx<Budgets>, budget_id: &str, delivery: Delivery) {
     let cx = cx.with_context(CallContext::default());
     let budget_id = budget_id.to_owned();
-    let name = format!("{budget_id}/{}/{}", delivery.alert_id, delivery.payload);
-    if !cx.state().under_way.begin(&name) {
+    if !cx.state().under_way.begin(&delivery.id) {
         return;
     }
     let bus = cx.bus().clone();
     bus.spawn(async move {
         if call(&cx, &delivery).await
-            && let Err(error) = settle(&cx, &budget_id, delivery).await
+            && let Err(error) = settle(&cx, &budget_id, delivery.id.clone()).await
         {
             tracing::warn!(budget_id, %error, "an alert that was told may be told again after a restart");
         }
-        cx.state().under_way.end(&name);
+        cx.state().under_way.end(&delivery.id);
     });
 }
 
 /// Whether nothing more is to be done: it was told, or given up.
 async fn call(cx: &Cx<Budgets>, delivery: &Delivery) -> bool {
-    let mut pauses = ExponentialBuilder::default()
-        .with_min_delay(PAUSE)
-        .with_max_delay(Duration::from_mins(1))
-        .with_max_times(CALLS - 1)
-        .build();
+    let mut pauses = pauses();
     loop {
         let options = CallOptions::timeout_ms(LIMIT_MS);
         let answer = cx.invoke(&delivery.function_id, delivery.payload.clone(), options);
@@ -82,23 +77,51 @@ async fn call(cx: &Cx<Budgets>, delivery: &Delivery) -> bool {
     }
 }
 
-async fn settle(cx: &Cx<Budgets>, budget_id: &str, delivery: Delivery) -> Result<()> {
+fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(PAUSE)
+        .with_max_delay(Duration::from_mins(1))
+        .with_max_times(CALLS - 1)
+        .build()
+}
+
+async fn settle(cx: &Cx<Budgets>, budget_id: &str, delivery_id: String) -> Result<()> {
     change(cx, budget_id, Needs::Budgets, move |chain| {
         let owed = &mut chain.level(0)?.ledger.deliveries;
-        owed.retain(|owed| *owed != delivery);
+        owed.retain(|owed| owed.id != delivery_id);
         Ok(())
     })
     .await
 }
 
 impl UnderWay {
-    fn begin(&self, name: &str) -> bool {
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        names.insert(name.to_owned())
+    fn begin(&self, delivery_id: &str) -> bool {
+        self.ids().insert(delivery_id.to_owned())
     }
 
-    fn end(&self, name: &str) {
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        names.remove(name);
+    fn end(&self, delivery_id: &str) {
+        self.ids().remove(delivery_id);
+    }
+
+    fn ids(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    #[test]
+    fn a_callback_is_repeated_for_about_ten_minutes() {
+        let all: Vec<Duration> = pauses().collect();
+        assert_eq!(
+            (all.len(), all[0], all[15]),
+            (CALLS - 1, PAUSE, Duration::from_mins(1))
+        );
+        assert!(all.windows(2).all(|pair| pair[0] <= pair[1]), "{all:?}");
+        let sum: Duration = all.iter().sum();
+        assert!((9 * 60..11 * 60).contains(&sum.as_secs()), "{sum:?}");
     }
 }

@@ -24,7 +24,6 @@ impl Function for Check {
     type Response = CheckResponse;
 
     async fn call(cx: &Cx<Budgets>, request: CheckRequest) -> Result<CheckResponse> {
-        let id = request::budget_id(&request.budget_id)?.to_owned();
         let reserve = if request.reserve {
             let given = request::optional("reservation_id", request.reservation_id)?;
             let ttl_ms = cx.config().budgets.reservation_ttl_ms;
@@ -40,7 +39,10 @@ impl Function for Check {
             principal_id: request.principal_id,
             reserve,
         };
-        change(cx, &id, Needs::Budgets, move |chain| tree::check(chain, &ask)).await
+        change(cx, &request.budget_id, Needs::Budgets, move |chain| {
+            tree::check(chain, &ask)
+        })
+        .await
     }
 }
 

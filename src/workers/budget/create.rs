@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lanes::change;
 use super::periods::{self, Period};
-use super::rows::{MAX_LEVELS, Needs, not_found};
+use super::rows::{MAX_LEVELS, Needs};
 use super::stored::{Budget, Ledger};
 use super::{Budgets, request};
 use crate::bus::{Cx, Function};
@@ -27,39 +27,19 @@ pub(super) struct Request {
     #[serde(default, deserialize_with = "lenient::optional")]
     period: Option<String>,
     /// Whose it is.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::optional"
-    )]
+    #[serde(default, deserialize_with = "lenient::optional")]
     workspace_id: Option<String>,
     /// Which agent's it is.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::optional"
-    )]
+    #[serde(default, deserialize_with = "lenient::optional")]
     agent_id: Option<String>,
     /// Name for people.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::optional"
-    )]
+    #[serde(default, deserialize_with = "lenient::optional")]
     name: Option<String>,
     /// A budget that pays too; it must be there. At most 8 in a chain.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::optional"
-    )]
+    #[serde(default, deserialize_with = "lenient::optional")]
     parent_id: Option<String>,
     /// Zone of its calendar, such as `Europe/Berlin`; UTC when absent.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::optional"
-    )]
+    #[serde(default, deserialize_with = "lenient::optional")]
     time_zone: Option<String>,
 }
 
@@ -80,29 +60,21 @@ impl Function for Create {
     async fn call(cx: &Cx<Budgets>, request: Request) -> Result<Response> {
         let budget = request.budget(cx)?;
         let budget_id = budget.id.clone();
-        match budget.parent_id.clone() {
-            None => {
-                change(cx, &budget_id, Needs::Budgets, move |chain| {
-                    chain.add(budget);
-                    Ok(())
-                })
-                .await?;
+        let tree = budget.parent_id.clone().unwrap_or_else(|| budget_id.clone());
+        change(cx, &tree, Needs::Budgets, move |chain| {
+            if let Some(parent_id) = &budget.parent_id {
+                chain.level(0)?;
+                if chain.levels() == MAX_LEVELS {
+                    return Err(Error::invalid(format!(
+                        "parent_id: {parent_id} has {} budgets above it already",
+                        MAX_LEVELS - 1
+                    )));
+                }
             }
-            Some(parent_id) => {
-                change(cx, &parent_id.clone(), Needs::Budgets, move |chain| {
-                    chain.level(0).map_err(|_| not_found(&parent_id))?;
-                    if chain.levels() == MAX_LEVELS {
-                        return Err(Error::invalid(format!(
-                            "parent_id: {parent_id} has {} budgets above it already",
-                            MAX_LEVELS - 1
-                        )));
-                    }
-                    chain.add(budget);
-                    Ok(())
-                })
-                .await?;
-            }
-        }
+            chain.add(budget);
+            Ok(())
+        })
+        .await?;
         Ok(Response { budget_id })
     }
 }

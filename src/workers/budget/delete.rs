@@ -35,18 +35,11 @@ impl Function for Delete {
     type Response = Response;
 
     async fn call(cx: &Cx<Budgets>, request: BudgetRef) -> Result<Response> {
-        let id = request::budget_id(&request.budget_id)?;
-        change(cx, id, Needs::Family, |chain| {
-            let Some(row) = chain.row(0) else {
-                return Ok(Response {
-                    ok: true,
-                    deleted: false,
-                });
-            };
-            let budget = row.budget.take();
-            let children = std::mem::take(&mut row.children);
+        change(cx, &request.budget_id, Needs::Family, |chain| {
+            let below = chain.below();
+            let budget = chain.row(0).and_then(|row| row.budget.take());
             let parent_id = budget.as_ref().and_then(|budget| budget.parent_id.clone());
-            for child in children {
+            for child in below {
                 if let Some(child) = &mut chain.other(&child).budget {
                     child.parent_id.clone_from(&parent_id);
                 }

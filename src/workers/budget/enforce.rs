@@ -4,9 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::lanes::change;
-use super::rows::Needs;
-use super::{Budgets, request, wake};
+use super::{Budgets, edit, request};
 use crate::bus::{Cx, Function};
 use crate::error::Result;
 
@@ -43,17 +41,13 @@ impl Function for Enforce {
     type Response = Response;
 
     async fn call(cx: &Cx<Budgets>, request: Request) -> Result<Response> {
-        let budget_id = request::budget_id(&request.budget_id)?.to_owned();
         let enforced = request::flag("enforced", &request.enforced)?;
-        change(cx, &budget_id, Needs::Budgets, move |chain| {
-            let now_ms = chain.at.now_ms;
-            let budget = chain.own()?;
+        let budget_id = request.budget_id;
+        edit::terms(cx, &budget_id, move |budget, _| {
             budget.enforced = enforced;
-            budget.updated_at = now_ms;
             Ok(())
         })
         .await?;
-        wake::changed(cx);
         Ok(Response { budget_id, enforced })
     }
 }

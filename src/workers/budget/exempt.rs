@@ -3,11 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::lanes::change;
 use super::periods::DAY_MS;
-use super::rows::Needs;
 use super::stored::Exemption;
-use super::{Budgets, request, wake};
+use super::{Budgets, edit, request};
 use crate::bus::{Cx, Function};
 use crate::error::Result;
 
@@ -49,27 +47,22 @@ impl Function for Exempt {
             principal_id,
             reason,
         } = request;
-        request::budget_id(&budget_id)?;
-        request::text("principal_id", &principal_id)?;
+        request::id("principal_id", &principal_id)?;
         request::text("reason", &reason)?;
-        let expires_at = change(cx, &budget_id, Needs::Budgets, move |chain| {
-            let now_ms = chain.at.now_ms;
-            let budget = chain.own()?;
-            budget.prune(now_ms);
+        let expires_at = edit::terms(cx, &budget_id, move |budget, at| {
+            budget.prune(at.now_ms);
             budget
                 .exemptions
                 .retain(|exemption| exemption.principal_id != principal_id);
-            let expires_at = now_ms.saturating_add(DAY_MS);
+            let expires_at = at.now_ms.saturating_add(DAY_MS);
             budget.exemptions.push(Exemption {
                 principal_id,
                 reason,
                 expires_at,
             });
-            budget.updated_at = now_ms;
             Ok(expires_at)
         })
         .await?;
-        wake::changed(cx);
         Ok(Response {
             budget_id,
             expires_at,

@@ -47,8 +47,7 @@ impl Function for Forecast {
     type Response = Response;
 
     async fn call(cx: &Cx<Budgets>, request: BudgetRef) -> Result<Response> {
-        let id = request::budget_id(&request.budget_id)?;
-        change(cx, id, Needs::Budgets, |chain| {
+        change(cx, &request.budget_id, Needs::Budgets, |chain| {
             let now_ms = chain.at.now_ms;
             let found = Projection::of(chain.own()?, now_ms);
             Ok(Response {

@@ -31,8 +31,7 @@ impl Function for Get {
     type Response = Found;
 
     async fn call(cx: &Cx<Budgets>, request: BudgetRef) -> Result<Found> {
-        let id = request::budget_id(&request.budget_id)?;
-        change(cx, id, Needs::Budgets, |chain| {
+        change(cx, &request.budget_id, Needs::Budgets, |chain| {
             let budget = chain.own()?.clone().shown();
             Ok(Found { budget })
         })

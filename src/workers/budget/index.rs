@@ -129,7 +129,7 @@ impl Known {
 }
 
 /// A row that cannot be read is an error for who asks for it, not for who asks for all.
-fn readable<T>(row: Result<Option<T>>) -> Option<T> {
+pub(super) fn readable<T>(row: Result<Option<T>>) -> Option<T> {
     row.unwrap_or_else(|error| {
         tracing::warn!(%error, "left out");
         None

@@ -14,10 +14,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::Budgets;
 use super::ledger::Moment;
 use super::rows::{Chain, Needs};
-use super::store;
+use super::{Budgets, request, store};
 use crate::bus::{CallContext, Cx};
 use crate::error::{Error, Result};
 
@@ -54,6 +53,7 @@ pub(super) async fn change<T: Send + 'static>(
     needs: Needs,
     edit: impl FnOnce(&mut Chain<'_>) -> Result<T> + Send + 'static,
 ) -> Result<T> {
+    request::id("budget_id", budget_id)?;
     let (answer, outcome) = oneshot::channel();
     let edit: Edit = Box::new(move |chain: Result<Chain<'_>>| {
         let result = chain.and_then(|mut chain| edit(&mut chain));
@@ -126,14 +126,11 @@ async fn work(cx: &Cx<Budgets>, root: &str, jobs: Vec<Job>) {
         uuid: &uuid,
     };
     let mut finishes = Vec::with_capacity(jobs.len());
+    let mut elsewhere = Vec::new();
     for job in jobs {
         match rows.chain_ids(&job.budget_id) {
-            Ok(ids) if ids.last().is_some_and(|last| last != root) => {
-                // Somebody changed the tree since this change found its lane.
-                let root = ids.last().cloned().unwrap_or_default();
-                cx.state().roots.learn(&ids);
-                enter(cx, root, job);
-            }
+            // Somebody changed the tree since this change found its lane.
+            Ok(ids) if ids.last().is_some_and(|last| last != root) => elsewhere.push((ids, job)),
             Ok(_) | Err(_) => {
                 let chain = Chain::of(&mut rows, &job.budget_id, at);
                 finishes.push((job.edit)(chain));
@@ -143,6 +140,12 @@ async fn work(cx: &Cx<Budgets>, root: &str, jobs: Vec<Job>) {
     let stored = store::save(cx, rows).await;
     for finish in finishes {
         finish(stored.clone());
+    }
+    // Not before the commit: the other lane would read rows that this round is about to write.
+    for (ids, job) in elsewhere {
+        let root = ids.last().cloned().unwrap_or_default();
+        cx.state().roots.learn(&ids);
+        enter(cx, root, job);
     }
 }
 
@@ -180,5 +183,57 @@ impl Drop for Driver<'_> {
 impl std::fmt::Debug for Lanes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lanes").field("open", &self.map().len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pretty_assertions::assert_eq;
+
+    fn waits(lanes: &Lanes) {
+        let job = Job {
+            budget_id: "b".to_owned(),
+            needs: Needs::Budgets,
+            edit: Box::new(|_| Box::new(|_| ())),
+        };
+        lanes.map().entry("b".to_owned()).or_default().push(job);
+    }
+
+    fn driver(lanes: &Lanes) -> Driver<'_> {
+        Driver {
+            lanes,
+            root: "b".to_owned(),
+            has_lane: AtomicBool::new(true),
+        }
+    }
+
+    /// Contract 07 weakness 11: nothing is left of a lane without work.
+    #[test]
+    fn a_lane_lives_as_long_as_it_has_work() {
+        let lanes = Lanes::default();
+        waits(&lanes);
+        let first = driver(&lanes);
+        let next = || first.next().map(|jobs| jobs.len());
+        assert_eq!(next(), Some(1));
+        waits(&lanes);
+        waits(&lanes);
+        assert_eq!((next(), next()), (Some(2), None));
+        assert_eq!(lanes.map().len(), 0);
+        // The next lane of this name is not the first driver's to take away.
+        waits(&lanes);
+        drop(first);
+        assert_eq!(lanes.map().len(), 1);
+    }
+
+    #[test]
+    fn a_driver_that_panics_takes_its_lane_with_it() {
+        let lanes = Lanes::default();
+        waits(&lanes);
+        let driver = driver(&lanes);
+        assert!(driver.next().is_some());
+        waits(&lanes);
+        drop(driver);
+        assert_eq!(lanes.map().len(), 0);
     }
 }

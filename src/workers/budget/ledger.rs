@@ -100,20 +100,16 @@ impl Budget {
     }
 
     /// Marks the alerts that are reached and did not fire in this period; they are owed a call from then on (§3.7).
-    pub(super) fn fire(&mut self) {
-        let ratio = if self.ceiling_usd > Usd::ZERO {
-            self.spent_usd.dollars() / self.ceiling_usd.dollars()
-        } else {
-            0.0
-        };
+    pub(super) fn fire(&mut self, at: Moment<'_>) {
+        let ratio = self.spent_usd.share_of(self.ceiling_usd);
         let (id, spent_usd, ceiling_usd) = (&self.id, self.spent_usd, self.ceiling_usd);
         let start = self.period_start_at;
         for alert in &mut self.alerts {
             if ratio >= alert.threshold_pct && alert.last_fired_period_start != Some(start) {
                 alert.last_fired_period_start = Some(start);
                 self.ledger.deliveries.push(Delivery {
+                    id: (at.uuid)(),
                     alert_id: alert.id.clone(),
-                    period_start: start,
                     function_id: alert.callback_function_id.clone(),
                     payload: alert.payload(id, spent_usd, ceiling_usd),
                 });

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::index::readable;
 use super::ledger::Moment;
 use super::stored::Budget;
 use super::{Budgets, index};
@@ -20,11 +21,7 @@ pub(super) struct List;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Request {
     /// Only budgets of this workspace; empty means all.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::optional"
-    )]
+    #[serde(default, deserialize_with = "lenient::optional")]
     workspace_id: Option<String>,
 }
 
@@ -53,12 +50,10 @@ impl Function for List {
             now_ms: cx.now_ms(),
             uuid: &uuid,
         };
-        // Shown as they are now; who changes one stores that.
-        for budget in &mut budgets {
-            budget.roll(at)?;
-        }
         budgets.sort_by(|a, b| (Reverse(a.created_at), &a.id).cmp(&(Reverse(b.created_at), &b.id)));
-        let budgets = budgets.into_iter().map(Budget::shown).collect();
+        // Shown as they are now; who changes one stores that.
+        let now = |mut budget: Budget| readable(budget.roll(at).map(|()| Some(budget.shown())));
+        let budgets = budgets.into_iter().filter_map(now).collect();
         Ok(Response { budgets })
     }
 }

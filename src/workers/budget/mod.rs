@@ -16,6 +16,7 @@ mod callbacks;
 mod check;
 mod create;
 mod delete;
+mod edit;
 mod enforce;
 mod exempt;
 mod forecast;

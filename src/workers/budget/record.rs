@@ -22,7 +22,6 @@ impl Function for Record {
     type Response = RecordResponse;
 
     async fn call(cx: &Cx<Budgets>, request: RecordRequest) -> Result<RecordResponse> {
-        let id = request::budget_id(&request.budget_id)?.to_owned();
         let cost = request
             .cost_usd
             .and_then(Usd::from_dollars)
@@ -38,6 +37,9 @@ impl Function for Record {
             reservation_id: request.reservation_id,
             record: record_id.as_deref().map(record_ids::hash),
         };
-        change(cx, &id, needs, move |chain| tree::record(chain, &spend)).await
+        change(cx, &request.budget_id, needs, move |chain| {
+            tree::record(chain, &spend)
+        })
+        .await
     }
 }

@@ -19,30 +19,32 @@ pub(super) struct BudgetRef {
     pub(super) budget_id: String,
 }
 
-/// A required string; one that no id can be is refused before it becomes a key.
-pub(super) fn text<'a>(name: &str, value: &'a str) -> Result<&'a str> {
+/// A required string.
+pub(super) fn text(name: &str, value: &str) -> Result<()> {
     if value.is_empty() {
         return Err(Error::missing_string(name));
     }
+    Ok(())
+}
+
+/// A required id; one that no id can be is refused before it becomes a key.
+pub(super) fn id(name: &str, value: &str) -> Result<()> {
+    text(name, value)?;
     if value.len() > MAX_ID_BYTES {
         return Err(Error::invalid(format!(
             "invalid {name}: longer than {MAX_ID_BYTES} bytes"
         )));
     }
-    Ok(value)
+    Ok(())
 }
 
-/// The id of a budget.
-pub(super) fn budget_id(value: &str) -> Result<&str> {
-    text("budget_id", value)
-}
-
-/// An optional id.
+/// An optional id; an empty one is none.
 pub(super) fn optional(name: &str, value: Option<String>) -> Result<Option<String>> {
-    match value {
-        Some(value) if !value.is_empty() => text(name, &value).map(|_| ()).map(|()| Some(value)),
-        Some(_) | None => Ok(None),
+    let value = value.filter(|value| !value.is_empty());
+    if let Some(value) = &value {
+        id(name, value)?;
     }
+    Ok(value)
 }
 
 /// A required boolean.

@@ -3,10 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::lanes::change;
 use super::request::{self, BudgetRef};
-use super::rows::Needs;
-use super::{Budgets, wake};
+use super::stored::Budget;
+use super::{Budgets, edit};
 use crate::bus::{Cx, Function};
 use crate::error::Result;
 use crate::model::Usd;
@@ -33,13 +32,7 @@ impl Function for Reset {
     type Response = Response;
 
     async fn call(cx: &Cx<Budgets>, BudgetRef { budget_id }: BudgetRef) -> Result<Response> {
-        request::budget_id(&budget_id)?;
-        let previous_spent_usd = change(cx, &budget_id, Needs::Budgets, |chain| {
-            let at = chain.at;
-            chain.own()?.reset(at)
-        })
-        .await?;
-        wake::changed(cx);
+        let previous_spent_usd = edit::terms(cx, &budget_id, Budget::reset).await?;
         Ok(Response {
             budget_id,
             previous_spent_usd,

@@ -34,8 +34,6 @@ pub(super) struct Row {
     pub(super) moved: Vec<(u32, OlderIds)>,
     /// Its logs, when they were asked for.
     pub(super) logs: Vec<SpendLog>,
-    /// The budgets below it, when they were asked for.
-    pub(super) children: Vec<String>,
 }
 
 /// Budgets of one tree by id.
@@ -155,6 +153,18 @@ impl<'a> Chain<'a> {
     /// A row of the chain.
     pub(super) fn row(&mut self, level: usize) -> Option<&mut Row> {
         self.ids.get(level).and_then(|id| self.rows.0.get_mut(id))
+    }
+
+    /// The loaded budgets right below the budget itself.
+    pub(super) fn below(&self) -> Vec<String> {
+        let id = self.ids.first();
+        let is_below = |row: &Row| {
+            row.budget
+                .as_ref()
+                .is_some_and(|budget| budget.parent_id.as_ref() == id)
+        };
+        let below = self.rows.0.iter().filter(|(_, row)| is_below(row));
+        below.map(|(id, _)| id.clone()).collect()
     }
 
     /// Another loaded row.

@@ -89,10 +89,8 @@ async fn read(cx: &Cx<Budgets>, id: &str) -> Result<Option<Budget>> {
 
 async fn load_family(cx: &Cx<Budgets>, rows: &mut Rows, id: &str) -> Result<()> {
     let family = index::family(cx, id).await?;
-    load_chains(cx, rows, family.children.clone()).await?;
-    let row = rows.0.entry(id.to_owned()).or_default();
-    row.logs = family.logs;
-    row.children = family.children;
+    load_chains(cx, rows, family.children).await?;
+    rows.0.entry(id.to_owned()).or_default().logs = family.logs;
     Ok(())
 }
 
@@ -132,10 +130,12 @@ pub(super) async fn save(cx: &Cx<Budgets>, mut rows: Rows) -> Result<()> {
 /// What is written, in the order in which it must be.
 #[derive(Debug, Default)]
 struct Plan {
-    /// Record ids that move, logs of budgets that go.
+    /// Record ids that move.
     first: Vec<Write>,
     /// The budgets.
     budgets: Vec<Write>,
+    /// Budgets that go, with what is theirs; those that were below them know of it by then.
+    gone: Vec<Write>,
     /// Logs, each with the row that need not keep it any longer.
     last: Vec<Vec<Write>>,
 }
@@ -162,9 +162,9 @@ impl Plan {
         let over = (first..kept.min(end)).map(|number| delete(older_key(id, number)));
         let Some(budget) = &mut row.budget else {
             if row.before.is_some() || !row.logs.is_empty() {
-                self.first.extend(over);
-                self.first.extend(row.logs.iter().map(|log| delete(log.key())));
-                self.budgets.push(delete(Budget::key(id)));
+                self.gone.extend(over);
+                self.gone.extend(row.logs.iter().map(|log| delete(log.key())));
+                self.gone.push(delete(Budget::key(id)));
             }
             return Ok(());
         };
@@ -189,20 +189,19 @@ impl Plan {
 
     async fn store(self, cx: &Cx<Budgets>, whole: bool) -> Result<()> {
         let transport = cx.bus().transport();
-        let Self { first, budgets, last } = self;
-        if whole {
-            let all: Vec<Write> = [first, budgets, last.concat()].concat();
-            return if all.is_empty() {
-                Ok(())
-            } else {
-                transport.commit(all).await
-            };
-        }
-        if !first.is_empty() {
-            transport.commit(first).await?;
-        }
-        if !budgets.is_empty() {
-            transport.commit(budgets).await?;
+        let Self {
+            first,
+            budgets,
+            gone,
+            last,
+        } = self;
+        let (steps, last) = if whole {
+            (vec![[first, budgets, gone, last.concat()].concat()], Vec::new())
+        } else {
+            (vec![first, budgets, gone], last)
+        };
+        for writes in steps.into_iter().filter(|writes| !writes.is_empty()) {
+            transport.commit(writes).await?;
         }
         for writes in last {
             // The budget keeps the logs meanwhile; whoever loads it next writes them.
@@ -232,11 +231,8 @@ fn settle(cx: &Cx<Budgets>, id: String, row: Row) {
         } else if !moved.is_empty() {
             state.moved.remember(&id, ids.end, older);
         }
-        let owed = &budget.ledger.deliveries;
-        let was_owed = before
-            .as_ref()
-            .map_or(&[][..], |before| &before.ledger.deliveries);
-        for delivery in owed.iter().filter(|delivery| !was_owed.contains(delivery)) {
+        // Also those from before: where rows are stored one by one, a commit that failed may have left some.
+        for delivery in &budget.ledger.deliveries {
             callbacks::deliver(cx, &id, delivery.clone());
         }
     } else {

@@ -130,10 +130,11 @@ pub(super) struct Ledger {
 /// A call of an alert's callback.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub(super) struct Delivery {
+    /// Id of this call: an alert may fire twice with the same numbers.
+    #[serde(rename = "delivery_id")]
+    pub(super) id: String,
     /// Which alert.
     pub(super) alert_id: String,
-    /// In which period.
-    pub(super) period_start: i64,
     /// What is called.
     pub(super) function_id: String,
     /// With what.

@@ -88,30 +88,18 @@ pub(super) fn record(chain: &mut Chain<'_>, spend: &Spend) -> Result<RecordRespo
     chain.roll()?;
     let (at, levels) = (chain.at, chain.levels());
     let sums = (0..levels)
-        .map(|level| {
-            chain
-                .level(level)?
-                .spent_usd
-                .checked_add(spend.cost)
-                .ok_or_else(too_much)
-        })
-        .collect::<Result<Vec<Usd>>>()?;
+        .map(|level| sum(chain, level, spend))
+        .collect::<Result<Vec<_>>>()?;
     for (level, sum) in sums.into_iter().enumerate() {
-        let is_known = match (&spend.record, chain.row(level)) {
-            (Some(hash), Some(row)) => row.has_record(hash),
-            _ => false,
-        };
         let budget = chain.level(level)?;
         if let Some(reservation_id) = &spend.reservation_id {
             budget.release(reservation_id, at.now_ms);
         }
-        if is_known {
-            continue;
-        }
+        let Some(sum) = sum else { continue };
         budget.spent_usd = sum;
         budget.spend_records += 1;
         budget.updated_at = at.now_ms;
-        budget.fire();
+        budget.fire(at);
         if let (Some(hash), Some(row)) = (&spend.record, chain.row(level)) {
             row.add_record(hash.clone());
         }
@@ -123,8 +111,16 @@ pub(super) fn record(chain: &mut Chain<'_>, spend: &Spend) -> Result<RecordRespo
     })
 }
 
-fn too_much() -> Error {
-    Error::invalid(format!("cost_usd: more than {} US dollars in a period", Usd::MAX))
+/// What a level will have spent; none when the spend is recorded there.
+fn sum(chain: &mut Chain<'_>, level: usize, spend: &Spend) -> Result<Option<Usd>> {
+    if let (Some(hash), Some(row)) = (&spend.record, chain.row(level))
+        && row.has_record(hash)
+    {
+        return Ok(None);
+    }
+    let sum = chain.level(level)?.spent_usd.checked_add(spend.cost);
+    sum.map(Some)
+        .ok_or_else(|| Error::invalid(format!("cost_usd: more than {} US dollars in a period", Usd::MAX)))
 }
 
 #[cfg(test)]

@@ -32,11 +32,7 @@ pub(super) struct Request {
     #[schemars(with = "Map<String, Value>")]
     patch: Value,
     /// Whose it is from now on: `workspace_id`, `agent_id`; null takes one away.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::optional"
-    )]
+    #[serde(default, deserialize_with = "lenient::optional")]
     assign: Option<Map<String, Value>>,
 }
 
@@ -65,13 +61,13 @@ impl Function for Update {
     type Response = Found;
 
     async fn call(cx: &Cx<Budgets>, request: Request) -> Result<Found> {
-        let id = request::budget_id(&request.budget_id)?.to_owned();
         let Value::Object(patch) = request.patch else {
             return Err(Error::invalid("patch must be an object"));
         };
         let assign = request.assign.unwrap_or_default();
-        let found = change(cx, &id, Needs::Budgets, move |chain| {
-            chain.own()?;
+        let found = change(cx, &request.budget_id, Needs::Budgets, move |chain| {
+            // What is refused writes nothing, not even that a period is over.
+            chain.level(0)?;
             Changes::of(&patch, &assign)?.apply(chain)
         })
         .await?;
@@ -105,13 +101,13 @@ impl Changes {
 
     fn apply(self, chain: &mut Chain<'_>) -> Result<Found> {
         let at = chain.at;
-        let budget = chain.level(0)?;
+        let budget = chain.own()?;
         if let Some(period) = self.period.filter(|period| *period != budget.period) {
             budget.count_by(period, at)?;
         }
         if let Some(ceiling) = self.ceiling_usd {
             budget.ceiling_usd = ceiling;
-            budget.fire();
+            budget.fire(at);
         }
         let Self {
             name,

@@ -13,6 +13,7 @@ use super::stored::{Budget, SpendLog};
 use super::{Budgets, request};
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
+use crate::model::text::clip;
 use crate::model::{Usd, lenient};
 
 /// See the module.
@@ -25,11 +26,7 @@ pub(super) struct Request {
     /// The budget.
     budget_id: String,
     /// `all`, or the budget's own period; absent means `all`.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lenient::optional"
-    )]
+    #[serde(default, deserialize_with = "lenient::optional")]
     window: Option<String>,
 }
 
@@ -65,9 +62,8 @@ impl Function for Usage {
     type Response = Response;
 
     async fn call(cx: &Cx<Budgets>, request: Request) -> Result<Response> {
-        let id = request::budget_id(&request.budget_id)?.to_owned();
         let window = request.window.unwrap_or_else(|| "all".to_owned());
-        change(cx, &id, Needs::Family, move |chain| {
+        change(cx, &request.budget_id, Needs::Family, move |chain| {
             let budget = chain.own()?.clone();
             let since = since(&budget, &window)?;
             let stored = chain.row(0).map_or(&[][..], |row| &row.logs);
@@ -88,7 +84,7 @@ fn since(budget: &Budget, window: &str) -> Result<Option<i64>> {
     }
     let own = budget.period;
     match Period::named(window) {
-        None => Err(Error::invalid(format!("invalid window: {window}"))),
+        None => Err(Error::invalid(format!("invalid window: {}", clip(window, 64)))),
         Some(period) if period == own => Ok(Some(budget.period_start_at)),
         Some(_) => Err(Error::invalid(format!(
             "window '{window}' does not align with budget period '{0}'. Use window: '{0}' or 'all'.",

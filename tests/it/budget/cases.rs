@@ -60,6 +60,15 @@ async fn c07_case_02_what_create_refuses() {
         let request = json!({ "ceiling_usd": 1, "period": period });
         assert_eq!(desk.error("create", request).await, text);
     }
+    for (request, text) in [
+        (json!({"period": "day"}), "ceiling_usd must be > 0"),
+        (
+            json!({"ceiling_usd": 10}),
+            "missing required string field: period",
+        ),
+    ] {
+        assert_eq!(desk.error("create", request).await, text);
+    }
     assert_eq!(desk.ok("list", json!({})).await, json!({ "budgets": [] }));
 }
 
@@ -176,6 +185,7 @@ async fn c07_case_07_negative_amounts() {
         let request = json!({"budget_id": id, "cost_usd": cost});
         assert_eq!(desk.error("record", request).await, "cost_usd must be >= 0");
     }
+    assert_eq!(desk.error("record", at(&id)).await, "cost_usd must be >= 0");
     let text = desk
         .error("check", json!({"budget_id": id, "estimated_cost_usd": -1}))
         .await;

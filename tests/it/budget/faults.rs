@@ -1,9 +1,9 @@
-//! A store that fails, and an engine that stores the rows of a commit one by one.
+//! A store that fails, and what the next life of the program finds.
 
 use pretty_assertions::assert_eq;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{DAY, Desk, T0};
+use super::Desk;
 use crate::support::spy::{Op, Spy};
 
 fn is(op: &Op<'_>, wanted: &str) -> bool {
@@ -78,43 +78,6 @@ async fn what_was_not_stored_did_not_happen() {
             .len(),
         1
     );
-}
-
-/// A process that dies at any write of an archive loses no spend and counts none twice.
-#[tokio::test]
-async fn archives_survive_a_failure_between_any_two_writes() {
-    for failing in 0..4 {
-        let spy = Spy::sharing();
-        let desk = Desk::with(|options| options.wrap = spy.wrap()).await;
-        let id = desk.day(10.0).await;
-        desk.record(&id, 6.0).await;
-        let mut commits = 0;
-        spy.fail_when(move |op| {
-            let fails = matches!(op, Op::Commit(_)) && commits == failing;
-            commits += usize::from(matches!(op, Op::Commit(_)));
-            fails
-        });
-        let reset = desk.call("reset", json!({"budget_id": id})).await;
-        assert_eq!(reset.is_err(), failing == 0, "{failing}");
-        spy.heal();
-        assert_eq!(
-            desk.ok("usage", json!({"budget_id": id})).await["spent_usd"],
-            6,
-            "{failing}"
-        );
-        desk.record(&id, 1.0).await;
-        desk.advance(DAY);
-        assert_eq!(
-            desk.ok("usage", json!({"budget_id": id})).await["spent_usd"],
-            7,
-            "{failing}"
-        );
-        let logs = desk.logs().await;
-        let sum: f64 = logs.iter().map(|log| log["spent_usd"].as_f64().unwrap()).sum();
-        assert_eq!(json!(sum), json!(7.0), "{failing}");
-        assert_eq!(desk.stored(&id).await["ledger"]["unarchived"], Value::Null);
-        assert!(logs.iter().all(|log| log["period_start"] == T0));
-    }
 }
 
 /// A callback that was owed when the process ended is called by the next one.

@@ -4,7 +4,7 @@ use harness::bus::Write;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
-use super::runs::{budget, costs, numbers, rig, start};
+use super::runs::{budget, costs, half, numbers, rig, shows_text, start};
 use crate::support::spy::{Op, Spy};
 use crate::support::stub::{Door, Out, Stub, says};
 use crate::support::{TestBus, TestOptions};
@@ -35,23 +35,10 @@ async fn what_a_dead_life_had_streamed_is_paid_and_so_is_the_second_call() {
     let dir = tempfile::tempdir().unwrap();
     let (spy, door) = (Spy::default(), Door::closed());
     let held = door.clone();
-    let first = life(dir.path(), &spy, move |_, _| {
-        let mut out = says(&["forty characters are ten tokens, or so.."]);
-        out.pop();
-        out.push(Out::Wait(held.clone()));
-        out
-    })
-    .await;
+    let first = life(dir.path(), &spy, move |_, _| half(&held)).await;
     let id = budget(&first, 5.0).await;
     start(&first, "s", &id).await;
-    first
-        .t
-        .eventually(async || {
-            let events = first.t.events("s").await;
-            let is_text = |event: &Value| event["llm_event"]["type"] == "text_delta";
-            events.iter().any(is_text).then_some(())
-        })
-        .await;
+    shows_text(&first).await;
     // From here on nothing is stored any more.
     spy.fail_when(|_| true);
     door.open();

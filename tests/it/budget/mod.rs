@@ -1,19 +1,24 @@
 //! `budget::*` (contract 07).
 
+mod alerts;
 mod archives;
 mod cases;
 mod crash;
+mod deaths;
 mod fallbacks;
 mod faults;
 mod histories;
 mod lives;
 mod load;
+mod model;
+mod periods;
 mod reservations;
 mod runs;
 mod settings;
 mod summaries;
 mod tiers;
 mod trees;
+mod writers;
 
 use std::sync::Arc;
 

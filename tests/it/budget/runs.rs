@@ -79,18 +79,39 @@ pub(super) async fn start(rig: &Rig, session: &str, budget: &str) {
     rig.t.ok("run::start", request).await;
 }
 
+/// A rig whose model waits at a door before it says what costs half a dollar.
+async fn at_a_door(change: impl FnOnce(&mut TestOptions)) -> (Rig, Door) {
+    let door = Door::closed();
+    let held = door.clone();
+    let answer = move |_, _: &Value| [vec![Out::Wait(held.clone())], costs(500)].concat();
+    (rig(change, answer).await, door)
+}
+
+/// Ten tokens of an answer whose end waits at a door.
+pub(super) fn half(door: &Door) -> Vec<Out> {
+    let mut out = says(&["forty characters are ten tokens, or so.."]);
+    out.pop();
+    out.push(Out::Wait(door.clone()));
+    out
+}
+
+/// Waits until text of the model is there.
+pub(super) async fn shows_text(rig: &Rig) {
+    rig.t
+        .eventually(async || {
+            let events = rig.t.events("s").await;
+            let is_text = |event: &Value| event["llm_event"]["type"] == "text_delta";
+            events.iter().any(is_text).then_some(())
+        })
+        .await;
+}
+
 pub(super) async fn last_text(rig: &Rig, session: &str) -> String {
     said(rig.transcript(session).await.last().unwrap())
 }
 
 async fn a_call_is_set_aside_then_paid() {
-    let door = Door::closed();
-    let held = door.clone();
-    let rig = rig(
-        |_| {},
-        move |_, _| [vec![Out::Wait(held.clone())], costs(500)].concat(),
-    )
-    .await;
+    let (rig, door) = at_a_door(|_| {}).await;
     let id = budget(&rig, 1.0).await;
     start(&rig, "s", &id).await;
     rig.stub.asked(&rig.t, 1).await;
@@ -109,13 +130,7 @@ async fn a_call_is_set_aside_then_paid() {
 }
 
 async fn a_long_call_keeps_what_is_set_aside() {
-    let door = Door::closed();
-    let held = door.clone();
-    let rig = rig(
-        |options| options.config.budgets.reservation_ttl_ms = 400,
-        move |_, _| [vec![Out::Wait(held.clone())], costs(500)].concat(),
-    )
-    .await;
+    let (rig, door) = at_a_door(|options| options.config.budgets.reservation_ttl_ms = 400).await;
     let id = budget(&rig, 1.0).await;
     start(&rig, "s", &id).await;
     rig.stub.asked(&rig.t, 1).await;
@@ -272,25 +287,10 @@ async fn a_budget_that_cannot_be_asked_stops_the_run() {
 async fn a_stopped_stream_is_paid() {
     let door = Door::closed();
     let held = door.clone();
-    let rig = rig(
-        |_| {},
-        move |_, _| {
-            let mut out = says(&["forty characters are ten tokens, or so.."]);
-            out.pop();
-            out.push(Out::Wait(held.clone()));
-            out
-        },
-    )
-    .await;
+    let rig = rig(|_| {}, move |_, _| half(&held)).await;
     let id = budget(&rig, 5.0).await;
     start(&rig, "s", &id).await;
-    rig.t
-        .eventually(async || {
-            let events = rig.t.events("s").await;
-            let is_text = |event: &Value| event["llm_event"]["type"] == "text_delta";
-            events.iter().any(is_text).then_some(())
-        })
-        .await;
+    shows_text(&rig).await;
     rig.t.ok("run::abort", json!({ "session_id": "s" })).await;
     rig.t.ended("s", 1).await;
     door.open();

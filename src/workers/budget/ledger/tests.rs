@@ -103,6 +103,35 @@ fn a_reservation_is_void_at_its_end() {
     assert_eq!(budget.reservations, []);
 }
 
+#[test]
+fn an_alert_fires_at_its_share_to_the_micro_dollar() {
+    let mut budget = budget(Period::Day, T0);
+    budget.ceiling_usd = Usd::from_micros(3_000_000);
+    budget.alerts.push(Alert {
+        id: "a".into(),
+        threshold_pct: 0.1,
+        callback_function_id: "f".into(),
+        callback_payload: None,
+        last_fired_period_start: None,
+    });
+    budget.spent_usd = Usd::from_micros(299_999);
+    budget.fire(at(T0));
+    assert_eq!(budget.ledger.deliveries, []);
+    // As dollars 0.3 / 3 is less than 0.1.
+    budget.spent_usd = Usd::from_micros(300_000);
+    budget.fire(at(T0));
+    budget.fire(at(T0));
+    assert_eq!(
+        budget.ledger.deliveries,
+        [Delivery {
+            id: "u".into(),
+            alert_id: "a".into(),
+            function_id: "f".into(),
+            payload: json!({"alert_id": "a", "budget_id": "b", "spent_usd": 0.3, "ceiling_usd": 3, "threshold_pct": 0.1}),
+        }]
+    );
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Spend(i64),

@@ -126,6 +126,28 @@ fn a_spend_that_some_levels_know_reaches_the_others() {
 }
 
 #[test]
+fn a_spend_that_is_known_is_no_error_at_the_largest_amount() {
+    let mut rows = tree([10, 6, 8, 8]);
+    spend(&mut rows, "s", T0, Usd::MAX.micros(), None, "1");
+    spend(&mut rows, "s", T0, Usd::MAX.micros(), None, "1");
+    let more = Spend {
+        cost: usd(1),
+        reservation_id: None,
+        record: Some("2".to_owned()),
+    };
+    let refused = record(&mut Chain::of(&mut rows, "t", at(T0)).unwrap(), &more).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "cost_usd: more than 1000000000 US dollars in a period"
+    );
+    // Refused above, it is charged nowhere.
+    assert_eq!(
+        ["w", "s", "t"].map(|id| numbers(&rows, id).0),
+        [Usd::MAX.micros(), Usd::MAX.micros(), 0]
+    );
+}
+
+#[test]
 fn a_chain_ends_where_its_parent_is_gone_and_has_no_circle() {
     let mut rows = tree([10, 6, 8, 8]);
     rows.0.insert("w".into(), Row::of(None));
