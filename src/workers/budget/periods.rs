@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::model::text::clip;
 
 /// Milliseconds of 24 hours.
 pub(super) const DAY_MS: i64 = 86_400_000;
@@ -102,7 +103,9 @@ fn midnight(day: Date, zone: &TimeZone) -> Result<i64, jiff::Error> {
 pub(super) fn zone(name: Option<&str>) -> Result<TimeZone> {
     match name {
         None => Ok(TimeZone::UTC),
-        Some(name) => TimeZone::get(name).map_err(|_| Error::invalid(format!("invalid time_zone: {name}"))),
+        Some(name) => {
+            TimeZone::get(name).map_err(|_| Error::invalid(format!("invalid time_zone: {}", clip(name, 64))))
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::stored::{Budget, SpendLog};
 use super::{Budgets, request};
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
+use crate::model::text::clip;
 use crate::model::{Usd, lenient};
 
 /// See the module.
@@ -88,7 +89,7 @@ fn since(budget: &Budget, window: &str) -> Result<Option<i64>> {
     }
     let own = budget.period;
     match Period::named(window) {
-        None => Err(Error::invalid(format!("invalid window: {window}"))),
+        None => Err(Error::invalid(format!("invalid window: {}", clip(window, 64)))),
         Some(period) if period == own => Ok(Some(budget.period_start_at)),
         Some(_) => Err(Error::invalid(format!(
             "window '{window}' does not align with budget period '{0}'. Use window: '{0}' or 'all'.",
