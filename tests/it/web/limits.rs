@@ -210,8 +210,8 @@ async fn w15_a_call_waits_for_its_place() {
     let waiting = async {
         t.eventually(async || (site.asked().len() == 1).then_some(()))
             .await;
-        let expected = ("timeout".to_owned(), "no complete answer within 50 ms".to_owned());
         let request = json!({ "url": site.url("/next"), "timeout_ms": 50 });
+        let expected = ("timeout".to_owned(), "no complete answer within 50 ms".to_owned());
         assert_eq!(t.failure(request).await, expected);
         assert_eq!(site.lines(), ["GET /held"]);
         let request = json!({ "url": site.url("/next"), "timeout_ms": 20_000 });
