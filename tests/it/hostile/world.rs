@@ -21,6 +21,9 @@ const PROMPT: Duration = Duration::from_secs(20);
 /// A page of the server.
 pub(super) const PAGE: &str = "/page";
 
+/// Providers there are.
+const PROVIDERS: u64 = 5;
+
 /// What the engine is asked without a change.
 const READS: [&str; 4] = ["::get", "::list", "::list_groups", "::list_all"];
 
@@ -65,6 +68,9 @@ impl World {
         options.wrap = spy.wrap();
         let t = TestBus::with(options).await;
         serve_files(&t);
+        // Each provider lists its models at the start, writes them, and looks at what is written in the end.
+        let listed = async || (t.calls_of("models::list") >= PROVIDERS).then_some(());
+        t.eventually(listed).await;
         Self {
             t,
             server,
