@@ -1,5 +1,7 @@
 //! Contract 04 §5: `hook-fanout::*`. A subscriber of the test is told of a message, and the test answers for it.
 
+mod ends;
+
 use std::time::{Duration, Instant};
 
 use futures::join;
@@ -8,6 +10,7 @@ use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
 use crate::support::bus::Recorded;
+use crate::support::spy::{Op, Spy};
 use crate::support::{TestBus, TestOptions, three_ways};
 
 three_ways! {
@@ -24,10 +27,6 @@ three_ways! {
     c04_case_35_the_message,
     quiet_ends_it,
     an_item_is_one_reply,
-    late_replies_leave_nothing,
-    a_caller_that_went_leaves_nothing,
-    a_reply_that_cannot_be_kept_is_an_error,
-    many_calls_at_once,
 }
 
 const COLLECT: &str = "hook-fanout::publish_collect";
@@ -38,6 +37,20 @@ const NEVER_MS: u64 = 600_000;
 
 async fn start() -> TestBus {
     TestBus::with(TestOptions::default()).await
+}
+
+/// Where nothing can be published.
+async fn unpublishing() -> TestBus {
+    let spy = Spy::default();
+    spy.fail_with(
+        Error::coded("enqueue_error", "ws closed"),
+        |op| matches!(op, Op::Call(call) if call.function_id == "iii::durable::publish"),
+    );
+    TestBus::with(TestOptions {
+        wrap: spy.wrap(),
+        ..TestOptions::default()
+    })
+    .await
 }
 
 /// A subscriber of the topic `t`.
@@ -154,14 +167,7 @@ async fn c04_case_28_bad_requests() {
 
 /// It is known at once that nobody will answer.
 async fn c04_case_29_a_failed_publish() {
-    let mut options = TestOptions::default();
-    let spy = crate::support::spy::Spy::default();
-    options.wrap = spy.wrap();
-    let t = TestBus::with(options).await;
-    spy.fail_with(
-        Error::coded("enqueue_error", "ws closed"),
-        |op| matches!(op, crate::support::spy::Op::Call(call) if call.function_id == "iii::durable::publish"),
-    );
+    let t = unpublishing().await;
     let mut expected = answer(json!([]), json!({ "block": false }));
     expected["publish"] = json!({ "ok": false, "error": "ws closed" });
     expected["publish_failed"] = json!(true);
@@ -322,92 +328,5 @@ async fn an_item_is_one_reply() {
         answer(replies, json!({ "content": 2, "terminate": true }))
     );
     leaves_nothing(&t).await;
-    t.stop().await;
-}
-
-async fn late_replies_leave_nothing() {
-    let t = start().await;
-    let messages = subscriber(&t).await;
-    let mut request = request("field_merge", 1);
-    request["timeout_ms"] = json!(50);
-    let found = t.ok(COLLECT, request).await;
-    assert_eq!(without_id(found), answer(json!([]), json!({})));
-    let message = message(&t, &messages, 0).await;
-    reply(&t, &message, "late", json!({ "content": 1 })).await;
-    leaves_nothing(&t).await;
-    t.stop().await;
-}
-
-async fn a_caller_that_went_leaves_nothing() {
-    let t = start().await;
-    let messages = subscriber(&t).await;
-    let mut request = request("field_merge", 9);
-    request["timeout_ms"] = json!(300);
-    let told = {
-        let (asking, telling) = (t.ok(COLLECT, request), message(&t, &messages, 0));
-        futures::pin_mut!(asking, telling);
-        match futures::future::select(asking, telling).await {
-            futures::future::Either::Left((answer, _)) => panic!("{answer}"),
-            futures::future::Either::Right((message, _)) => message,
-        }
-    };
-    for item in ["a", "b"] {
-        reply(&t, &told, item, json!({ "content": item })).await;
-    }
-    leaves_nothing(&t).await;
-    t.stop().await;
-}
-
-async fn a_reply_that_cannot_be_kept_is_an_error() {
-    let t = start().await;
-    let messages = subscriber(&t).await;
-    let answering = async {
-        let message = message(&t, &messages, 0).await;
-        let deep = (0..120).fold(json!({ "block": true }), |inner, _| json!([inner]));
-        reply(&t, &message, "deep", deep).await;
-    };
-    let (found, ()) = join!(t.call(COLLECT, request("first_block_wins", 1)), answering);
-    assert_eq!(
-        found,
-        Err(Error::coded(
-            "replies_too_large",
-            "a reply is nested deeper than 120 levels"
-        ))
-    );
-    leaves_nothing(&t).await;
-    t.stop().await;
-}
-
-async fn many_calls_at_once() {
-    const CALLS: usize = 40;
-    let t = start().await;
-    let messages = subscriber(&t).await;
-    let calls = (0..CALLS).map(|number| {
-        let mut request = request("pipeline_last_wins", 1);
-        request["payload"] = json!({ "n": number });
-        t.ok(COLLECT, request)
-    });
-    let answering = async {
-        message(&t, &messages, CALLS - 1).await;
-        for message in messages.all().iter().rev() {
-            reply(&t, message, "i", json!([message["payload"]["n"]])).await;
-        }
-    };
-    let (answers, ()) = join!(futures::future::join_all(calls), answering);
-    for (number, found) in answers.into_iter().enumerate() {
-        assert_eq!(without_id(found), answer(json!([[number]]), json!([number])));
-    }
-    leaves_nothing(&t).await;
-    t.stop().await;
-}
-
-/// A stop of the process does not wait for somebody to answer.
-#[tokio::test]
-async fn a_stop_ends_what_is_under_way() {
-    let t = start().await;
-    let messages = subscriber(&t).await;
-    let context = harness::bus::CallContext::default();
-    t.bus().notify(&context, COLLECT, request("field_merge", 9));
-    message(&t, &messages, 0).await;
     t.stop().await;
 }

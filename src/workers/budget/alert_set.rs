@@ -9,6 +9,7 @@ use super::{Budgets, edit, request};
 use crate::bus::{Cx, Function};
 use crate::error::{Error, Result};
 use crate::model::lenient;
+use crate::model::text::clip;
 
 /// See the module.
 #[derive(Debug)]
@@ -96,7 +97,10 @@ impl Change {
                 let before = budget.alerts.len();
                 budget.alerts.retain(|alert| alert.id != alert_id);
                 if budget.alerts.len() == before {
-                    return Err(Error::invalid(format!("alert not found: {alert_id}")));
+                    return Err(Error::invalid(format!(
+                        "alert not found: {}",
+                        clip(&alert_id, 64)
+                    )));
                 }
                 Ok(alert_id)
             }

@@ -103,9 +103,8 @@ impl Function for ReadInline {
                 "{SHELL_READ} returned unexpected shape"
             )));
         };
-        let wanted = usize::try_from(request.max_bytes.unwrap_or(DEFAULT_BYTES as u64));
         let drain = Drain {
-            most: wanted.unwrap_or(MOST_BYTES).clamp(1, MOST_BYTES),
+            most: most_bytes(request.max_bytes),
             deadline: Instant::now() + DRAIN_WITHIN,
         };
         let failed = |error: Error| Error::Unavailable(format!("channel drain failed: {error}"));
@@ -131,6 +130,12 @@ fn positive(value: &Value) -> Option<u64> {
         (number >= 0.0).then(|| number.min(EXACT) as u64)
     });
     whole.filter(|number| *number > 0)
+}
+
+/// How much is read for somebody who asks for so much.
+fn most_bytes(asked: Option<u64>) -> usize {
+    let most = asked.map_or(Ok(DEFAULT_BYTES), usize::try_from);
+    most.map_or(MOST_BYTES, |most| most.min(MOST_BYTES))
 }
 
 /// The channel and the size that the shell answers.
@@ -278,6 +283,19 @@ mod tests {
             };
             let payload = json!({"body": {"path": "/tmp/a", "max_bytes": max_bytes}});
             assert_eq!(read(payload), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn w11_nobody_gets_more_than_16_mib() {
+        for (asked, expected) in [
+            (None, 262_144),
+            (Some(1), 1),
+            (Some(16_777_216), 16_777_216),
+            (Some(16_777_217), 16_777_216),
+            (Some(u64::MAX), 16_777_216),
+        ] {
+            assert_eq!(most_bytes(asked), expected, "{asked:?}");
         }
     }
 

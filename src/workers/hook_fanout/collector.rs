@@ -232,6 +232,7 @@ mod tests {
             created("b", json!(2)),
             reply(Some("a"), Happened::Updated, json!(4)),
             reply(Some("a"), Happened::Deleted, json!(4)),
+            reply(Some("never seen"), Happened::Deleted, json!(7)),
             // Nothing is stored for these, so nothing tells two of them apart.
             reply(Some("a"), Happened::Sent, json!(5)),
             reply(Some("a"), Happened::Sent, json!(5)),

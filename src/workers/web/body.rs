@@ -16,6 +16,11 @@ use crate::http;
 /// The most encodings on top of each other that are taken off.
 const LAYERS: usize = 3;
 
+/// How much larger than what it unpacks to a body may be on its way, in bytes. Encodings have parts that unpack to nothing: one
+/// made of them would keep a decoder busy long after the call is over, above all when another encoding packs it to almost
+/// nothing.
+const OVERHEAD: usize = 64 * 1024;
+
 /// What was read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Body {
@@ -53,14 +58,19 @@ pub(super) async fn read(response: Response, cap: usize, unpack: bool) -> Result
 
 async fn read_from(mut source: Source, encodings: &[Encoding], cap: usize) -> io::Result<Body> {
     for encoding in encodings {
+        source = Box::new(source.take(bytes_u64(cap.saturating_mul(2).saturating_add(OVERHEAD))));
         source = unpacked(source, *encoding).await?;
     }
     let mut bytes = Vec::new();
-    let one_more = u64::try_from(cap).unwrap_or(u64::MAX).saturating_add(1);
+    let one_more = bytes_u64(cap.saturating_add(1));
     source.take(one_more).read_to_end(&mut bytes).await?;
     let is_truncated = bytes.len() > cap;
     bytes.truncate(cap);
     Ok(Body { bytes, is_truncated })
+}
+
+fn bytes_u64(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// The source without its outermost encoding. An empty body is empty whatever it is said to be.
@@ -175,6 +185,25 @@ mod tests {
             assert_eq!((body.bytes.len(), body.is_truncated), (1_000, true));
             // Nothing is set aside for what might come.
             assert!(body.bytes.capacity() < 100_000);
+        }
+    }
+
+    /// Millions of empty blocks: nothing comes out that a cap could count.
+    #[tokio::test]
+    async fn a_body_that_unpacks_to_nothing_is_given_up() {
+        let head = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+        let end = [&[1, 0, 0, 255, 255][..], &[0; 8]].concat();
+        let with = |blocks: usize| [&head[..], &[0, 0, 0, 255, 255].repeat(blocks), &end].concat();
+        for (blocks, is_read) in [(0, true), (10_000, true), (20_000, false)] {
+            let once = with(blocks);
+            let twice = packed("br", &once).await;
+            for (bytes, encodings) in [
+                (&once, &[Encoding::Gzip][..]),
+                (&twice, &[Encoding::Brotli, Encoding::Gzip][..]),
+            ] {
+                let read = read_from(source(bytes, 4096), encodings, 1_000).await;
+                assert_eq!(read.is_ok_and(|body| body.bytes.is_empty()), is_read, "{blocks}");
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::{Client, redirect};
+use reqwest::{Client, ClientBuilder, redirect};
 
 use super::guard::{Guard, Net, Reach};
 
@@ -63,7 +63,9 @@ impl Clients {
             net: self.net.clone(),
             reach,
         };
-        Client::builder()
+        let trusted = self.net.trusted.iter().cloned();
+        let builder = trusted.fold(Client::builder(), ClientBuilder::add_root_certificate);
+        builder
             .dns_resolver(Arc::new(guard))
             .redirect(redirect::Policy::none())
             .referer(false)

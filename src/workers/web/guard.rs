@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use futures::FutureExt;
+use reqwest::Certificate;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use thiserror::Error as ThisError;
 
@@ -18,6 +19,8 @@ pub struct Net {
     pub lookup: Arc<dyn Lookup>,
     /// What an address is; `None` for a public one.
     pub range_of: fn(IpAddr) -> Option<Range>,
+    /// Certificates that are trusted beside those of the web.
+    pub trusted: Vec<Certificate>,
 }
 
 impl Default for Net {
@@ -25,6 +28,7 @@ impl Default for Net {
         Self {
             lookup: Arc::new(SystemLookup::default()),
             range_of: addresses::range_of,
+            trusted: Vec::new(),
         }
     }
 }

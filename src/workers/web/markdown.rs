@@ -10,6 +10,9 @@ const NODES: usize = 50_000;
 /// Deepest nesting: the converter recurses.
 const DEPTH: usize = 200;
 
+/// Most levels of all nodes together: what is in quotes or lists is indented anew at each level.
+const LEVELS: usize = 2_000_000;
+
 /// Elements that hold nothing to read.
 const SKIPPED: [&str; 8] = [
     "head", "iframe", "noscript", "object", "script", "style", "svg", "template",
@@ -25,10 +28,11 @@ pub(super) fn of(html: &str) -> Option<String> {
 /// Whether a page is small and flat enough, found out without recursion.
 fn is_reasonable(page: &Rc<Node>) -> bool {
     let mut open = vec![(Rc::clone(page), 0)];
-    let mut nodes = 0;
+    let (mut nodes, mut levels) = (0, 0);
     while let Some((node, depth)) = open.pop() {
         nodes += 1;
-        if nodes > NODES || depth > DEPTH {
+        levels += depth;
+        if nodes > NODES || depth > DEPTH || levels > LEVELS {
             return false;
         }
         open.extend(
@@ -64,9 +68,11 @@ mod tests {
         let deep = "<b>".repeat(300_000);
         let deep_blocks = format!("{}x{}", "<div>".repeat(10_000), "</div>".repeat(10_000));
         let many = "<b>a</b>".repeat(100_000);
-        for page in [deep, deep_blocks, many] {
+        let both = |nodes: usize| format!("{}{}", "<blockquote>".repeat(150), "<p>a".repeat(nodes));
+        for page in [deep, deep_blocks, many, both(10_000)] {
             assert_eq!(of(&page), None);
         }
+        assert!(of(&both(100)).is_some());
         assert!(of(&"<div>".repeat(DEPTH - 10)).is_some());
     }
 

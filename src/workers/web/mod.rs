@@ -47,7 +47,7 @@ pub fn worker() -> WorkerDef {
     worker_on(Net::default())
 }
 
-/// The worker with another view of the network, for tests: a resolver and a table of addresses of their own.
+/// The worker with another view of the network, for tests: a resolver, a table of addresses and certificates of their own.
 pub fn worker_on(net: Net) -> WorkerDef {
     let web = Web {
         clients: clients::Clients::new(net),

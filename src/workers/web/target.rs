@@ -100,9 +100,69 @@ mod tests {
             "http://a b/",
             "http://%00/",
             "ws://h/",
+            // Zones of IPv6, and what is no address in brackets.
+            "http://[fe80::1%25eth0]/",
+            "http://[fe80::1%eth0]/",
+            "http://[::1%lo]/",
+            "http://[127.0.0.1]/",
+            "http://[::ffff:127.0.0.256]/",
+            "http://[::1]evil/",
+            "http://[localhost]/",
+            // Numbers that are none.
+            "http://127.0.0.0x100/",
+            "http://4294967296/",
+            "http://127.0.0.08/",
+            // Names that no name server may be asked for.
+            "http://local\u{ad}host:\u{ad}/",
+            "http://xn--/",
+            "http://a%2fb/",
+            "http://a%40b/",
         ] {
             let error = parse(text).map(String::from).unwrap_err();
             assert_eq!(error.error, ErrorCode::InvalidUrl, "{text}");
+        }
+    }
+
+    /// Whom a URL names, whatever stands around it.
+    #[test]
+    fn the_host_is_what_is_connected_to() {
+        for (text, expected) in [
+            ("http://8.8.8.8@10.0.0.1/", "10.0.0.1"),
+            ("http://8.8.8.8:80@10.0.0.1:81/", "10.0.0.1"),
+            ("http://8.8.8.8%2f@10.0.0.1/", "10.0.0.1"),
+            ("http://8.8.8.8@9.9.9.9@10.0.0.1/", "10.0.0.1"),
+            ("http://10.0.0.1/@8.8.8.8/", "10.0.0.1"),
+            ("http://10.0.0.1\\@8.8.8.8/", "10.0.0.1"),
+            ("http://10.0.0.1;@8.8.8.8/", "8.8.8.8"),
+            ("http:10.0.0.1", "10.0.0.1"),
+            ("http:////10.0.0.1", "10.0.0.1"),
+            ("http://10.0.0.1.", "10.0.0.1"),
+            ("http://10\u{ff61}0\u{ff0e}0\u{3002}1/", "10.0.0.1"),
+            ("http://1\u{ad}0.0.0.1/", "10.0.0.1"),
+            ("http://\u{1d7d8}x0a.1/", "10.0.0.1"),
+            ("http://10.\t0.0\n.1/", "10.0.0.1"),
+            ("http://[::FFFF:0A00:0001]/", "::ffff:10.0.0.1"),
+            (
+                "http://[0000:0000:0000:0000:0000:ffff:10.0.0.1]/",
+                "::ffff:10.0.0.1",
+            ),
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!(literal(&url).unwrap().to_string(), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("http://\u{24db}ocalhost/", "localhost"),
+            ("http://LOCAL\u{ad}HOST/", "localhost"),
+            ("http://localhost./", "localhost."),
+            (
+                "http://metadata\u{3002}google\u{3002}internal/",
+                "metadata.google.internal",
+            ),
+            ("http://b\u{fc}cher.test/", "xn--bcher-kva.test"),
+            ("http://user:p%40ss@h.test/", "h.test"),
+        ] {
+            let url = parse(text).unwrap();
+            assert_eq!((literal(&url), url.host_str()), (None, Some(expected)), "{text}");
         }
     }
 

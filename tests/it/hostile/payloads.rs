@@ -1,4 +1,4 @@
-//! Payloads made from a published schema: a good one, and everything that is wrong with it.
+//! Payloads made from a published schema: one that fits it, and everything that is wrong with a good one.
 
 use harness::bus::FunctionInfo;
 use jsonschema::Validator;
@@ -30,32 +30,21 @@ pub(super) struct Attack {
 
 const MIB: usize = 1024 * 1024;
 
-/// A payload that the function takes.
-pub(super) fn good(function: &FunctionInfo) -> Value {
-    let schema = function.request_schema.clone().unwrap_or_default();
-    let mut good = sample(&schema, &schema, 0);
-    // What a schema does not tell.
-    match function.id.as_str() {
-        "harness::trigger" => good["function_id"] = json!("run::start"),
-        "models::register" => good = json!({ "id": "m1", "provider": "p1", "display_name": "M" }),
-        "models::supports" => good["capability"] = json!("tools"),
-        id if id.ends_with("::stream") => good["writer_ref"]["direction"] = json!("write"),
-        "session-tree::append" | "session-tree::append_synthetic" | "session-tree::compact" => {
-            good["parent_id"] = Value::Null;
-        }
-        _ => {}
-    }
-    good
+/// A long text inside a member.
+const LONG: usize = 64 * 1024;
+
+/// A value that fits a schema, with all members there may be.
+pub(super) fn sample(schema: &Value) -> Value {
+    value(schema, schema, 0)
 }
 
-/// A value that fits a schema.
-fn sample(root: &Value, schema: &Value, depth: usize) -> Value {
+fn value(root: &Value, schema: &Value, depth: usize) -> Value {
     if depth > 20 {
         return Value::Null;
     }
     if let Some(target) = schema.get("$ref").and_then(Value::as_str) {
         let pointer = target.trim_start_matches('#');
-        return sample(root, root.pointer(pointer).unwrap(), depth + 1);
+        return value(root, root.pointer(pointer).unwrap(), depth + 1);
     }
     if let Some(value) = schema.get("const") {
         return value.clone();
@@ -66,11 +55,11 @@ fn sample(root: &Value, schema: &Value, depth: usize) -> Value {
     for choice in ["allOf", "anyOf", "oneOf"] {
         let choices = schema.get(choice).and_then(Value::as_array);
         if let Some(first) = choices.and_then(|choices| choices.iter().find(|one| one["type"] != "null")) {
-            let mut value = sample(root, first, depth + 1);
-            if let (Some(object), true) = (value.as_object_mut(), schema.get("properties").is_some()) {
+            let mut chosen = value(root, first, depth + 1);
+            if let (Some(object), true) = (chosen.as_object_mut(), schema.get("properties").is_some()) {
                 object.extend(members(root, schema, depth));
             }
-            return value;
+            return chosen;
         }
     }
     let kind = match schema.get("type") {
@@ -83,7 +72,7 @@ fn sample(root: &Value, schema: &Value, depth: usize) -> Value {
         Some("integer" | "number") => json!(1),
         Some("boolean") => json!(true),
         Some("array") => match schema.get("items") {
-            Some(items) => json!([sample(root, items, depth + 1)]),
+            Some(items) => json!([value(root, items, depth + 1)]),
             None => json!([]),
         },
         Some("object") => Value::Object(members(root, schema, depth)),
@@ -96,7 +85,7 @@ fn members(root: &Value, schema: &Value, depth: usize) -> Map<String, Value> {
     properties
         .into_iter()
         .flatten()
-        .map(|(name, schema)| (name.clone(), sample(root, schema, depth + 1)))
+        .map(|(name, schema)| (name.clone(), value(root, schema, depth + 1)))
         .collect()
 }
 
@@ -205,14 +194,15 @@ impl List<'_> {
                 );
             }
         }
-        let long = with(self.good, path, json!("x".repeat(MIB)));
+        let length = if is_nested { LONG } else { MIB };
+        let long = with(self.good, path, json!("x".repeat(length)));
         let kind = match (self.validator.is_valid(&long), is_id(path)) {
             (true, true) => Kind::Id,
             (true, false) => Kind::Text,
             (false, _) if !is_nested && self.required.contains(&path[0]) => Kind::Refused,
             (false, _) => Kind::Optional,
         };
-        self.add(kind, format!("{shown} of 1 MiB"), long);
+        self.add(kind, format!("{shown} of {length} bytes"), long);
         let deep = with(self.good, path, nested(json!("x")));
         self.add(Kind::Refused, format!("{shown} of 200 levels"), deep);
     }

@@ -1,15 +1,22 @@
-//! A walk over all registered functions as a program of somebody else takes it: over a socket, with what they take and
-//! with eleven kinds of what they do not. Each call is answered, by a result or by an error with a code and a short text;
-//! nothing panics, nothing is left at work, and the program serves as before.
+//! A walk over all registered functions as a program of somebody else takes it: over a socket, with the least that each
+//! takes, with all that it takes, and with many kinds of what it does not. What is right is carried out; everything else is
+//! answered, by a result or by an error with a code and a short text. Nothing panics, nothing is left at work, and the
+//! program serves as before.
+//!
+//! One program takes all of it, from several sockets at once and with several calls of each under way, so that what one
+//! function does to another one shows as well.
+
+use std::collections::BTreeSet;
 
 use futures::{StreamExt, stream};
 use harness::bus::FunctionInfo;
 use pretty_assertions::assert_eq;
 use serde_json::{Value, json};
 
-use super::payloads::{good, one_of_each, with};
+use super::MAX_TEXT;
+use super::payloads::{one_of_each, with};
+use super::stage::{failure, minimal, whole};
 use super::world::World;
-use super::{MAX_TEXT, cannot_succeed};
 use crate::catalog::registered;
 use crate::support::log;
 use crate::support::ws::Ws;
@@ -17,8 +24,14 @@ use crate::support::ws::Ws;
 /// Levels that an engine's frame has room for, less its own.
 const DEEP: usize = 120;
 
-/// Functions that are walked at the same time, each in a program of its own.
+/// Functions that are walked at the same time.
 const AT_ONCE: usize = 4;
+
+/// Calls of a function that are under way at the same time.
+const UNDER_WAY: usize = 8;
+
+/// Kinds of bad input that each function gets, at least.
+const KINDS: usize = 10;
 
 const IDS: [&str; 10] = [
     "",
@@ -33,43 +46,52 @@ const IDS: [&str; 10] = [
     "${HOME}%s%n{{x}}",
 ];
 
-/// Bad payloads, with the kind of each.
-fn bad(function: &FunctionInfo, good: &Value) -> Vec<(String, Value)> {
-    let whole = [
-        ("null", Value::Null),
-        ("a number", json!(-1.5)),
-        ("a text", json!("text")),
-        ("an array", json!([good])),
-        ("an empty object", json!({})),
-        ("an empty body", json!({ "body": {} })),
-    ];
-    let mut bad: Vec<(String, Value)> = whole.map(|(kind, payload)| (kind.to_owned(), payload)).into();
-    let Some(members) = good.as_object() else {
-        return bad;
-    };
+/// A payload that is wrong.
+struct Bad {
+    kind: &'static str,
+    /// The member.
+    place: String,
+    payload: Value,
+}
+
+fn bad(function: &FunctionInfo, good: &Value) -> Vec<Bad> {
     let nested = (0..DEEP).fold(json!("x"), |inner, _| json!([inner]));
-    let huge = json!("x".repeat(1024 * 1024));
-    let mut replace = |kind: &str, name: &str, value: Value| {
-        bad.push((format!("{kind}: {name}"), with(good, &[name.to_owned()], value)));
+    let huge = json!("x".repeat(128 * 1024));
+    let mut bad = Vec::new();
+    let mut add = |kind, place: &str, payload| {
+        let place = place.to_owned();
+        bad.push(Bad { kind, place, payload });
+    };
+    add("null", "", Value::Null);
+    add("true", "", json!(true));
+    add("a number", "", json!(-1.5));
+    add("a text", "", json!("text"));
+    add("a huge text", "", json!("x".repeat(1024 * 1024)));
+    add("an array", "", json!([good]));
+    add("a deep array", "", nested.clone());
+    add("an empty object", "", json!({}));
+    add("an empty body", "", json!({ "body": {} }));
+    add("a body that is none", "", json!({ "body": [good] }));
+    let mut replace = |kind, name: &str, value: Value| {
+        add(kind, name, with(good, &[name.to_owned()], value));
     };
     replace("an unknown member", "unknown", json!({ "odd": [null] }));
     replace("an unknown member that is huge", "unknown", huge.clone());
     replace("an unknown member that is deep", "unknown", nested.clone());
-    for (name, value) in members {
+    for (name, value) in good.as_object().unwrap() {
         for wrong in one_of_each() {
-            replace(&format!("{wrong}"), name, wrong);
+            replace("another type", name, wrong);
         }
-        replace("huge", name, huge.clone());
-        replace("deep", name, nested.clone());
+        replace("a huge member", name, huge.clone());
+        replace("a deep member", name, nested.clone());
         for id in IDS.iter().filter(|_| value.is_string()) {
-            replace(&format!("{id:?}"), name, json!(id));
+            replace("an odd text", name, json!(id));
         }
     }
-    let schema = function.request_schema.clone().unwrap_or_default();
-    for name in schema["required"].as_array().into_iter().flatten() {
+    for name in minimal(function, good).as_object().unwrap().keys() {
         let mut payload = good.clone();
-        payload.as_object_mut().unwrap().remove(name.as_str().unwrap());
-        bad.push((format!("no {name}"), payload));
+        payload.as_object_mut().unwrap().remove(name);
+        add("a member missing", name, payload);
     }
     bad
 }
@@ -84,37 +106,68 @@ fn complaint(reply: &Value) -> Option<String> {
     (!is_clear || is_ours).then(|| format!("{code:?}: {message}"))
 }
 
-async fn walk(function: FunctionInfo) -> Vec<String> {
+/// Calls with what must work.
+async fn good_calls(world: &World, socket: &mut Ws, function: &FunctionInfo) -> Vec<String> {
     let id = function.id.as_str();
-    let world = World::start().await;
-    let mut socket = Ws::join(world.listen().await).await;
     let mut complaints = Vec::new();
-    let good = good(&function);
-    let reply = socket.call(id, good.clone()).await;
-    if reply.get("error").is_some() != cannot_succeed(id) {
-        complaints.push(format!("{id} on {good}: {reply}"));
+    for is_minimal in [true, false] {
+        // What is used up by one call is there again for the next.
+        let mut request = whole(world, function).await;
+        if is_minimal {
+            request = minimal(function, &request);
+        }
+        let reply = socket.call(id, request.clone()).await;
+        let problem = match reply.get("error") {
+            Some(error) => Some(format!("{id}: {error}")),
+            None => failure(id, &reply["result"]),
+        };
+        complaints.extend(problem.map(|problem| format!("{problem}, on {request}")));
     }
-    for (kind, payload) in bad(&function, &good) {
-        let reply = socket.call(id, payload).await;
-        if let Some(complaint) = complaint(&reply) {
-            let complaint: String = complaint.chars().take(300).collect();
-            complaints.push(format!("{id}, {kind}: {complaint}"));
+    complaints
+}
+
+async fn bad_calls(world: &World, socket: &mut Ws, function: &FunctionInfo) -> Vec<String> {
+    let id = function.id.as_str();
+    let bad = bad(function, &whole(world, function).await);
+    let kinds: BTreeSet<&str> = bad.iter().map(|bad| bad.kind).collect();
+    assert!(kinds.len() >= KINDS, "{id}: {kinds:?}");
+    let mut complaints = Vec::new();
+    let mut left = bad.into_iter();
+    loop {
+        let mut calls = Vec::new();
+        for Bad { kind, place, payload } in left.by_ref().take(UNDER_WAY) {
+            calls.push((kind, place, socket.begin(id, payload).await));
+        }
+        if calls.is_empty() {
+            return complaints;
+        }
+        for (kind, place, call) in calls {
+            if let Some(complaint) = complaint(&socket.result(&call).await) {
+                complaints.push(format!("{id}, {kind} {place}: {complaint}"));
+            }
         }
     }
-    world.is_idle().await;
-    world.proves_to_live().await;
-    world.stop().await;
-    complaints
+}
+
+async fn walk(world: &World, function: FunctionInfo) -> Vec<String> {
+    let mut socket = Ws::join(world.address()).await;
+    let mut complaints = good_calls(world, &mut socket, &function).await;
+    complaints.extend(bad_calls(world, &mut socket, &function).await);
+    let short = |text: String| text.chars().take(300).collect();
+    complaints.into_iter().map(short).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_function_answers_whatever_comes_over_a_socket() {
     log::listen();
-    let functions = registered();
-    let walks = stream::iter(functions).map(walk).buffer_unordered(AT_ONCE);
-    let mut complaints: Vec<String> = walks.concat().await;
+    let world = World::open().await;
+    let walks = stream::iter(registered()).map(|function| walk(&world, function));
+    let mut complaints: Vec<String> = walks.buffer_unordered(AT_ONCE).concat().await;
     complaints.sort();
     assert_eq!(complaints, Vec::<String>::new());
+    world.is_idle().await;
+    world.proves_to_live().await;
+    world.stop().await;
     assert_eq!(log::panics(), Vec::<String>::new());
 }
 
@@ -137,4 +190,19 @@ fn the_walk_sees_what_is_no_answer() {
     ] {
         assert_eq!(complaint(&reply), None);
     }
+    for (id, answer) in [
+        ("a::b", json!({ "ok": false })),
+        ("a::b", json!({ "error": "no" })),
+        (
+            "web::fetch",
+            json!({ "ok": false, "error": "timeout", "message": "m" }),
+        ),
+        ("harness::trigger", json!({ "status_code": 409 })),
+        ("run::start", json!({ "started": false })),
+        ("provider::x::complete", json!({ "stop_reason": "error" })),
+    ] {
+        assert!(failure(id, &answer).is_some(), "{id}: {answer}");
+    }
+    assert_eq!(failure("a::b", &json!({ "ok": true, "error": null })), None);
+    assert_eq!(failure("a::b", &Value::Null), None);
 }

@@ -79,14 +79,15 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Tracer {
 pub(crate) fn listen() {
     static LISTENS: Once = Once::new();
     LISTENS.call_once(|| {
-        let of_the_rules =
-            Targets::new().with_target("harness::workers::harness::policy_file", LevelFilter::WARN);
+        let of_interest = Targets::new()
+            .with_target("harness::workers::harness::policy_file", LevelFilter::WARN)
+            .with_target("harness::workers::web", LevelFilter::INFO);
         let lines = tracing_subscriber::fmt::layer()
             .with_ansi(false)
             .with_writer(|| Ear);
         let of_calls = filter_fn(|about| about.is_span() && about.target().starts_with("harness::bus"));
         let listener = tracing_subscriber::registry()
-            .with(lines.with_filter(of_the_rules))
+            .with(lines.with_filter(of_interest))
             .with(Tracer.with_filter(of_calls));
         tracing::subscriber::set_global_default(listener).unwrap();
         let usual = panic::take_hook();
@@ -113,12 +114,16 @@ pub(crate) fn panics() -> Vec<String> {
     PANICS.lock().unwrap().clone()
 }
 
-/// How many lines have all of these in them.
-pub(crate) fn count(parts: &[&str]) -> usize {
+/// The lines that have all of these in them, in order.
+pub(crate) fn lines(parts: &[&str]) -> Vec<String> {
     let said = SAID.lock().unwrap();
-    said.iter()
-        .filter(|line| parts.iter().all(|part| line.contains(part)))
-        .count()
+    let is_wanted = |line: &&String| parts.iter().all(|part| line.contains(part));
+    said.iter().filter(is_wanted).cloned().collect()
+}
+
+/// How many there are.
+pub(crate) fn count(parts: &[&str]) -> usize {
+    lines(parts).len()
 }
 
 /// Waits for so many lines with all of these in them.

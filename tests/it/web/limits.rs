@@ -133,6 +133,9 @@ async fn broken_answers_are_failures() {
             "/gzip" => answer("200 OK", &[("content-encoding", "gzip")], b"no gzip at all"),
             "/cut-gzip" => answer("200 OK", &[("content-encoding", "gzip")], &[0x1f, 0x8b, 8, 0, 0]),
             "/no-http" => raw("SSH-2.0-OpenSSH\r\n\r\n"),
+            "/http2" => raw("\0\0\u{12}\u{4}\0\0\0\0\0\0\u{3}\0\0\0\u{64}"),
+            "/http2-line" => raw("HTTP/2 200 OK\r\ncontent-length: 0\r\n\r\n"),
+            "/http09" => raw("hello"),
             _ => vec![Act::Close],
         }
     })
@@ -145,6 +148,9 @@ async fn broken_answers_are_failures() {
         "/gzip",
         "/cut-gzip",
         "/no-http",
+        "/http2",
+        "/http2-line",
+        "/http09",
         "/nothing",
     ] {
         let (error, message) = t.failure(json!({ "url": site.url(path) })).await;

@@ -2,6 +2,7 @@
 
 mod answers;
 mod cases;
+mod clock;
 mod dns;
 mod hosts;
 mod limits;
@@ -9,7 +10,10 @@ mod names;
 mod own;
 mod pages;
 mod redirects;
+mod signals;
 mod site;
+mod tls;
+mod wire;
 
 use std::net::IpAddr;
 use std::ops::Deref;

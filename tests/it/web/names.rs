@@ -107,6 +107,61 @@ async fn one_bad_address_or_alias_is_enough() {
     t.stop().await;
 }
 
+/// First and last address of every block, behind a name and beside a good one.
+#[tokio::test]
+async fn a_name_opens_no_block() {
+    const EDGES: [&str; 26] = [
+        "0.0.0.0-0.255.255.255",
+        "10.0.0.0-10.255.255.255",
+        "100.64.0.0-100.127.255.255",
+        "169.254.0.0-169.254.255.255",
+        "172.16.0.0-172.31.255.255",
+        "192.0.0.0-192.0.0.255",
+        "192.0.2.0-192.0.2.255",
+        "192.88.99.0-192.88.99.255",
+        "192.168.0.0-192.168.255.255",
+        "198.18.0.0-198.19.255.255",
+        "198.51.100.0-198.51.100.255",
+        "203.0.113.0-203.0.113.255",
+        "224.0.0.0-239.255.255.255",
+        "240.0.0.0-255.255.255.255",
+        "::-::2",
+        "::7f00:1-::7fff:ffff",
+        "::ffff:10.0.0.0-::ffff:10.255.255.255",
+        "64:ff9b::a00:0-64:ff9b::aff:ffff",
+        "64:ff9b:1::-64:ff9b:1:ffff:ffff:ffff:ffff:ffff",
+        "2002:a00::-2002:aff:ffff::",
+        "2001:0:a00::-2001:0:aff:ffff::",
+        "100::-100::ffff:ffff:ffff:ffff",
+        "2001:db8::-2001:db8:ffff:ffff:ffff:ffff:ffff:ffff",
+        "fc00::-fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        "fe80::-feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        "ff00::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+    ];
+    let site = Site::start(|_| ok("hello")).await;
+    let zone = |name: &str, _| {
+        let (kind, number) = name.trim_end_matches(".test").split_once('-').unwrap();
+        let (first, last) = EDGES[number.parse::<usize>().unwrap()].split_once('-').unwrap();
+        vec![
+            address("127.0.0.1"),
+            address(if kind == "first" { first } else { last }),
+        ]
+    };
+    let dns = Dns::start(zone).await;
+    let t = rig(&dns).await;
+    let checks = (0..EDGES.len()).flat_map(|number| ["first", "last"].map(|kind| (kind, number)));
+    let checks = checks.map(|(kind, number)| {
+        let (t, url) = (&t, format!("http://{kind}-{number}.test:{}/", site.port()));
+        async move {
+            let message = t.blocked(&url).await;
+            assert!(message.contains(".test resolves to "), "{message}");
+        }
+    });
+    futures::future::join_all(checks).await;
+    assert_eq!(site.lines(), Vec::<String>::new());
+    t.stop().await;
+}
+
 #[tokio::test]
 async fn w7_a_failed_resolution_says_so() {
     let dns = Dns::start(|_, _| Vec::new()).await;
@@ -169,11 +224,12 @@ async fn w5_the_other_addresses_are_tried() {
     let t = Rig::on(Net {
         lookup: dns.lookup(),
         range_of: with_an_outside,
+        ..Net::default()
     })
     .await;
     let url = format!("http://many.test:{}/", site.port());
     assert_eq!(
-        t.fetch(json!({ "url": url, "timeout_ms": 3_000 })).await["body"],
+        t.fetch(json!({ "url": url, "timeout_ms": 1_500 })).await["body"],
         "hello"
     );
     assert_eq!(dns.asked().len(), 1);

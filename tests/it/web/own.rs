@@ -112,6 +112,7 @@ async fn w12_no_redirect_from_outside_comes_back_in() {
     let t = Rig::on(Net {
         lookup: dns.lookup(),
         range_of: with_an_outside,
+        ..Net::default()
     })
     .await;
     // Straight to it is fine.

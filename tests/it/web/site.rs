@@ -1,13 +1,14 @@
 //! A web server that says exactly what a test wants, also what no proper server would.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::support::engine::within;
 use crate::support::stub::Door;
 
 /// A request as the server got it.
@@ -46,7 +47,7 @@ impl Asked {
 }
 
 /// One part of what the server does with a request.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) enum Act {
     /// Sends this.
     Say(Vec<u8>),
@@ -87,6 +88,8 @@ pub(super) fn to(status: &str, location: &str) -> Vec<Act> {
 pub(super) struct Site {
     pub(super) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
+    /// One for each connection that is open.
+    open: Arc<()>,
     _tasks: JoinSet<()>,
 }
 
@@ -103,12 +106,18 @@ impl Site {
     ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let asked = Arc::default();
+        let (asked, open) = (Arc::default(), Arc::new(()));
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, Arc::new(handler), Arc::clone(&asked)));
+        tasks.spawn(accept(
+            listener,
+            Arc::new(handler),
+            Arc::clone(&asked),
+            Arc::downgrade(&open),
+        ));
         Self {
             address,
             asked,
+            open,
             _tasks: tasks,
         }
     }
@@ -133,6 +142,16 @@ impl Site {
         asked[0].clone()
     }
 
+    /// Waits until all connections have ended.
+    pub(super) async fn is_left_alone(&self) {
+        within(async {
+            while Arc::strong_count(&self.open) > 1 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+    }
+
     /// Method and path of each request.
     pub(super) fn lines(&self) -> Vec<String> {
         let asked = self.asked();
@@ -143,21 +162,22 @@ impl Site {
     }
 }
 
-async fn accept(listener: TcpListener, handler: Arc<Handler>, asked: Arc<Mutex<Vec<Asked>>>) {
+async fn accept(listener: TcpListener, handler: Arc<Handler>, asked: Arc<Mutex<Vec<Asked>>>, open: Weak<()>) {
     let mut connections = JoinSet::new();
     for connection in 0.. {
         let Ok((stream, _)) = listener.accept().await else {
             return;
         };
-        let (handler, asked) = (Arc::clone(&handler), Arc::clone(&asked));
+        let (handler, asked, open) = (Arc::clone(&handler), Arc::clone(&asked), open.upgrade());
         connections.spawn(async move {
             let mut stream = stream;
             while let Some(request) = read(&mut stream, connection).await {
                 asked.lock().unwrap().push(request.clone());
                 if !act(&mut stream, handler(&request)).await {
-                    return;
+                    break;
                 }
             }
+            drop(open);
         });
     }
 }
