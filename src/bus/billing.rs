@@ -90,13 +90,13 @@ pub async fn catalog_record<S: Send + Sync>(cx: &Cx<S>, provider: &str, model: &
 pub async fn open<S: Send + Sync>(cx: &Cx<S>, call: Call<'_>) -> Verdict {
     let bill = Bill::of(&cx.config(), cx.bus().epoch(), &call);
     let refuses_unpriced = cx.config().budgets.unpriced == Unpriced::Refuse;
-    let (reason, may_be_set_aside) = match cx.call_with::<Check>(bill.check(), limit()).await {
+    let (reason, may_be_set_aside, is_final) = match cx.call_with::<Check>(bill.check(), limit()).await {
         // A cap that opens on an error caps nothing.
-        Err(error) => (format!("budget unavailable: {error}"), true),
-        Ok(answer) if !answer.allowed => (answer.reason.unwrap_or_else(|| "denied".to_owned()), false),
+        Err(error) => (format!("budget unavailable: {error}"), true, false),
+        Ok(answer) if !answer.allowed => (answer.reason.unwrap_or_else(|| "denied".to_owned()), false, false),
         // Where no cap holds there is nothing to refuse for.
         Ok(answer) if bill.prices.is_none() && refuses_unpriced && answer.reservation_id.is_some() => {
-            ("model has no price".to_owned(), true)
+            ("model has no price".to_owned(), true, true)
         }
         Ok(_) => return Verdict::Go(bill),
     };
@@ -109,6 +109,7 @@ pub async fn open<S: Send + Sync>(cx: &Cx<S>, call: Call<'_>) -> Verdict {
     Verdict::Stop(BudgetWait {
         budget_id: bill.budget_id,
         reason: format!("budget exceeded: {reason}"),
+        is_final,
     })
 }
 

@@ -81,6 +81,9 @@ pub struct BudgetWait {
     pub budget_id: String,
     /// `budget exceeded: <why>`.
     pub reason: String,
+    /// No change of the budget would help, so nobody waits for one. Not told to others.
+    #[serde(skip)]
+    pub is_final: bool,
 }
 
 /// The only form of a turn record that is shown to others. Undefined members are left out.

@@ -120,7 +120,7 @@ pub(super) async fn settle_left(
                 session.knows_bills = true;
             }
             Err(error) => {
-                tracing::warn!(session_id = %session.id, %error, "calls of earlier lives not looked for")
+                tracing::warn!(session_id = %session.id, %error, "calls of earlier lives not looked for");
             }
         }
     }
@@ -171,11 +171,12 @@ pub(super) enum Refused {
     Ends(Box<AssistantMessage>),
 }
 
-/// Ends or parks a run. `before` is its record before this turn.
+/// Ends or parks a run; one that no budget would let go on ends. `before` is its record before this turn.
 pub(super) fn refuse(session: &Session, mut before: Box<TurnRecord>, why: BudgetWait) -> Refused {
     let now = session.cx.now_ms();
     match session.cx.config().budgets.at_ceiling {
-        AtCeiling::Park => {
+        AtCeiling::Park if !why.is_final => {
+            tracing::info!(session_id = %session.id, budget_id = why.budget_id, reason = why.reason, "the run rests");
             // Whoever changes a budget wakes it, and whoever settles a call; time may help as well.
             later::look_again(session);
             session.cx.state().resting.add(&why.budget_id, &session.id);
@@ -184,7 +185,7 @@ pub(super) fn refuse(session: &Session, mut before: Box<TurnRecord>, why: Budget
             before.emitter = session.emitter.clone().or(before.emitter);
             Refused::Rests(before)
         }
-        AtCeiling::End => {
+        AtCeiling::Park | AtCeiling::End => {
             let text = Some(why.reason.as_str());
             Refused::Ends(Box::new(AssistantMessage::synthetic(
                 StopReason::Error,

@@ -24,7 +24,7 @@ pub(super) async fn ask(
     session: &mut Session,
     record: &mut TurnRecord,
     asking: &Asking<'_>,
-    mut first: Attempt,
+    mut first: Box<Attempt>,
 ) -> Result<Tried> {
     let others = asking
         .request

@@ -35,7 +35,7 @@ pub(super) enum Asked {
 
 /// What came of one model.
 pub(super) enum Tried {
-    Ended(Attempt),
+    Ended(Box<Attempt>),
     Refused(BudgetWait),
 }
 
@@ -84,11 +84,11 @@ async fn ask(
 ) -> Result<Asked> {
     let tried = match route {
         // Nobody is asked, so there is nothing to pay for.
-        Route::Unknown(name) => Tried::Ended(Attempt {
+        Route::Unknown(name) => Tried::Ended(Box::new(Attempt {
             reading: Reading::new(session, name, &asking.request.model),
             end: End::Failed(format!("unknown provider: {name}")),
             bill: None,
-        }),
+        })),
         Route::Provider(id) => {
             let own = (asking.request, id.as_str());
             match asking.attempt(session, record, own, Told::Nothing).await {
@@ -98,7 +98,7 @@ async fn ask(
         }
     };
     let Attempt { reading, end, bill } = match tried {
-        Tried::Ended(attempt) => attempt,
+        Tried::Ended(attempt) => *attempt,
         Tried::Refused(why) => return Ok(Asked::Refused(why)),
     };
     let (something_came, streamed) = (reading.has_something(), reading.streamed);
@@ -150,6 +150,6 @@ impl Asking<'_> {
         let cx = session.cx.clone();
         let work = reading.provider(session, record, call);
         let end = books::held(&cx, bill.as_ref(), work).await;
-        Tried::Ended(Attempt { reading, end, bill })
+        Tried::Ended(Box::new(Attempt { reading, end, bill }))
     }
 }

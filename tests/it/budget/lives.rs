@@ -119,8 +119,10 @@ async fn also_when_the_next_life_only_ends_the_run() {
     let dir = tempfile::tempdir().unwrap();
     let id = dies_waiting(dir.path()).await;
     // Nobody serves the model here.
-    let mut options = TestOptions::default();
-    options.data_dir = Some(dir.path().to_owned());
+    let options = TestOptions {
+        data_dir: Some(dir.path().to_owned()),
+        ..TestOptions::default()
+    };
     let t = TestBus::with(options).await;
     t.ok("run::abort", json!({ "session_id": "s" })).await;
     t.ended("s", 1).await;

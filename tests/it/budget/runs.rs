@@ -255,6 +255,15 @@ async fn a_model_without_a_price() {
         last_text(&rig, "refused").await,
         "assistant budget exceeded: model has no price"
     );
+    // No budget that is raised would help, so nothing rests for it either.
+    rig.t
+        .reconfigure(|config| config.budgets.at_ceiling = AtCeiling::Park);
+    start(&rig, "never", &id).await;
+    rig.t.ended("never", 1).await;
+    assert_eq!(
+        last_text(&rig, "never").await,
+        "assistant budget exceeded: model has no price"
+    );
     // Where no cap holds, there is nothing to refuse for.
     rig.t
         .ok("budget::enforce", json!({"budget_id": id, "enforced": false}))
