@@ -38,6 +38,8 @@ pub enum Rule {
     OneOf(&'static [&'static str]),
     /// A list of texts.
     Names,
+    /// A list of models, each with its provider.
+    Models,
     /// A list of permission rules, as in the deny floor.
     Rules,
     /// A secret: `${VAR}` in the file.
@@ -56,7 +58,12 @@ impl Rule {
             | Self::OneOf(_)
             | Self::Secret
             | Self::LogFilter => true,
-            Self::Bool | Self::Integer { .. } | Self::Number { .. } | Self::Names | Self::Rules => false,
+            Self::Bool
+            | Self::Integer { .. }
+            | Self::Number { .. }
+            | Self::Names
+            | Self::Models
+            | Self::Rules => false,
         }
     }
 
@@ -73,10 +80,8 @@ impl Rule {
                 .filter(|text| (off && text.is_empty()) || split_address(text).is_some())
                 .map(Value::from),
             Self::OneOf(names) => text.filter(|text| names.contains(text)).map(Value::from),
-            Self::Names => value
-                .as_array()
-                .filter(|items| items.iter().all(is_name))
-                .map(|_| value.clone()),
+            Self::Names => list_of(value, is_plain),
+            Self::Models => list_of(value, is_model),
             Self::Rules => (value.is_array() && self.flaw(value).is_none()).then(|| value.clone()),
             Self::LogFilter => text
                 .filter(|text| log_filter(text).is_ok())
@@ -108,6 +113,7 @@ impl fmt::Display for Rule {
             Self::Address { off: false } => f.write_str("host:port"),
             Self::OneOf(names) => write!(f, "one of {}", names.join(", ")),
             Self::Names => f.write_str("a list of texts"),
+            Self::Models => f.write_str("a list of provider::model"),
             Self::Rules => f.write_str("a list of rules"),
             Self::Secret => f.write_str("${VAR} or ${VAR:default}"),
             Self::LogFilter => f.write_str("error, warn, info, debug, trace or a filter"),
@@ -158,8 +164,15 @@ fn checked_url(text: &str, schemes: &[&str]) -> Option<String> {
     (schemes.contains(&parsed.scheme()) && parsed.has_host()).then(|| text.trim().to_owned())
 }
 
-fn is_name(value: &Value) -> bool {
-    value.as_str().is_some_and(is_plain)
+fn list_of(value: &Value, accepts: impl Fn(&str) -> bool) -> Option<Value> {
+    let items = value.as_array()?;
+    let all = items.iter().all(|item| item.as_str().is_some_and(&accepts));
+    all.then(|| value.clone())
+}
+
+fn is_model(text: &str) -> bool {
+    let parts = text.split_once("::");
+    parts.is_some_and(|(provider, model)| is_plain(provider) && is_plain(model))
 }
 
 /// A value as a finding shows it: compact, cut.
@@ -177,7 +190,7 @@ mod tests {
     use pretty_assertions::assert_eq;
     use serde_json::json;
 
-    use crate::config::spec::{address, integer, names, number, one_of, rules, text, url};
+    use crate::config::spec::{address, integer, models, names, number, one_of, rules, text, url};
 
     #[test]
     fn values_are_checked_and_brought_into_one_form() {
@@ -235,6 +248,12 @@ mod tests {
                 names(),
                 json!(["x", 1]),
                 Err("must be a list of texts, found [\"x\",1]"),
+            ),
+            (models(), json!(["p::a/b:c"]), Ok(json!(["p::a/b:c"]))),
+            (
+                models(),
+                json!(["p::m", "p/m"]),
+                Err("must be a list of provider::model, found [\"p::m\",\"p/m\"]"),
             ),
             (
                 rules(),

@@ -152,6 +152,9 @@ pub(super) const fn one_of(names: &'static [&'static str]) -> Spec {
 pub(super) const fn names() -> Spec {
     Spec::new(Rule::Names)
 }
+pub(super) const fn models() -> Spec {
+    Spec::new(Rule::Models)
+}
 pub(super) const fn rules() -> Spec {
     Spec::new(Rule::Rules)
 }

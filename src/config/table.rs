@@ -17,8 +17,8 @@ use super::older::{
 };
 use super::secret::Secret;
 use super::spec::{
-    Applies, Key, Section, address, boolean, integer, log_filter, names, number, one_of, rules, secret, text,
-    url,
+    Applies, Key, Section, address, boolean, integer, log_filter, models, names, number, one_of, rules,
+    secret, text, url,
 };
 
 const HTTP: &[&str] = &["http", "https"];
@@ -156,8 +156,8 @@ settings! {
         default_max_turns: Option<u64> = None => integer(1).optional();
         /// Functions (ids or globs) that may be called again after a crash.
         retry_safe: Vec<String> = Vec::new() => names();
-        /// Models to try in this order, each `provider/model`, while the one of a run is rate limited or not reachable.
-        fallback_models: Vec<String> = Vec::new() => names();
+        /// Models to try in this order, each `provider::model`, while the one of a run is rate limited or not reachable.
+        fallback_models: Vec<String> = Vec::new() => models();
         /// Queue for an additional durable wake; `default` or any declared name.
         wake_queue: Option<String> = None => text().optional();
     }

@@ -10,6 +10,7 @@ use super::record::TurnRecord;
 use super::session::Session;
 use crate::error::Result;
 use crate::model::route::Route;
+use crate::model::turn::BudgetWait;
 use crate::model::{ErrorKind, StopReason};
 
 /// The turn's own attempt, or that of another model when its own one is not available and has said nothing yet. The models of
@@ -46,7 +47,13 @@ pub(super) async fn ask(
         match asking.attempt(session, record, (&other, &id), told).await {
             Tried::Refused(why) => {
                 tracing::warn!(session_id = %session.id, model = other.model, why.reason, "it is passed over");
-                refused.get_or_insert(why);
+                // What a raised cap would let go on comes before what it would not.
+                if refused
+                    .as_ref()
+                    .is_none_or(|kept: &BudgetWait| kept.is_final && !why.is_final)
+                {
+                    refused = Some(why);
+                }
             }
             Tried::Ended(next) if !next.reading.has_failed_silently(&next.end) => {
                 return Ok(Tried::Ended(next));

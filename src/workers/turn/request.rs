@@ -44,9 +44,9 @@ pub(super) struct RunRequest {
 }
 
 impl RunRequest {
-    /// The same with each of these models (`provider/model`) that is another one than its own.
+    /// The same with each of these models (`provider::model`) that is another one than its own.
     pub(super) fn fallbacks(&self, models: &[String]) -> Vec<Self> {
-        let named = models.iter().filter_map(|name| name.split_once('/'));
+        let named = models.iter().filter_map(|name| name.split_once("::"));
         let others = named.filter(|(provider, model)| {
             !model.is_empty() && (*model != self.model || !provider.eq_ignore_ascii_case(&self.provider))
         });

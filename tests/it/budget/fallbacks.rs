@@ -16,7 +16,7 @@ async fn chain(
     first: Vec<Out>,
     answer: impl Fn(usize, &Value) -> Vec<Out> + Send + Sync + 'static,
 ) -> (Rig, Stub) {
-    let others: Vec<String> = others.iter().map(|model| format!("other/{model}")).collect();
+    let others: Vec<String> = others.iter().map(|model| format!("other::{model}")).collect();
     let change = |options: &mut crate::support::TestOptions| {
         options.config.turn.fallback_models = others;
         options.config.budgets.at_ceiling = at_ceiling;
@@ -83,7 +83,7 @@ async fn a_run_ends_when_the_cap_keeps_every_other_model_away() {
 
 #[tokio::test]
 async fn or_rests_and_goes_on_from_its_own_model_when_the_cap_is_raised() {
-    let (rig, other) = chain(&["dear"], AtCeiling::Park, boom(), |_, _| costs(500)).await;
+    let (rig, other) = chain(&["odd", "dear"], AtCeiling::Park, boom(), |_, _| costs(500)).await;
     let id = budget(&rig, 1.5).await;
     start(&rig, "s", &id).await;
     let view = rests(&rig, "s").await;

@@ -159,7 +159,7 @@ async fn what_a_dead_life_had_streamed_of_another_model_is_paid_at_its_price() {
     let first = life(dir.path(), &spy, |_, _| vec![Out::Fail("boom")]).await;
     first
         .t
-        .reconfigure(|config| config.turn.fallback_models = vec!["other/cheap".to_owned()]);
+        .reconfigure(|config| config.turn.fallback_models = vec!["other::cheap".to_owned()]);
     let model = json!({ "id": "cheap", "provider": "other", "max_output_tokens": 1000,
         "pricing": {"input_per_1m": 0, "output_per_1m": 100} });
     first.t.ok("models::register", model).await;
@@ -191,7 +191,7 @@ async fn what_a_dead_life_had_streamed_of_another_model_is_paid_at_its_price() {
     let place = dir.path().to_owned();
     let change = |options: &mut TestOptions| {
         options.data_dir = Some(place);
-        options.config.turn.fallback_models = vec!["other/cheap".to_owned()];
+        options.config.turn.fallback_models = vec!["other::cheap".to_owned()];
     };
     let second = rig(change, |_, _| costs(500)).await;
     ends(&second).await;

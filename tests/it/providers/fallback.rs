@@ -29,7 +29,7 @@ impl Chain {
         Self::with(
             first,
             others,
-            &["kimi/k-one", "nobody/x", "openai/gpt-5", "kimi/k-two"],
+            &["kimi::k-one", "nobody::x", "openai::gpt-5", "kimi::k-two"],
         )
         .await
     }
@@ -182,7 +182,7 @@ async fn w6_a_burst_meets_the_limits_of_the_next_provider_too() {
     let chain = Chain::with(
         Script::answer(|_| Reply::fails(429, "slow down")),
         Script::answer(move |_| Reply::says("Hello", 1).after(door.clone())),
-        &["kimi/k-one"],
+        &["kimi::k-one"],
     )
     .await;
     chain

@@ -185,7 +185,7 @@ mod tests {
             ("claude-opus-5", Some(5.0)),
             ("claude-opus-5-9", None),
             ("claude-opus-4-1-fast", None),
-            ("claude-haiku-5-5", None),
+            ("claude-haiku-5-5", Some(0.1)),
             ("my-claude-opus-5", None),
             ("20250805", None),
         ] {
